@@ -1,0 +1,50 @@
+package schema
+
+import (
+	"time"
+
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// Format is how a stream's records are written.
+type Format string
+
+// The formats of records.
+const (
+	JSON Format = "json" // one object a record
+	CSV  Format = "csv"  // one line a record, without a header; see Stream.Columns
+)
+
+// Field says where a field's value is found in a record and how it is written.
+type Field struct {
+	// From is the column of a CSV record or the path of a JSON member, parts
+	// separated by dots. Empty means the field's own name.
+	From string
+	// Layout is how a timestamp is written: one of rfc3339 (the default), unix,
+	// unix_ms, unix_us, unix_ns, or a strptime layout such as
+	// "%Y-%m-%d %H:%M:%S". Other types have none.
+	Layout string
+}
+
+// Stream is a stream as its owner declared it.
+type Stream struct {
+	Schema     *event.Schema
+	Topic      string
+	Partitions int32 // with which the topic is made where it does not exist
+	Format     Format
+	Columns    []string // of a CSV record, in order, by the names that Field.From uses
+	Delimiter  byte     // of CSV, ',' unless set
+	Fields     []Field  // for each of Schema.Fields
+	// Zone is where timestamps without an offset are; UTC unless set.
+	Zone *time.Location
+	// Lateness is how far behind the greatest event time seen the watermark stays.
+	Lateness time.Duration
+	// MaxAhead bounds how far an event's time may be ahead of its record's
+	// timestamp; 0 means no bound.
+	MaxAhead time.Duration
+	// AllDecisions writes a decision record for every event, not only for those
+	// on which a rule fired (decisions: all).
+	AllDecisions bool
+	// Place is where the stream was declared, for messages.
+	Place Problem
+}
