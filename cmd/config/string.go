@@ -1,0 +1,97 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/weirstream/weir/ingest/schema"
+)
+
+// String is the configuration as indented JSON by the keys of weir.yaml, secrets
+// masked.
+func (c Config) String() string {
+	text, err := json.MarshalIndent(c, "", "  ")
+	if err != nil { // plain structs and strings
+		panic(err)
+	}
+	return string(text)
+}
+
+type object = map[string]any
+
+// MarshalJSON writes the configuration by the keys of weir.yaml, secrets masked.
+func (c Config) MarshalJSON() ([]byte, error) {
+	streams := object{}
+	for _, s := range c.Streams {
+		streams[s.Schema.Stream] = streamView(s)
+	}
+	return json.Marshal(object{
+		"data_dir": c.DataDir, "kafka_addr": c.KafkaAddr, "http_addr": c.HTTPAddr, "sql_addr": c.SQLAddr, "rules": c.RulesDir,
+		"log":     object{"segment_bytes": formatSize(c.Log.SegmentBytes), "fsync": c.Log.Fsync},
+		"engine":  object{"checkpoint_every": formatDuration(c.Engine.CheckpointEvery)},
+		"sql":     object{"memory_max": formatSize(c.SQL.MemoryMax), "query_timeout": formatDuration(c.SQL.QueryTimeout)},
+		"streams": streams, "receivers": c.Receivers,
+	})
+}
+
+func streamView(s *schema.Stream) object {
+	fields := object{}
+	for i, f := range s.Schema.Fields {
+		one := object{"type": f.Type.String(), "optional": f.Optional}
+		if s.Fields[i].From != "" {
+			one["from"] = s.Fields[i].From
+		}
+		if s.Fields[i].Layout != "" {
+			one["layout"] = s.Fields[i].Layout
+		}
+		fields[f.Name] = one
+	}
+	view := object{"topic": s.Topic, "partitions": s.Partitions, "format": s.Format, "as": s.Schema.Alias, "zone": s.Zone.String(),
+		"lateness": formatDuration(s.Lateness), "max_ahead": formatDuration(s.MaxAhead), "decisions": "fired", "fields": fields}
+	if s.AllDecisions {
+		view["decisions"] = "all"
+	}
+	if s.Format == schema.CSV {
+		view["csv"] = object{"columns": s.Columns, "delimiter": string(rune(s.Delimiter))}
+	}
+	for name, i := range map[string]int{"time": s.Schema.Time, "key": s.Schema.Key, "id": s.Schema.ID} {
+		if i >= 0 {
+			view[name] = s.Schema.Fields[i].Name
+		}
+	}
+	return view
+}
+
+// MarshalJSON writes the receiver by the keys of weir.yaml, secrets masked.
+func (r Receiver) MarshalJSON() ([]byte, error) {
+	match := object{}
+	if len(r.Match.Rules) > 0 {
+		match["rule"] = r.Match.Rules
+	}
+	if len(r.Match.Streams) > 0 {
+		match["stream"] = r.Match.Streams
+	}
+	if r.Match.SeverityMin != "" {
+		match["severity_min"] = r.Match.SeverityMin
+	}
+	view := object{"name": r.Name, "match": match, "retry_for": formatDuration(r.RetryFor), "max_in_flight": r.MaxInFlight}
+	if r.Webhook != nil {
+		view["webhook"] = r.Webhook
+	}
+	return json.Marshal(view)
+}
+
+// MarshalJSON writes the webhook by the keys of weir.yaml, secrets masked.
+func (h Webhook) MarshalJSON() ([]byte, error) {
+	view := object{"url": maskURL(h.URL), "timeout": formatDuration(h.Timeout), "allow_cidrs": h.AllowCIDRs}
+	if len(h.Secrets) > 0 {
+		view["secret"] = mask
+	}
+	return json.Marshal(view)
+}
+
+// String shows where the webhook is, without what may be a token.
+func (h Webhook) String() string { return "webhook " + maskURL(h.URL) }
+
+// Format is String whatever the verb: %+v and %#v must not show the fields.
+func (h Webhook) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(h.String())) }
