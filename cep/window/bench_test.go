@@ -1,0 +1,95 @@
+package window
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// BenchmarkSliding is one event through one operator with count, sum and mean of
+// one length, by keys and by events in the window of each key.
+func BenchmarkSliding(b *testing.B) {
+	for _, c := range []struct {
+		keys, events int
+		disorder     int // events behind, at most
+	}{
+		{1, 64, 0}, {1, 4096, 0}, {1, 262_144, 0},
+		{100_000, 8, 0}, {100_000, 64, 0},
+		{1, 4096, 64}, {1, 4096, 1024},
+	} {
+		b.Run(fmt.Sprintf("keys=%d/events=%d/disorder=%d", c.keys, c.events, c.disorder), func(b *testing.B) {
+			benchmarkSliding(b, c.keys, c.events, c.disorder, 1)
+		})
+	}
+	b.Run("keys=100000/events=64/lengths=10", func(b *testing.B) { benchmarkSliding(b, 100_000, 64, 0, 10) })
+}
+
+func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
+	amount := event.Type{Kind: event.Decimal, Scale: 2}
+	cfg := Config{Key: 1, Values: []Value{{Type: amount, Read: readInt(2)}}}
+	var types []event.Type
+	for i := range lengths {
+		d := time.Duration(keys*events) / time.Duration(i+1)
+		for _, a := range []Aggregate{Count, Sum, Mean} {
+			cfg.Outputs = append(cfg.Outputs, Output{Slot: len(types), Length: d, Aggregate: a})
+			types = append(types, ResultType(a, amount))
+		}
+	}
+	op, err := New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const rows = 1024
+	r := rand.New(rand.NewPCG(1, 1))
+	names := make([][]byte, keys)
+	for i := range names {
+		names[i] = binary.BigEndian.AppendUint64(nil, uint64(i)*0x9e3779b97f4a7c15)
+	}
+	var batch event.Batch
+	var out cep.Outbox
+	now, greatest := event.Time(0), event.MinTime
+	lateness := time.Duration(disorder)
+	one := func() {
+		batch.Reset(testSchema, []int{1, 2})
+		for i := range rows {
+			now++
+			t := now
+			if disorder > 0 && i%2 == 0 {
+				t -= event.Time(r.IntN(disorder))
+			}
+			batch.Offset = append(batch.Offset, int64(i))
+			batch.Time = append(batch.Time, t)
+			batch.Cols[1].AppendBytes(names[r.IntN(keys)])
+			batch.Cols[2].AppendInt64(int64(r.IntN(10000)))
+		}
+		out.Reset(types)
+		greatest = watermarks(&out, greatest, lateness, batch.Time)
+	}
+	process := func() {
+		if err := op.Process(&batch, &out); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for n := 0; n < 2*keys*events; n += rows {
+		one()
+		process()
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if n%rows == 0 {
+			b.StopTimer()
+			one()
+			b.StartTimer()
+			process()
+		}
+		n++
+	}
+	s := op.Stats()
+	b.ReportMetric(float64(s.Bytes)/float64(max(1, s.Keys)), "B/key")
+}
