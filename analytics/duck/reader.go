@@ -169,7 +169,6 @@ type Rows struct {
 	conn   *Conn
 	ctx    context.Context
 	stop   func() // of the interrupts
-	params int
 	stmt   mapping.PreparedStatement
 	result mapping.Result
 	raw    mapping.DataChunk
@@ -220,7 +219,6 @@ func (c *Conn) Query(ctx context.Context, text string, args ...any) (rows *Rows,
 	defer mapping.DestroyPending(&pending)
 	// The C API's only streaming result carries a deprecation note and has no
 	// successor: the others hold the whole result in memory.
-	//lint:ignore SA1019 see above
 	if bindings.PendingPreparedStreaming(r.stmt, &pending) == mapping.StateError {
 		return nil, parseError(mapping.PendingError(pending))
 	}

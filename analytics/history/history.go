@@ -1,0 +1,202 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/source"
+)
+
+// Options of New. Open, Partitions and HighWatermark are required.
+type Options struct {
+	Open          func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error)
+	Partitions    func(topic string) (int32, error)
+	HighWatermark func(topic string, partition int32) (int64, error)
+
+	// CommitRows and CommitEvery bound a transaction: it is committed when it has
+	// that many rows, or when its first row has waited that long. 0: 100,000 and
+	// 200 ms.
+	CommitRows  int
+	CommitEvery time.Duration
+	// CheckpointBytes is the size of DuckDB's write-ahead log at which it is folded
+	// into the file. 0: 256 MiB.
+	CheckpointBytes int64
+	// Decoders is how many partitions decode at once; 0: one for each CPU.
+	Decoders int
+
+	Registerer prometheus.Registerer // nil: no metrics
+	Logger     *slog.Logger          // nil: slog.Default
+}
+
+// History fills tables from topics.
+type History struct {
+	db      *duck.DB
+	opts    Options
+	logger  *slog.Logger
+	metrics *metrics
+	tables  []*table
+	started time.Time
+
+	// partitions is fixed after New; what it points to is under mu.
+	partitions []*partition
+	mu         sync.Mutex
+	moved      chan struct{} // closed and replaced when a position has moved
+}
+
+// partition is one partition of one table.
+type partition struct {
+	table *table
+	index int32
+
+	// Under History.mu: what is committed.
+	next      int64
+	watermark event.Time
+	newest    event.Time // timestamp of the newest record applied, MinTime where none
+}
+
+// New prepares the tables of the streams and of Weir's own topics. The topics
+// exist. Errors name the stream and field that cannot be a table or column.
+func New(db *duck.DB, streams []*schema.Stream, o Options) (*History, error) {
+	if o.CommitRows <= 0 {
+		o.CommitRows = 100_000
+	}
+	if o.CommitEvery <= 0 {
+		o.CommitEvery = 200 * time.Millisecond
+	}
+	if o.CheckpointBytes <= 0 {
+		o.CheckpointBytes = 256 << 20
+	}
+	if o.Decoders <= 0 {
+		o.Decoders = runtime.GOMAXPROCS(0)
+	}
+	h := &History{db: db, opts: o, logger: o.Logger, started: time.Now(), moved: make(chan struct{})}
+	if h.logger == nil {
+		h.logger = slog.Default()
+	}
+	for _, s := range streams {
+		t, err := streamTable(s)
+		if err != nil {
+			return nil, err
+		}
+		h.tables = append(h.tables, t)
+	}
+	h.tables = append(h.tables, ownTables()...)
+	if err := checkNames(h.tables); err != nil {
+		return nil, err
+	}
+	for _, t := range h.tables {
+		n, err := o.Partitions(t.topic)
+		if err != nil {
+			return nil, fmt.Errorf("table %s: %w", t.name, err)
+		}
+		for i := range n {
+			h.partitions = append(h.partitions, &partition{table: t, index: i, watermark: event.MinTime, newest: event.MinTime})
+		}
+	}
+	if err := db.Register(h.logEnds()); err != nil {
+		return nil, err
+	}
+	if err := h.prepare(); err != nil {
+		return nil, err
+	}
+	h.metrics = newMetrics(o.Registerer, h)
+	return h, nil
+}
+
+// Back-off between tries after an error of the database or of a partition.
+const (
+	backoffMin = 250 * time.Millisecond
+	backoffMax = 30 * time.Second
+)
+
+// Run fills the tables until ctx is done, then commits what it has read and
+// returns nil.
+func (h *History) Run(ctx context.Context) error {
+	backoff := backoffMin
+	for {
+		began := time.Now()
+		err := h.runOnce(ctx)
+		if ctx.Err() != nil {
+			if err != nil {
+				// What was not committed is read again at the next start.
+				h.logger.Warn("the SQL side stopped before its last commit", "error", err)
+			}
+			return nil
+		}
+		if time.Since(began) > backoffMax {
+			backoff = backoffMin
+		}
+		h.metrics.errors.Inc()
+		h.logger.Error("the SQL side cannot write and tries again; queries show what was committed before", "error", err, "again_in", backoff)
+		if !sleep(ctx, backoff) {
+			return nil
+		}
+		backoff = min(2*backoff, backoffMax)
+		if err := h.recover(err); err != nil {
+			h.logger.Error("the SQL database cannot be opened again", "error", err)
+		}
+	}
+}
+
+// recover makes the database usable after err: a writer that lost its transaction
+// needs nothing, an instance that DuckDB gave up is opened again.
+func (h *History) recover(err error) error {
+	var de *duck.Error
+	if errors.As(err, &de) && de.Fatal() || errors.Is(err, duck.ErrClosed) {
+		if err := h.db.Reopen(); err != nil {
+			return err
+		}
+	}
+	if h.db.Writer() == nil {
+		return h.db.Reopen()
+	}
+	return h.prepare()
+}
+
+// sleep waits for d, or until ctx is done: then false.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// runOnce reads and writes until ctx is done or the database fails.
+func (h *History) runOnce(ctx context.Context) error {
+	rctx, stop := context.WithCancel(ctx)
+	defer stop()
+	runs := make(chan *run, len(h.partitions))
+	slots := make(chan struct{}, h.opts.Decoders)
+	var wg sync.WaitGroup
+	for _, p := range h.partitions {
+		h.mu.Lock()
+		from := p.next
+		h.mu.Unlock()
+		wg.Go(func() { h.read(rctx, p, from, slots, runs) })
+	}
+	go func() {
+		wg.Wait()
+		close(runs)
+	}()
+	w := &writing{h: h, w: h.db.Writer()}
+	err := w.loop(ctx, runs)
+	stop()
+	for r := range runs { // until every reader has ended
+		r.free()
+	}
+	return err
+}
