@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strconv"
 )
 
@@ -211,4 +212,24 @@ func SetLogAppendTime(b []byte, ms int64) {
 	binary.BigEndian.PutUint16(b[atAttributes:], attributes|logAppendTimeBit)
 	binary.BigEndian.PutUint64(b[atMaxTime:], uint64(ms))
 	binary.BigEndian.PutUint32(b[atCRC:], crc32.Checksum(b[atAttributes:], castagnoli))
+}
+
+// AppendGap appends a batch without records that stands for n offsets from base,
+// which are lost. Readers pass over it, as over what compaction leaves.
+func AppendGap(dst []byte, base int64, n int32, leaderEpoch int32) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, HeaderSize)...)
+	b := dst[at:]
+	SetBaseOffset(b, base)
+	SetLeaderEpoch(b, leaderEpoch)
+	binary.BigEndian.PutUint32(b[atLength:], HeaderSize-lengthOverhead)
+	b[atMagic] = 2
+	binary.BigEndian.PutUint32(b[atLastDelta:], uint32(n-1))
+	for _, none := range []int{atFirstTime, atMaxTime, atProducerID} {
+		binary.BigEndian.PutUint64(b[none:], math.MaxUint64) // -1
+	}
+	binary.BigEndian.PutUint16(b[atProducerEpoch:], math.MaxUint16)
+	binary.BigEndian.PutUint32(b[atBaseSequence:], math.MaxUint32)
+	binary.BigEndian.PutUint32(b[atCRC:], crc32.Checksum(b[atAttributes:], castagnoli))
+	return dst
 }

@@ -84,6 +84,14 @@ func apply(names map[string]*memNode, op memOp) {
 		delete(names, op.oldName)
 	}
 	if op.node == nil {
+		if n := names[op.name]; n != nil && n.dir {
+			prefix := op.name + string(filepath.Separator)
+			for name := range names {
+				if strings.HasPrefix(name, prefix) {
+					delete(names, name) // removed before, but not synced
+				}
+			}
+		}
 		delete(names, op.name)
 		return
 	}
@@ -136,6 +144,7 @@ func (m *Mem) Remove(name string) error {
 				return pathError("remove", name, syscall.ENOTEMPTY)
 			}
 		}
+		delete(m.pending, name) // a directory made later by that name is another
 	}
 	m.change(memOp{name: name})
 	return nil

@@ -1,0 +1,218 @@
+package commitlog
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// checkpoint is where recovery may start, and what it cannot see from there. All
+// below it was durable when it was written.
+type checkpoint struct {
+	topic     [16]byte
+	start     int64 // first offset
+	at        position
+	offset    int64 // at that position
+	producers producers
+}
+
+// saved is when a partition had its last checkpoint.
+type saved struct {
+	since int64 // bytes appended after it
+	at    time.Time
+	base  int64 // the segment that it lies in
+}
+
+func (p *Partition) checkpointName() string { return filepath.Join(p.dir, "checkpoint") }
+
+func (c *checkpoint) encode() []byte {
+	b := append([]byte(nil), c.topic[:]...)
+	for _, v := range []int64{c.start, c.at.base, c.at.pos, c.offset} {
+		b = binary.BigEndian.AppendUint64(b, uint64(v))
+	}
+	return checkpointKind.wrap(c.producers.appendTo(b))
+}
+
+// readCheckpoint is nil where there is no usable one.
+func (p *Partition) readCheckpoint() (*checkpoint, error) {
+	name := p.checkpointName()
+	b, err := vfs.ReadFile(p.log.fs, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &checkpoint{}
+	payload, err := checkpointKind.unwrap(name, b)
+	if errors.Is(err, ErrNewerFormat) {
+		return nil, err
+	}
+	if err == nil {
+		f := newFields(payload)
+		copy(c.topic[:], f.take(len(c.topic)))
+		c.start, c.at.base, c.at.pos, c.offset = f.i64(), f.i64(), f.i64(), f.i64()
+		c.producers = readProducers(f)
+		if !f.ok || c.topic != p.topic.id {
+			err = fmt.Errorf("%s: %w", name, ErrDamagedFile)
+		}
+	}
+	if err != nil {
+		p.log.logger.Warn("no use of a checkpoint; the whole partition is scanned", "topic", p.topic.name, "partition", p.index, "err", err)
+		return nil, nil
+	}
+	return c, nil
+}
+
+// due reports whether a partition should have a new checkpoint.
+func (p *Partition) due(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.saved.since == 0 || p.blocked() != nil || p.refused != nil {
+		return false
+	}
+	// With NoSync a checkpoint costs the sync that nobody wanted.
+	return p.saved.since >= p.log.o.CheckpointBytes && !p.log.o.NoSync || now.Sub(p.saved.at) >= p.log.o.CheckpointEvery
+}
+
+// checkpoint writes one that covers all that is accepted now, once that is
+// durable.
+func (p *Partition) checkpoint(ctx context.Context) error {
+	c, since, ok := p.snapshot()
+	if !ok {
+		return nil
+	}
+	if p.log.o.NoSync {
+		if err := p.syncAll(); err != nil {
+			return p.wrap(err)
+		}
+	} else if c.offset > 0 {
+		if err := p.Wait(ctx, c.offset-1); err != nil {
+			return err
+		}
+	}
+	if err := vfs.WriteFile(p.log.fs, p.checkpointName(), c.encode()); err != nil {
+		return p.wrap(diskFull(err))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.saved = saved{since: p.saved.since - since, at: p.log.o.Now(), base: c.at.base}
+	return nil
+}
+
+// snapshot is the checkpoint of this moment, not yet durable.
+func (p *Partition) snapshot() (c *checkpoint, since int64, ok bool) {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	p.mu.Lock()
+	if len(p.segs) == 0 || p.blocked() != nil {
+		p.mu.Unlock()
+		return nil, 0, false
+	}
+	active := p.segs[len(p.segs)-1]
+	c = &checkpoint{topic: p.topic.id, start: p.start, at: position{active.base, active.size}, offset: p.end}
+	since = p.saved.since
+	p.mu.Unlock()
+	p.saveIndex(active)
+	p.producers.expire(p.log.o.Now())
+	c.producers = producers{}
+	for id, one := range p.producers {
+		kept := *one
+		c.producers[id] = &kept
+	}
+	return c, since, true
+}
+
+// syncAll syncs the segments from the last checkpoint's on: with NoSync nobody
+// else does.
+func (p *Partition) syncAll() error {
+	p.mu.Lock()
+	var segs []*segment
+	for _, s := range p.segs {
+		if s.base >= p.saved.base {
+			segs = append(segs, s)
+		}
+	}
+	p.mu.Unlock()
+	for _, seg := range segs {
+		h, err := p.log.files.acquire(seg, false)
+		if err != nil {
+			return err
+		}
+		err = h.f.Sync()
+		h.release()
+		if err != nil {
+			return err
+		}
+	}
+	return p.log.fs.SyncDir(p.dir)
+}
+
+// closeDown writes the last checkpoint of a log that closes. An error is why the
+// next Open has to scan. The flusher has ended.
+func (p *Partition) closeDown() error {
+	p.mu.Lock()
+	since, failed, corrupt, start := p.saved.since, p.failed, p.corrupt, p.saved.at
+	p.mu.Unlock()
+	switch {
+	case failed != nil:
+		return p.wrap(failed)
+	case corrupt != nil:
+		return nil // the next Open finds it again
+	case since == 0 && !start.IsZero():
+		return nil
+	}
+	return p.checkpoint(context.Background())
+}
+
+// DeleteRecords deletes what is below an offset, at most the high watermark,
+// durably; whole segments free their space. Errors: ErrOffsetOutOfRange,
+// ErrDiskFull, ErrDeleted, ErrClosed.
+func (p *Partition) DeleteRecords(ctx context.Context, before int64) error {
+	p.mu.Lock()
+	if err := p.blocked(); err != nil {
+		p.mu.Unlock()
+		return p.wrap(err)
+	}
+	if before > p.hw {
+		p.mu.Unlock()
+		return p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, before, p.start, p.hw))
+	}
+	p.start = max(p.start, before)
+	p.mu.Unlock()
+	if err := p.checkpoint(ctx); err != nil {
+		return err
+	}
+	return p.removeSegments(func(seg, next *segment) bool { return next.base <= before })
+}
+
+// removeSegments deletes the oldest segments for as long as old says so. The
+// active segment stays, and so does what is not durable.
+func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
+	p.mu.Lock()
+	n := 0
+	for p.gone == nil && n+1 < len(p.segs) && p.segs[n].base < p.hwPos.base && old(p.segs[n], p.segs[n+1]) {
+		n++
+	}
+	removed := p.segs[:n]
+	if n > 0 {
+		p.segs = append([]*segment(nil), p.segs[n:]...)
+		p.start = max(p.start, p.segs[0].base)
+	}
+	p.mu.Unlock()
+	for _, seg := range removed {
+		if err := p.log.fs.Remove(seg.file); err != nil {
+			return p.wrap(err)
+		}
+		_ = p.log.fs.Remove(seg.indexFile()) // it may never have been written
+		p.log.files.drop(seg)
+		p.log.indexes.drop(seg)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package commitlog
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ConfigType is the type of a topic config, with Kafka's numbers.
+type ConfigType int8
+
+// The types of Kafka's DescribeConfigs that topics use.
+const (
+	ConfigBool   ConfigType = 1
+	ConfigString ConfigType = 2
+	ConfigInt    ConfigType = 3
+	ConfigLong   ConfigType = 5
+	ConfigDouble ConfigType = 6
+	ConfigList   ConfigType = 7
+)
+
+// ConfigDef describes one topic config.
+type ConfigDef struct {
+	Name     string
+	Type     ConfigType
+	Default  string
+	Doc      string
+	min, max float64  // of numbers
+	values   []string // of strings and lists; nil: any
+}
+
+const (
+	minLong = math.MinInt64
+	maxLong = math.MaxInt64
+	maxInt  = math.MaxInt32
+)
+
+// configDefs are the topic configs of Kafka 4, sorted by name. All are checked
+// and kept; the ones with an effect here say so.
+var configDefs = []ConfigDef{
+	{Name: "cleanup.policy", Type: ConfigList, Default: "delete", values: []string{"delete", "compact"}, Doc: "What becomes of old segments: delete, compact or both. Compaction is not done yet; a topic of policy compact keeps everything."},
+	{Name: "compression.type", Type: ConfigString, Default: "producer", values: []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}, Doc: "Kept; batches stay as the producer compressed them."},
+	{Name: "delete.retention.ms", Type: ConfigLong, Default: "86400000", max: maxLong, Doc: "How long compaction keeps tombstones."},
+	{Name: "file.delete.delay.ms", Type: ConfigLong, Default: "60000", max: maxLong, Doc: "Kept; files go at once."},
+	{Name: "flush.messages", Type: ConfigLong, Default: "9223372036854775807", min: 1, max: maxLong, Doc: "Kept; every batch is flushed before its ack."},
+	{Name: "flush.ms", Type: ConfigLong, Default: "9223372036854775807", max: maxLong, Doc: "Kept; every batch is flushed before its ack."},
+	{Name: "index.interval.bytes", Type: ConfigInt, Default: "4096", max: maxInt, Doc: "Kept; the interval is 4096."},
+	{Name: "max.compaction.lag.ms", Type: ConfigLong, Default: "9223372036854775807", min: 1, max: maxLong, Doc: "When a record must have been compacted."},
+	{Name: "max.message.bytes", Type: ConfigInt, Default: "", max: maxInt, Doc: "The largest record batch, in bytes, as sent. Has an effect."},
+	{Name: "message.downconversion.enable", Type: ConfigBool, Default: "true", Doc: "Kept; old formats are neither stored nor sent."},
+	{Name: "message.timestamp.after.max.ms", Type: ConfigLong, Default: "9223372036854775807", max: maxLong, Doc: "Kept."},
+	{Name: "message.timestamp.before.max.ms", Type: ConfigLong, Default: "9223372036854775807", max: maxLong, Doc: "Kept."},
+	{Name: "message.timestamp.type", Type: ConfigString, Default: "CreateTime", values: []string{"CreateTime", "LogAppendTime"}, Doc: "Whose clock gives records their time. Has an effect."},
+	{Name: "min.cleanable.dirty.ratio", Type: ConfigDouble, Default: "0.5", max: 1, Doc: "When compaction starts."},
+	{Name: "min.compaction.lag.ms", Type: ConfigLong, Default: "0", max: maxLong, Doc: "How long a record stays uncompacted."},
+	{Name: "min.insync.replicas", Type: ConfigInt, Default: "1", min: 1, max: maxInt, Doc: "Kept."},
+	{Name: "preallocate", Type: ConfigBool, Default: "false", Doc: "Kept; segments are not preallocated."},
+	{Name: "retention.bytes", Type: ConfigLong, Default: "-1", min: -1, max: maxLong, Doc: "The size from which a partition loses its oldest segments; -1: none. Has an effect with policy delete."},
+	{Name: "retention.ms", Type: ConfigLong, Default: "-1", min: -1, max: maxLong, Doc: "The age from which a segment is deleted, by its newest record; -1: never. Has an effect with policy delete."},
+	{Name: "segment.bytes", Type: ConfigInt, Default: "", min: 1024, max: maxInt, Doc: "The size of a segment file. Has an effect."},
+	{Name: "segment.index.bytes", Type: ConfigInt, Default: "10485760", min: 4, max: maxInt, Doc: "Kept; indexes grow as needed."},
+	{Name: "segment.jitter.ms", Type: ConfigLong, Default: "0", max: maxLong, Doc: "Kept."},
+	{Name: "segment.ms", Type: ConfigLong, Default: "604800000", min: 1, max: maxLong, Doc: "The age from which a segment is closed, at the next append. Has an effect."},
+	{Name: "unclean.leader.election.enable", Type: ConfigBool, Default: "false", Doc: "Kept."},
+}
+
+// ConfigDefs are all topic configs that are known, with this log's defaults,
+// sorted by name.
+func (l *Log) ConfigDefs() []ConfigDef {
+	defs := slices.Clone(configDefs)
+	for i := range defs {
+		switch defs[i].Name {
+		case "max.message.bytes":
+			defs[i].Default = strconv.Itoa(l.o.MaxBatchBytes)
+		case "segment.bytes":
+			defs[i].Default = strconv.FormatInt(l.o.SegmentBytes, 10)
+		}
+	}
+	return defs
+}
+
+// check returns an error that says what was expected.
+func (d *ConfigDef) check(value string) error {
+	bad := func(expected string) error {
+		return fmt.Errorf("%w: %s=%q, expected %s", ErrInvalidConfig, d.Name, value, expected)
+	}
+	switch d.Type {
+	case ConfigBool:
+		if value != "true" && value != "false" {
+			return bad("true or false")
+		}
+	case ConfigInt, ConfigLong:
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || float64(n) < d.min || float64(n) > d.max {
+			return bad(fmt.Sprintf("a whole number of at least %.0f", d.min))
+		}
+	case ConfigDouble:
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(n >= d.min && n <= d.max) {
+			return bad(fmt.Sprintf("a number from %g to %g", d.min, d.max))
+		}
+	case ConfigString:
+		if d.values != nil && !slices.Contains(d.values, value) {
+			return bad("one of " + strings.Join(d.values, ", "))
+		}
+	case ConfigList:
+		for one := range strings.SplitSeq(value, ",") {
+			if !slices.Contains(d.values, strings.TrimSpace(one)) {
+				return bad("a list of " + strings.Join(d.values, ", "))
+			}
+		}
+	}
+	return nil
+}
+
+// CheckConfigs verifies topic configs by name and value. The error wraps
+// ErrInvalidConfig and names the first that is wrong, in order of name.
+func CheckConfigs(configs map[string]string) error {
+	names := make([]string, 0, len(configs))
+	for name := range configs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		i, ok := slices.BinarySearchFunc(configDefs, name, func(d ConfigDef, name string) int { return strings.Compare(d.Name, name) })
+		if !ok {
+			return fmt.Errorf("%w: no config is named %q", ErrInvalidConfig, name)
+		}
+		if err := configDefs[i].check(configs[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topicConfig is what the log needs of a topic's configs.
+type topicConfig struct {
+	maxBatch       int
+	segmentBytes   int64
+	segmentAge     time.Duration
+	retentionBytes int64         // -1: none
+	retentionAge   time.Duration // -1: none
+	logAppendTime  bool
+	delete         bool // cleanup.policy has delete
+}
+
+// parseConfig reads configs that CheckConfigs accepted.
+func (l *Log) parseConfig(configs map[string]string) *topicConfig {
+	get := func(name string, def int64) int64 {
+		if n, err := strconv.ParseInt(configs[name], 10, 64); err == nil {
+			return n
+		}
+		return def
+	}
+	age := func(name string, def int64) time.Duration {
+		ms := get(name, def)
+		if ms < 0 {
+			return -1
+		}
+		return time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+	}
+	policy, ok := configs["cleanup.policy"]
+	return &topicConfig{
+		maxBatch:       int(get("max.message.bytes", int64(l.o.MaxBatchBytes))),
+		segmentBytes:   get("segment.bytes", l.o.SegmentBytes),
+		segmentAge:     age("segment.ms", 7*24*3600*1000),
+		retentionBytes: get("retention.bytes", -1),
+		retentionAge:   age("retention.ms", -1),
+		logAppendTime:  configs["message.timestamp.type"] == "LogAppendTime",
+		delete:         !ok || strings.Contains(policy, "delete"),
+	}
+}

@@ -1,0 +1,141 @@
+package commitlog
+
+import (
+	"container/list"
+	"errors"
+	"sync"
+
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// fileCache keeps segment files open between uses, and closes those longest
+// unused beyond a limit. Files in use are never closed.
+type fileCache struct {
+	fs   vfs.FS
+	max  int
+	mu   sync.Mutex
+	idle list.List // of *handle, the longest unused first
+	all  map[*segment]*handle
+}
+
+// handle is an open segment file. All fields but f are guarded by fileCache.mu.
+type handle struct {
+	c       *fileCache
+	seg     *segment
+	f       vfs.File
+	refs    int
+	element *list.Element // in idle, where refs is 0
+	dropped bool          // to be closed with the last reference
+}
+
+func newFileCache(fsys vfs.FS, most int) *fileCache {
+	return &fileCache{fs: fsys, max: most, all: map[*segment]*handle{}}
+}
+
+// acquire is an open file of seg; release gives it back. create makes the file;
+// otherwise it must be there.
+func (c *fileCache) acquire(seg *segment, create bool) (*handle, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.all[seg]; h != nil {
+		h.refs++
+		if h.element != nil {
+			c.idle.Remove(h.element)
+			h.element = nil
+		}
+		return h, nil
+	}
+	open := c.fs.OpenFile
+	if create {
+		open = c.fs.Create
+	} else if _, err := c.fs.Stat(seg.file); err != nil {
+		return nil, err // OpenFile would make it
+	}
+	f, err := open(seg.file)
+	if err != nil {
+		return nil, err
+	}
+	h := &handle{c: c, seg: seg, f: f, refs: 1}
+	c.all[seg] = h
+	c.evict()
+	return h, nil
+}
+
+// evict closes idle files beyond the limit. A close error concerns a file whose
+// content is synced or was given up.
+func (c *fileCache) evict() {
+	for len(c.all) > c.max && c.idle.Len() > 0 {
+		c.close(c.idle.Front().Value.(*handle))
+	}
+}
+
+func (c *fileCache) close(h *handle) {
+	if h.element != nil {
+		c.idle.Remove(h.element)
+		h.element = nil
+	}
+	if c.all[h.seg] == h {
+		delete(c.all, h.seg)
+	}
+	_ = h.f.Close()
+}
+
+// ref is one more reference to a file in use.
+func (h *handle) ref() *handle {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.refs++
+	return h
+}
+
+func (h *handle) release() {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.refs--
+	switch {
+	case h.refs > 0:
+	case h.dropped:
+		h.c.close(h)
+	default:
+		h.element = h.c.idle.PushBack(h)
+		h.c.evict()
+	}
+}
+
+// drop closes seg's file as soon as nobody uses it, because it is removed.
+func (c *fileCache) drop(seg *segment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.all[seg]
+	if h == nil {
+		return
+	}
+	delete(c.all, seg)
+	if h.refs == 0 {
+		c.close(h)
+		return
+	}
+	h.dropped = true
+}
+
+// closeAll closes every file that is not in use.
+func (c *fileCache) closeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.all {
+		if h.refs == 0 {
+			c.close(h)
+		} else {
+			h.dropped = true
+		}
+	}
+}
+
+// writeAll writes b at off, or says why not, a short write included.
+func writeAll(f vfs.File, b []byte, off int64) error {
+	n, err := f.WriteAt(b, off)
+	if err == nil && n < len(b) {
+		err = errors.New("short write")
+	}
+	return err
+}

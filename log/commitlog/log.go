@@ -1,0 +1,641 @@
+package commitlog
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// MaxPartitions is the largest number of partitions of a topic.
+const MaxPartitions = 10_000
+
+// Options of a Log. The zero value is the default.
+type Options struct {
+	// FS is the file system; nil: vfs.OS.
+	FS vfs.FS
+	// SegmentBytes is the size at which a segment is closed, where the topic
+	// does not set segment.bytes; 0: 128 MiB.
+	SegmentBytes int64
+	// MaxBatchBytes is the largest batch, where the topic does not set
+	// max.message.bytes; 0: 16 MiB.
+	MaxBatchBytes int
+	// NoSync acknowledges what the operating system took, without fsync: a power
+	// failure may lose it. Close syncs nevertheless.
+	NoSync bool
+	// UnflushedMax bounds the bytes accepted and not yet durable, over all
+	// partitions; Append waits while it is exceeded. 0: 64 MiB.
+	UnflushedMax int64
+	// CheckpointBytes is how much of a partition recovery may have to scan;
+	// 0: 32 MiB.
+	CheckpointBytes int64
+	// CheckpointEvery is the longest time for which a partition that was appended
+	// to has no new checkpoint; 0: one minute.
+	CheckpointEvery time.Duration
+	// ScrubBytesPerSecond is the rate at which stored batches are verified in the
+	// background; 0: 16 MiB, negative: never.
+	ScrubBytesPerSecond int64
+	// ScrubEvery is the time from one scrub to the next; 0: 24 hours.
+	ScrubEvery time.Duration
+	// MaxOpenFiles bounds the files open for reading; those not yet synced come
+	// on top. 0: 512.
+	MaxOpenFiles int
+	Registerer   prometheus.Registerer // nil: no metrics
+	Logger       *slog.Logger          // nil: slog.Default()
+	Now          func() time.Time      // nil: time.Now
+}
+
+func (o *Options) setDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.OS
+	}
+	setDefault(&o.SegmentBytes, 128<<20)
+	setDefault(&o.MaxBatchBytes, 16<<20)
+	setDefault(&o.UnflushedMax, 64<<20)
+	setDefault(&o.CheckpointBytes, 32<<20)
+	setDefault(&o.CheckpointEvery, time.Minute)
+	setDefault(&o.ScrubBytesPerSecond, 16<<20)
+	setDefault(&o.ScrubEvery, 24*time.Hour)
+	setDefault(&o.MaxOpenFiles, 512)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// Log is an open data directory. Its methods may be called by any goroutine.
+type Log struct {
+	o       Options
+	fs      vfs.FS
+	dir     string
+	logger  *slog.Logger
+	lock    io.Closer
+	files   *fileCache
+	metrics *metrics
+	flusher *flusher
+	damage  damageList
+	indexes indexCache
+	marks   *syncedFile
+
+	// admin serialises what changes meta; it is held over disk writes.
+	admin    sync.Mutex
+	meta     *metaFile
+	nextID   int64 // producer ids
+	idsUntil int64 // the block that producer-ids covers
+
+	mu     sync.RWMutex
+	topics map[string]*Topic
+	closed bool
+
+	background sync.WaitGroup
+	stop       context.CancelFunc // of the background
+}
+
+// TopicSpec is a topic to be made.
+type TopicSpec struct {
+	Name       string
+	Partitions int32
+	Configs    map[string]string // by Kafka's names
+}
+
+// Topic is a topic of an open log.
+type Topic struct {
+	log  *Log
+	name string
+	id   [16]byte
+	seq  uint32
+	now  atomic.Pointer[topicNow]
+}
+
+// topicNow is what of a topic can change; it is replaced, never modified.
+type topicNow struct {
+	partitions []*Partition
+	configs    map[string]string
+	parsed     *topicConfig
+}
+
+// Name is the topic's name.
+func (t *Topic) Name() string { return t.name }
+
+// ID tells a topic from another that had its name before.
+func (t *Topic) ID() [16]byte { return t.id }
+
+// Partition is partition i, if there is one.
+func (t *Topic) Partition(i int32) (*Partition, bool) {
+	ps := t.now.Load().partitions
+	if i < 0 || int(i) >= len(ps) {
+		return nil, false
+	}
+	return ps[i], true
+}
+
+// Partitions are all partitions in order.
+func (t *Topic) Partitions() []*Partition { return slices.Clone(t.now.Load().partitions) }
+
+// Configs are the configs that were set, not the defaults.
+func (t *Topic) Configs() map[string]string { return maps.Clone(t.now.Load().configs) }
+
+// Open opens the log in dir, which is made if absent, and recovers it. Errors:
+// ErrLocked where another process has it open, ErrNewerFormat, ErrDamagedFile,
+// ctx.Err. Damage within a partition is no error here: that partition tells.
+func Open(ctx context.Context, dir string, o Options) (*Log, error) {
+	o.setDefaults()
+	l := &Log{
+		o: o, fs: o.FS, dir: dir, logger: o.Logger,
+		files:   newFileCache(o.FS, o.MaxOpenFiles),
+		metrics: newMetrics(),
+		topics:  map[string]*Topic{},
+	}
+	l.damage.init(l.logger, l.metrics)
+	if err := l.acquire(); err != nil {
+		return nil, err
+	}
+	if err := l.load(ctx); err != nil {
+		l.files.closeAll()
+		return nil, errors.Join(err, l.lock.Close())
+	}
+	l.flusher = newFlusher(l)
+	l.metrics.register(l, o.Registerer)
+	background, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	l.background.Go(func() { l.janitor(background) })
+	if o.ScrubBytesPerSecond > 0 {
+		l.background.Go(func() { l.scrubber(background) })
+	}
+	return l, nil
+}
+
+// acquire makes the directory and locks it.
+func (l *Log) acquire() error {
+	if err := l.fs.MkdirAll(filepath.Join(l.dir, "topics")); err != nil {
+		return diskFull(err)
+	}
+	lock, err := l.fs.Lock(filepath.Join(l.dir, "LOCK"))
+	if errors.Is(err, vfs.ErrLocked) {
+		return fmt.Errorf("%w: %s: is another weir running on it? %w", ErrLocked, l.dir, err)
+	}
+	if err != nil {
+		return err
+	}
+	l.lock = lock
+	for _, dir := range []string{l.dir, filepath.Dir(filepath.Clean(l.dir))} {
+		if err := l.fs.SyncDir(dir); err != nil {
+			return errors.Join(err, lock.Close())
+		}
+	}
+	return nil
+}
+
+// load reads meta, finishes deletions and recovers every partition.
+func (l *Log) load(ctx context.Context) error {
+	var err error
+	if l.meta, err = readMeta(l.fs, l.dir); err != nil {
+		return err
+	}
+	if err := l.loadProducerIDs(); err != nil {
+		return err
+	}
+	clean, err := l.takeCleanMark()
+	if err != nil {
+		return err
+	}
+	marks, err := readSynced(l.fs, l.syncedName(), l.logger)
+	if err != nil {
+		return err
+	}
+	if err := l.finishDeletions(); err != nil {
+		return err
+	}
+	for i := range l.meta.Topics {
+		if err := l.addTopic(&l.meta.Topics[i]); err != nil {
+			return err
+		}
+	}
+	if err := l.recoverAll(ctx, clean, marks); err != nil {
+		return err
+	}
+	// A crash before this leaves the old meta and marks, which hold as well.
+	if err := writeMeta(l.fs, l.dir, l.meta); err != nil {
+		return err
+	}
+	if l.marks, err = newSyncedFile(l); err != nil {
+		return err
+	}
+	return l.warnUnknown()
+}
+
+func (l *Log) recoverAll(ctx context.Context, clean bool, marks map[markKey]int64) error {
+	began := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(recoveryWorkers)
+	n := 0
+	for _, t := range l.topics {
+		for _, p := range t.now.Load().partitions {
+			n++
+			group.Go(func() error {
+				mark, ok := marks[markKey{t.seq, p.index}]
+				if !ok {
+					mark = unknownMark
+				}
+				return p.recover(ctx, clean, mark)
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	l.logger.Info("log opened", "dir", l.dir, "partitions", n, "clean", clean, "seconds", time.Since(began).Seconds())
+	return nil
+}
+
+// addTopic makes the topic of m known, with partitions not yet recovered.
+func (l *Log) addTopic(m *topicMeta) error {
+	id, err := m.id()
+	if err != nil {
+		return err
+	}
+	t := &Topic{log: l, name: m.Name, id: id, seq: m.Seq}
+	now := &topicNow{configs: maps.Clone(m.Configs), parsed: l.parseConfig(m.Configs)}
+	for i := range m.Partitions {
+		now.partitions = append(now.partitions, newPartition(t, i))
+	}
+	t.now.Store(now)
+	l.topics[m.Name] = t
+	return nil
+}
+
+func (l *Log) partitionDir(topic string, i int32) string {
+	return filepath.Join(l.dir, "topics", topic+"-"+strconv.Itoa(int(i)))
+}
+
+// Topic is the topic of that name, if there is one.
+func (l *Log) Topic(name string) (*Topic, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	t, ok := l.topics[name]
+	return t, ok
+}
+
+// Topics are all topics, sorted by name.
+func (l *Log) Topics() []*Topic {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	ts := make([]*Topic, 0, len(l.topics))
+	for _, name := range slices.Sorted(maps.Keys(l.topics)) {
+		ts = append(ts, l.topics[name])
+	}
+	return ts
+}
+
+// Partition is partition i of a topic. Errors: ErrUnknownTopic,
+// ErrUnknownPartition.
+func (l *Log) Partition(topic string, i int32) (*Partition, error) {
+	t, ok := l.Topic(topic)
+	if !ok {
+		return nil, fmt.Errorf("%w %q", ErrUnknownTopic, topic)
+	}
+	p, ok := t.Partition(i)
+	if !ok {
+		return nil, fmt.Errorf("%w: topic %s partition %d", ErrUnknownPartition, topic, i)
+	}
+	return p, nil
+}
+
+// ClusterID is made once for a data directory.
+func (l *Log) ClusterID() string { return l.meta.Cluster }
+
+// CreateTopic makes a topic, durably. Errors: ErrTopicExists, ErrInvalidTopic,
+// ErrInvalidPartitions, ErrInvalidConfig, ErrDiskFull, ErrClosed.
+func (l *Log) CreateTopic(spec TopicSpec) (*Topic, error) {
+	if err := checkTopicName(spec.Name); err != nil {
+		return nil, err
+	}
+	if spec.Partitions < 1 || spec.Partitions > MaxPartitions {
+		return nil, fmt.Errorf("%w: topic %s: %d, expected 1 to %d", ErrInvalidPartitions, spec.Name, spec.Partitions, MaxPartitions)
+	}
+	if err := CheckConfigs(spec.Configs); err != nil {
+		return nil, fmt.Errorf("topic %s: %w", spec.Name, err)
+	}
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	if err := l.open(); err != nil {
+		return nil, err
+	}
+	if _, ok := l.Topic(spec.Name); ok {
+		return nil, fmt.Errorf("%w: %s", ErrTopicExists, spec.Name)
+	}
+	if err := l.makeDirs(spec.Name, 0, spec.Partitions); err != nil {
+		return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
+	}
+	id := newID()
+	m := topicMeta{Name: spec.Name, ID: hex.EncodeToString(id[:]), Seq: l.meta.NextSeq, Partitions: spec.Partitions, Configs: maps.Clone(spec.Configs)}
+	next := *l.meta
+	next.NextSeq++
+	next.Topics = append(slices.Clone(next.Topics), m)
+	if err := l.saveMeta(&next); err != nil {
+		return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.addTopic(&m); err != nil {
+		return nil, err
+	}
+	return l.topics[spec.Name], nil
+}
+
+// makeDirs makes the directories of partitions from until below to. One that is
+// left of a crash is taken over if it is empty.
+func (l *Log) makeDirs(topic string, from, to int32) error {
+	for i := from; i < to; i++ {
+		dir := l.partitionDir(topic, i)
+		if err := l.fs.MkdirAll(dir); err != nil {
+			return diskFull(err)
+		}
+		names, err := l.fs.List(dir)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 {
+			return fmt.Errorf("%s holds files of no known topic: move it away", dir)
+		}
+	}
+	return l.fs.SyncDir(filepath.Join(l.dir, "topics"))
+}
+
+func (l *Log) saveMeta(next *metaFile) error {
+	if err := writeMeta(l.fs, l.dir, next); err != nil {
+		return err
+	}
+	l.meta = next
+	return nil
+}
+
+func (l *Log) open() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// changeTopic saves meta with topic name changed. The caller holds admin.
+func (l *Log) changeTopic(name string, change func(*topicMeta)) error {
+	next := *l.meta
+	next.Topics = slices.Clone(next.Topics)
+	i := slices.IndexFunc(next.Topics, func(m topicMeta) bool { return m.Name == name && !m.Deleting })
+	if i < 0 {
+		return fmt.Errorf("%w %q", ErrUnknownTopic, name)
+	}
+	change(&next.Topics[i])
+	return l.saveMeta(&next)
+}
+
+// SetConfigs replaces the configs of a topic, durably. Errors: ErrUnknownTopic,
+// ErrInvalidConfig, ErrDiskFull, ErrClosed.
+func (l *Log) SetConfigs(name string, configs map[string]string) error {
+	if err := CheckConfigs(configs); err != nil {
+		return fmt.Errorf("topic %s: %w", name, err)
+	}
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	if err := l.open(); err != nil {
+		return err
+	}
+	if err := l.changeTopic(name, func(m *topicMeta) { m.Configs = maps.Clone(configs) }); err != nil {
+		return err
+	}
+	t, _ := l.Topic(name)
+	t.now.Store(&topicNow{partitions: t.now.Load().partitions, configs: maps.Clone(configs), parsed: l.parseConfig(configs)})
+	return nil
+}
+
+// AddPartitions grows a topic to n partitions, durably. Errors: ErrUnknownTopic,
+// ErrInvalidPartitions where n is not more than there are, ErrDiskFull, ErrClosed.
+func (l *Log) AddPartitions(name string, n int32) error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	if err := l.open(); err != nil {
+		return err
+	}
+	t, ok := l.Topic(name)
+	if !ok {
+		return fmt.Errorf("%w %q", ErrUnknownTopic, name)
+	}
+	old := t.now.Load()
+	have := int32(len(old.partitions))
+	if n <= have || n > MaxPartitions {
+		return fmt.Errorf("%w: topic %s: %d, expected more than %d and at most %d", ErrInvalidPartitions, name, n, have, MaxPartitions)
+	}
+	if err := l.makeDirs(name, have, n); err != nil {
+		return fmt.Errorf("topic %s: %w", name, err)
+	}
+	if err := l.changeTopic(name, func(m *topicMeta) { m.Partitions = n }); err != nil {
+		return err
+	}
+	now := *old
+	now.partitions = slices.Clone(old.partitions)
+	for i := have; i < n; i++ {
+		now.partitions = append(now.partitions, newPartition(t, i))
+	}
+	t.now.Store(&now)
+	return nil
+}
+
+// DeleteTopic deletes a topic, durably: once it returns, the topic does not come
+// back. Readers, appenders and waiters get ErrDeleted. Errors: ErrUnknownTopic,
+// ErrDiskFull, ErrClosed.
+func (l *Log) DeleteTopic(name string) error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	if err := l.open(); err != nil {
+		return err
+	}
+	if err := l.changeTopic(name, func(m *topicMeta) { m.Deleting = true }); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	t := l.topics[name]
+	delete(l.topics, name)
+	l.mu.Unlock()
+	for _, p := range t.now.Load().partitions {
+		p.shut(fmt.Errorf("%w: %s", ErrDeleted, name))
+	}
+	return l.finishDeletions()
+}
+
+// finishDeletions removes the directories of topics that are marked, and then
+// the marks. The caller holds admin or is alone.
+func (l *Log) finishDeletions() error {
+	next := *l.meta
+	next.Topics = nil
+	for _, m := range l.meta.Topics {
+		if !m.Deleting {
+			next.Topics = append(next.Topics, m)
+			continue
+		}
+		for i := range m.Partitions {
+			if err := vfs.RemoveAll(l.fs, l.partitionDir(m.Name, i)); err != nil {
+				return fmt.Errorf("delete topic %s partition %d: %w", m.Name, i, err)
+			}
+		}
+	}
+	if len(next.Topics) == len(l.meta.Topics) {
+		return nil
+	}
+	if err := l.fs.SyncDir(filepath.Join(l.dir, "topics")); err != nil {
+		return err
+	}
+	return l.saveMeta(&next)
+}
+
+// warnUnknown names directories that belong to no topic; they are left alone.
+func (l *Log) warnUnknown() error {
+	names, err := l.fs.List(filepath.Join(l.dir, "topics"))
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, t := range l.topics {
+		for _, p := range t.now.Load().partitions {
+			known[filepath.Base(p.dir)] = true
+		}
+	}
+	for _, name := range names {
+		if !known[name] {
+			l.logger.Warn("directory belongs to no topic", "dir", filepath.Join(l.dir, "topics", name))
+		}
+	}
+	return nil
+}
+
+// idBlock is how many producer ids one write reserves.
+const idBlock = 1000
+
+func (l *Log) idsName() string { return filepath.Join(l.dir, "producer-ids") }
+
+func (l *Log) loadProducerIDs() error {
+	l.nextID, l.idsUntil = 1, 1
+	if _, err := l.fs.Stat(l.idsName()); err != nil {
+		return nil // made with the first id; a directory we cannot read fails elsewhere
+	}
+	b, err := vfs.ReadFile(l.fs, l.idsName())
+	if err != nil {
+		return err
+	}
+	payload, err := idsKind.unwrap(l.idsName(), b)
+	if err != nil {
+		return err
+	}
+	f := newFields(payload)
+	l.nextID = f.i64()
+	if !f.ok || l.nextID < 1 {
+		return fmt.Errorf("%s: %w", l.idsName(), ErrDamagedFile)
+	}
+	l.idsUntil = l.nextID
+	return nil
+}
+
+// NewProducerID is a producer id that was never given before and never will be
+// again, from 1 on. Errors: ErrDiskFull, ErrClosed.
+func (l *Log) NewProducerID() (int64, error) {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	if err := l.open(); err != nil {
+		return 0, err
+	}
+	if l.nextID == l.idsUntil {
+		until := l.nextID + idBlock
+		if err := vfs.WriteFile(l.fs, l.idsName(), idsKind.wrap(binary.BigEndian.AppendUint64(nil, uint64(until)))); err != nil {
+			return 0, fmt.Errorf("new producer id: %w", diskFull(err))
+		}
+		l.idsUntil = until
+	}
+	l.nextID++
+	return l.nextID - 1, nil
+}
+
+func (l *Log) cleanName() string { return filepath.Join(l.dir, "clean") }
+
+// takeCleanMark reports whether the log was closed in good order, and durably
+// removes the mark: from now on it is not.
+func (l *Log) takeCleanMark() (bool, error) {
+	if _, err := l.fs.Stat(l.cleanName()); err != nil {
+		return false, nil
+	}
+	b, err := vfs.ReadFile(l.fs, l.cleanName())
+	if err != nil {
+		return false, err
+	}
+	_, err = cleanKind.unwrap(l.cleanName(), b)
+	if errors.Is(err, ErrNewerFormat) {
+		return false, err
+	}
+	if rerr := l.fs.Remove(l.cleanName()); rerr != nil {
+		return false, rerr
+	}
+	return err == nil, l.fs.SyncDir(l.dir)
+}
+
+// Close makes everything durable, leaves the mark of a clean shutdown and gives
+// the directory back. Waiters get ErrClosed. It is an error to close twice:
+// ErrClosed.
+func (l *Log) Close() error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.closed = true
+	l.mu.Unlock()
+	l.stop()
+	l.background.Wait()
+	var parts []*Partition
+	for _, t := range l.Topics() {
+		parts = append(parts, t.now.Load().partitions...)
+	}
+	for _, p := range parts {
+		p.refuse(ErrClosed)
+	}
+	l.flusher.stop()
+	clean := true
+	for _, p := range parts {
+		if err := p.closeDown(); err != nil {
+			clean = false
+			l.logger.Error("partition not closed in good order", "err", err)
+		}
+		p.shut(ErrClosed)
+	}
+	var err error
+	if clean {
+		err = vfs.WriteFile(l.fs, l.cleanName(), cleanKind.wrap(nil))
+	}
+	l.files.closeAll()
+	l.metrics.unregister()
+	return errors.Join(err, l.lock.Close())
+}

@@ -1,0 +1,430 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/weirstream/weir/log/record"
+)
+
+// Partition is one ordered sequence of batches. Its methods may be called by any
+// goroutine.
+type Partition struct {
+	log   *Log
+	topic *Topic
+	index int32
+	dir   string
+
+	// appendMu serialises appenders; it is held over the write. It guards
+	// producers.
+	appendMu  sync.Mutex
+	producers producers
+
+	// mu guards the rest. It is never held over disk access.
+	mu    sync.Mutex
+	segs  []*segment // by base; the last is active; none before the first append
+	start int64      // first offset
+	end   int64      // accepted
+	hw    int64      // durable; what is below it can be read
+	hwPos position   // of hw
+	epoch int32
+
+	gone    error         // deleted or closed: for everybody
+	refused error         // no appends: closing
+	failed  error         // no appends and nothing past hw: a sync failed
+	corrupt *CorruptError // no appends and nothing past hw: found at recovery
+	mark    int64         // with corrupt: what was known to be durable
+
+	watch  chan struct{} // closed at the next change of hw, gone, failed; nil: nobody waits
+	dirty  []*handle     // segments written to since the flusher last took them
+	queued bool          // with the flusher
+	newDir bool          // a segment's name is not durable yet
+	behind int64         // bytes accepted and not durable
+
+	saved saved // about the last checkpoint; guarded by mu
+}
+
+// position is a place in the segments.
+type position struct {
+	base int64 // of the segment
+	pos  int64
+}
+
+func newPartition(t *Topic, i int32) *Partition {
+	return &Partition{log: t.log, topic: t, index: i, dir: t.log.partitionDir(t.name, i), producers: producers{}}
+}
+
+// Topic is the topic's name.
+func (p *Partition) Topic() string { return p.topic.name }
+
+// Index is the partition's number.
+func (p *Partition) Index() int32 { return p.index }
+
+// Start is the first offset.
+func (p *Partition) Start() int64 { p.mu.Lock(); defer p.mu.Unlock(); return p.start }
+
+// HighWatermark is the offset after the last durable record: the end for readers.
+func (p *Partition) HighWatermark() int64 { p.mu.Lock(); defer p.mu.Unlock(); return p.hw }
+
+// End is the offset after the last accepted record; those from HighWatermark on
+// are not durable yet.
+func (p *Partition) End() int64 { p.mu.Lock(); defer p.mu.Unlock(); return p.end }
+
+// LeaderEpoch is stamped on every batch.
+func (p *Partition) LeaderEpoch() int32 { p.mu.Lock(); defer p.mu.Unlock(); return p.epoch }
+
+// Size is the bytes of all batches.
+func (p *Partition) Size() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var n int64
+	for _, s := range p.segs {
+		n += s.size
+	}
+	return n
+}
+
+// Err is why the partition is out of service: a *CorruptError, ErrFailed,
+// ErrDeleted, ErrClosed, or nil.
+func (p *Partition) Err() error { p.mu.Lock(); defer p.mu.Unlock(); return p.blocked() }
+
+func (p *Partition) String() string {
+	return fmt.Sprintf("topic %s partition %d", p.topic.name, p.index)
+}
+
+// wrap adds the place to an error.
+func (p *Partition) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("topic %s partition %d: %w", p.topic.name, p.index, err)
+}
+
+// blocked is why nothing past hw will come. The caller holds mu.
+func (p *Partition) blocked() error {
+	switch {
+	case p.gone != nil:
+		return p.gone
+	case p.corrupt != nil:
+		return p.corrupt
+	}
+	return p.failed
+}
+
+// wake tells waiters that something changed. The caller holds mu.
+func (p *Partition) wake() {
+	if p.watch != nil {
+		close(p.watch)
+		p.watch = nil
+	}
+}
+
+// Append checks and appends one record batch. It stamps base offset and leader
+// epoch (with LogAppendTime also the time) in place, and does not retain batch.
+// With acks 0 it returns once the batch is accepted and not yet durable, with
+// acks 1 or -1 after the fsync that covers it. base is the offset of the first
+// record, or of the first copy where an idempotent producer sent the batch before.
+//
+// Errors: ErrInvalidBatch (with an error of package record), ErrBatchTooLarge,
+// ErrInvalidAcks, ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrDiskFull,
+// *CorruptError, ErrFailed, ErrDeleted, ErrClosed: nothing was appended. ErrFailed
+// or ctx.Err with a base of 0 or more: it was accepted, and whether it will be
+// durable is not known.
+func (p *Partition) Append(ctx context.Context, batch []byte, acks int16) (base int64, err error) {
+	if acks < -1 || acks > 1 {
+		return -1, p.wrap(fmt.Errorf("%w: %d", ErrInvalidAcks, acks))
+	}
+	h, err := checkBatch(batch)
+	if err != nil {
+		return -1, p.wrap(err)
+	}
+	if err := p.log.flusher.admit(ctx, int64(len(batch))); err != nil {
+		return -1, p.wrap(err)
+	}
+	base, last, err := p.accept(&h, batch)
+	if err != nil {
+		return -1, p.wrap(err)
+	}
+	if acks == 0 {
+		return base, nil
+	}
+	return base, p.Wait(ctx, last)
+}
+
+func checkBatch(batch []byte) (record.BatchHeader, error) {
+	h, err := record.Check(batch)
+	switch {
+	case err != nil:
+		return h, fmt.Errorf("%w: %w", ErrInvalidBatch, err)
+	case h.Size() != len(batch):
+		return h, fmt.Errorf("%w: %w: %d bytes after the batch", ErrInvalidBatch, record.ErrSize, len(batch)-h.Size())
+	case h.Control():
+		return h, fmt.Errorf("%w: a client may not write control batches", ErrInvalidBatch)
+	}
+	return h, nil
+}
+
+// accept gives the batch its offsets and writes it, or finds that it is a
+// duplicate.
+func (p *Partition) accept(h *record.BatchHeader, batch []byte) (base, last int64, err error) {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	config := p.topic.now.Load().parsed
+	if len(batch) > config.maxBatch {
+		return 0, 0, fmt.Errorf("%w: %d bytes, at most %d", ErrBatchTooLarge, len(batch), config.maxBatch)
+	}
+	p.mu.Lock()
+	err, end, epoch := p.refusal(), p.end, p.epoch
+	p.mu.Unlock()
+	if err != nil {
+		return 0, 0, err
+	}
+	if h.ProducerID >= 0 {
+		base, last, duplicate, err := p.producers.check(h)
+		if duplicate || err != nil {
+			return base, last, err
+		}
+	}
+	now := p.log.o.Now()
+	seg, err := p.segmentFor(h, int64(len(batch)), end, now, config)
+	if err != nil {
+		return 0, 0, diskFull(err)
+	}
+	if config.logAppendTime {
+		h.MaxTimestamp = now.UnixMilli()
+		record.SetLogAppendTime(batch, h.MaxTimestamp)
+	}
+	h.BaseOffset, h.LeaderEpoch = end, epoch
+	record.SetBaseOffset(batch, end)
+	record.SetLeaderEpoch(batch, epoch)
+	if err := p.write(seg, h, batch); err != nil {
+		return 0, 0, err
+	}
+	if h.ProducerID >= 0 {
+		p.producers.update(h, now)
+	}
+	return end, h.LastOffset(), nil
+}
+
+// refusal is why no batch is accepted. The caller holds mu.
+func (p *Partition) refusal() error {
+	if err := p.blocked(); err != nil {
+		return err
+	}
+	return p.refused
+}
+
+// segmentFor is the segment that n bytes at offset end go to, a new one where the
+// active is full or old.
+func (p *Partition) segmentFor(h *record.BatchHeader, n, end int64, now time.Time, config *topicConfig) (*segment, error) {
+	p.mu.Lock()
+	var seg *segment
+	if len(p.segs) > 0 {
+		seg = p.segs[len(p.segs)-1]
+	}
+	p.mu.Unlock()
+	if seg == nil {
+		return p.roll(nil, end, now)
+	}
+	if seg.unclean {
+		// Cut what a failed write left, before anything follows it.
+		if err := p.cut(seg); err != nil {
+			return nil, err
+		}
+	}
+	full := seg.size+n > config.segmentBytes || seg.size+n > math.MaxUint32 || end+int64(h.LastOffsetDelta)-seg.base > math.MaxInt32
+	if seg.size > 0 && (full || now.Sub(seg.made) > config.segmentAge) {
+		return p.roll(seg, end, now)
+	}
+	return seg, nil
+}
+
+func (p *Partition) cut(seg *segment) error {
+	f, err := p.log.files.acquire(seg, false)
+	if err != nil {
+		return err
+	}
+	defer f.release()
+	if err := f.f.Truncate(seg.size); err != nil {
+		return err
+	}
+	seg.unclean = false
+	return nil
+}
+
+// roll makes a new active segment. The caller holds appendMu.
+func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, error) {
+	seg := newSegment(p.dir, base, now)
+	f, err := p.log.files.acquire(seg, true)
+	if err != nil {
+		return nil, err
+	}
+	f.release()
+	if old != nil {
+		p.saveIndex(old)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old != nil {
+		old.maxTime, old.timed = old.index.maxTime, true
+		old.index = index{} // from now on it is the index cache's
+	}
+	p.segs = append(p.segs, seg)
+	p.newDir = true
+	return seg, nil
+}
+
+// saveIndex brings the index file of the active segment up to date. The caller
+// holds appendMu. That it fails costs a scan later.
+func (p *Partition) saveIndex(seg *segment) {
+	if err := seg.index.save(p.log.fs, seg.indexFile()); err != nil {
+		p.log.logger.Warn("index not saved; it will be made again", "file", seg.indexFile(), "err", err)
+	}
+}
+
+// write puts the batch into the active segment and lets it be seen.
+func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte) error {
+	f, err := p.log.files.acquire(seg, false)
+	if err != nil {
+		return err
+	}
+	defer f.release()
+	if err := writeAll(f.f, batch, seg.size); err != nil {
+		seg.unclean = true
+		if cerr := p.cut(seg); cerr != nil {
+			p.log.logger.Warn("bytes of a failed write not cut yet", "file", seg.file, "position", seg.size, "err", cerr)
+		}
+		return diskFull(fmt.Errorf("append to %s: %w", seg.file, err))
+	}
+	p.log.metrics.appended(len(batch))
+	p.mu.Lock()
+	seg.index.add(seg.base, h)
+	seg.size += int64(len(batch))
+	seg.end = h.LastOffset() + 1
+	p.end = seg.end
+	p.saved.since += int64(len(batch))
+	if p.log.o.NoSync {
+		p.hw, p.hwPos = p.end, position{seg.base, seg.size}
+		p.wake()
+		p.mu.Unlock()
+		return nil
+	}
+	if n := len(p.dirty); n == 0 || p.dirty[n-1] != f {
+		p.dirty = append(p.dirty, f.ref())
+	}
+	p.behind += int64(len(batch))
+	queue := !p.queued
+	p.queued = true
+	p.mu.Unlock()
+	p.log.flusher.wrote(int64(len(batch)))
+	if queue {
+		p.log.flusher.enqueue(p)
+	}
+	return nil
+}
+
+// Wait returns once the record at offset is durable. Errors: ctx.Err, ErrClosed,
+// ErrDeleted, ErrFailed, *CorruptError.
+func (p *Partition) Wait(ctx context.Context, offset int64) error {
+	for {
+		p.mu.Lock()
+		if p.hw > offset && !errors.Is(p.gone, ErrDeleted) {
+			p.mu.Unlock()
+			return nil
+		}
+		if err := p.blocked(); err != nil {
+			p.mu.Unlock()
+			return p.wrap(err)
+		}
+		if p.watch == nil {
+			p.watch = make(chan struct{})
+		}
+		changed := p.watch
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Flush returns once all that was accepted before the call is durable. Errors: as
+// Wait.
+func (p *Partition) Flush(ctx context.Context) error {
+	end := p.End()
+	if end == 0 {
+		return nil
+	}
+	return p.Wait(ctx, end-1)
+}
+
+// fail takes the partition out of service after a failed sync. The kernel may
+// have marked pages clean that are not on the disk, so what was not durable is
+// cut off as well as that can be done.
+func (p *Partition) fail(err error) {
+	p.log.logger.Error("sync failed; the partition takes no appends until the log is opened again", "topic", p.topic.name, "partition", p.index, "err", err)
+	p.appendMu.Lock() // no append is under way
+	defer p.appendMu.Unlock()
+	p.mu.Lock()
+	if p.failed == nil {
+		p.failed = fmt.Errorf("%w: %w", ErrFailed, diskFull(err))
+	}
+	p.log.flusher.done(p.behind)
+	p.behind = 0
+	dirty := p.dirty
+	p.dirty = nil
+	hw := p.hwPos
+	segs := p.segs
+	p.wake()
+	p.mu.Unlock()
+	for _, h := range dirty {
+		h.release()
+	}
+	for _, seg := range segs {
+		to := int64(0)
+		switch {
+		case seg.base < hw.base:
+			continue
+		case seg.base == hw.base:
+			to = hw.pos
+		}
+		if f, err := p.log.files.acquire(seg, false); err == nil {
+			_ = f.f.Truncate(to) // recovery looks at it again
+			f.release()
+		}
+	}
+}
+
+// refuse takes no more appends, and waits for one under way.
+func (p *Partition) refuse(why error) {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = why
+}
+
+// shut ends the partition for everybody: deleted or closed.
+func (p *Partition) shut(why error) {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = why
+	p.wake()
+	p.log.flusher.done(p.behind)
+	p.behind = 0
+	for _, h := range p.dirty {
+		h.release()
+	}
+	p.dirty = nil
+	for _, seg := range p.segs {
+		p.log.files.drop(seg)
+		p.log.indexes.drop(seg)
+	}
+}

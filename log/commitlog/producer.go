@@ -1,0 +1,168 @@
+package commitlog
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/weirstream/weir/log/record"
+)
+
+const (
+	// keptBatches is how many batches of a producer are remembered, as Kafka's:
+	// so many requests may be in flight.
+	keptBatches = 5
+	// maxProducers bounds the producers remembered in a partition; those longest
+	// silent go first.
+	maxProducers = 10_000
+	// producerExpiry is producer.id.expiration.ms of Kafka.
+	producerExpiry = 24 * time.Hour
+)
+
+// producers is what a partition knows of its idempotent producers.
+type producers map[int64]*producer
+
+// producer is one of them, with its last batches, the oldest first.
+type producer struct {
+	epoch int16
+	last  time.Time // of its last append
+	n     int
+	kept  [keptBatches]sentBatch
+}
+
+type sentBatch struct {
+	first, last  int32 // sequences
+	base, offset int64 // of the first and last record
+}
+
+// check compares a batch with what its producer sent before (KIP-98, KIP-360). A
+// producer that is not known may begin at any sequence: its state may have
+// expired.
+func (ps producers) check(h *record.BatchHeader) (base, last int64, duplicate bool, err error) {
+	p := ps[h.ProducerID]
+	if p == nil {
+		return 0, 0, false, nil
+	}
+	bad := func(why error, expected int32) error {
+		return fmt.Errorf("%w: producer %d epoch %d sequence %d, expected epoch %d sequence %d", why, h.ProducerID, h.ProducerEpoch, h.BaseSequence, p.epoch, expected)
+	}
+	switch {
+	case h.ProducerEpoch < p.epoch:
+		return 0, 0, false, bad(ErrInvalidProducerEpoch, p.nextSequence())
+	case h.ProducerEpoch > p.epoch:
+		if h.BaseSequence != 0 {
+			return 0, 0, false, bad(ErrOutOfOrderSequence, 0)
+		}
+		return 0, 0, false, nil
+	}
+	for _, b := range p.kept[:p.n] {
+		if b.first == h.BaseSequence && b.last == lastSequence(h) {
+			return b.base, b.offset, true, nil
+		}
+	}
+	if h.BaseSequence != p.nextSequence() {
+		return 0, 0, false, bad(ErrOutOfOrderSequence, p.nextSequence())
+	}
+	return 0, 0, false, nil
+}
+
+// Sequences wrap from the largest int32 to 0.
+func lastSequence(h *record.BatchHeader) int32 {
+	return int32((int64(h.BaseSequence) + int64(h.LastOffsetDelta)) & math.MaxInt32)
+}
+
+func (p *producer) nextSequence() int32 {
+	if p.n == 0 {
+		return 0
+	}
+	return int32((int64(p.kept[p.n-1].last) + 1) & math.MaxInt32)
+}
+
+// update remembers an appended batch.
+func (ps producers) update(h *record.BatchHeader, now time.Time) {
+	p := ps[h.ProducerID]
+	if p == nil {
+		if len(ps) >= maxProducers {
+			ps.evict()
+		}
+		p = &producer{epoch: h.ProducerEpoch}
+		ps[h.ProducerID] = p
+	}
+	if h.ProducerEpoch != p.epoch {
+		*p = producer{epoch: h.ProducerEpoch}
+	}
+	if p.n == keptBatches {
+		copy(p.kept[:], p.kept[1:])
+		p.n--
+	}
+	p.kept[p.n] = sentBatch{h.BaseSequence, lastSequence(h), h.BaseOffset, h.LastOffset()}
+	p.n++
+	p.last = now
+}
+
+// evict forgets the tenth that was silent the longest.
+func (ps producers) evict() {
+	ids := ps.sorted(func(a, b int64) int { return ps[a].last.Compare(ps[b].last) })
+	for _, id := range ids[:len(ids)/10+1] {
+		delete(ps, id)
+	}
+}
+
+// expire forgets who was silent for too long.
+func (ps producers) expire(now time.Time) {
+	for id, p := range ps {
+		if now.Sub(p.last) > producerExpiry {
+			delete(ps, id)
+		}
+	}
+}
+
+func (ps producers) sorted(compare func(a, b int64) int) []int64 {
+	ids := make([]int64, 0, len(ps))
+	for id := range ps {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, compare)
+	return ids
+}
+
+// appendTo encodes all producers, in order of id.
+func (ps producers) appendTo(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(ps)))
+	for _, id := range ps.sorted(cmp.Compare[int64]) {
+		p := ps[id]
+		b = binary.BigEndian.AppendUint64(b, uint64(id))
+		b = binary.BigEndian.AppendUint16(b, uint16(p.epoch))
+		b = binary.BigEndian.AppendUint64(b, uint64(p.last.UnixMilli()))
+		b = append(b, byte(p.n))
+		for _, k := range p.kept[:p.n] {
+			b = binary.BigEndian.AppendUint32(b, uint32(k.first))
+			b = binary.BigEndian.AppendUint32(b, uint32(k.last))
+			b = binary.BigEndian.AppendUint64(b, uint64(k.base))
+			b = binary.BigEndian.AppendUint64(b, uint64(k.offset))
+		}
+	}
+	return b
+}
+
+// readProducers decodes what appendTo wrote; f.ok is false where it cannot.
+func readProducers(f *fields) producers {
+	ps := producers{}
+	n := f.u32()
+	for i := uint32(0); i < n && f.ok; i++ {
+		id := f.i64()
+		p := &producer{epoch: f.i16(), last: time.UnixMilli(f.i64()), n: int(f.take(1)[0])}
+		if p.n > keptBatches {
+			f.ok = false
+			break
+		}
+		for k := range p.n {
+			p.kept[k] = sentBatch{int32(f.u32()), int32(f.u32()), f.i64(), f.i64()}
+		}
+		ps[id] = p
+	}
+	return ps
+}

@@ -1,0 +1,195 @@
+package commitlog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxDamage bounds the damaged batches that are remembered one by one.
+const maxDamage = 1000
+
+// damageList remembers the damage found since Open, so that each is told once.
+type damageList struct {
+	logger  *slog.Logger
+	metrics *metrics
+	mu      sync.Mutex
+	known   map[damageKey]*CorruptError
+}
+
+type damageKey struct {
+	file string
+	pos  int64
+}
+
+func (d *damageList) init(logger *slog.Logger, m *metrics) {
+	d.logger, d.metrics, d.known = logger, m, map[damageKey]*CorruptError{}
+}
+
+func (d *damageList) found(e *CorruptError) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := damageKey{e.File, e.Position}
+	if d.known[key] != nil || len(d.known) >= maxDamage {
+		return
+	}
+	d.known[key] = e
+	d.metrics.corrupt(e)
+	d.logger.Error("corrupt batch", "topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "file", e.File, "position", e.Position,
+		"reason", e.Reason, "offline", e.Offline, "repair", e.Repair)
+}
+
+// Damage is what was found damaged since Open, by reads, the scrubber and
+// recovery, in order of place; at most 1000.
+func (l *Log) Damage() []*CorruptError {
+	l.damage.mu.Lock()
+	defer l.damage.mu.Unlock()
+	var list []*CorruptError
+	for _, e := range l.damage.known {
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b *CorruptError) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Position, b.Position))
+	})
+	return list
+}
+
+// VerifyProgress is how far a Verify is.
+type VerifyProgress struct {
+	Topic     string
+	Partition int32
+	File      string
+	Bytes     int64 // verified so far, over all partitions
+	Total     int64 // when Verify began
+}
+
+// Verify reads everything durable and checks each batch. It returns the damage it
+// found, which is also logged and counted; err is of ctx or of the disk. progress,
+// if not nil, is called after each segment.
+func (l *Log) Verify(ctx context.Context, progress func(VerifyProgress)) ([]*CorruptError, error) {
+	return l.verify(ctx, progress, func(int) {})
+}
+
+func (l *Log) verify(ctx context.Context, progress func(VerifyProgress), read func(int)) ([]*CorruptError, error) {
+	topics := l.Topics()
+	var found []*CorruptError
+	var state VerifyProgress
+	for _, t := range topics {
+		for _, p := range t.now.Load().partitions {
+			state.Total += p.Size()
+		}
+	}
+	for _, t := range topics {
+		for _, p := range t.now.Load().partitions {
+			p.mu.Lock()
+			segs := slices.Clone(p.segs)
+			p.mu.Unlock()
+			for _, seg := range segs {
+				some, n, err := p.verifySegment(ctx, seg, read)
+				found = append(found, some...)
+				if err != nil {
+					return found, err
+				}
+				state.Topic, state.Partition, state.File = t.name, p.index, seg.file
+				state.Bytes += n
+				if progress != nil {
+					progress(state)
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// verifySegment checks one segment, and goes on after what is damaged. A segment
+// that was removed meanwhile is in order.
+func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(int)) (found []*CorruptError, n int64, err error) {
+	p.mu.Lock()
+	there := p.gone == nil && slices.Contains(p.segs, seg)
+	limit := p.limit(seg)
+	end := seg.end
+	active := there && p.segs[len(p.segs)-1] == seg
+	p.mu.Unlock()
+	if !there {
+		return nil, 0, nil
+	}
+	h, err := p.log.files.acquire(seg, false)
+	if err != nil {
+		return nil, 0, p.lost(seg, 0, seg.base, err)
+	}
+	defer h.release()
+	s := scanner{f: h.f, next: seg.base, limit: limit, crc: true, read: read}
+	for {
+		if err := ctx.Err(); err != nil {
+			return found, s.pos, err
+		}
+		_, _, d, err := s.batch()
+		switch {
+		case errors.Is(err, io.EOF):
+			if !active && s.next != end && len(found) == 0 {
+				d = &damage{pos: s.pos, offset: s.next, reason: fmt.Sprintf("the segment ends before offset %d", end)}
+				found = append(found, asCorrupt(p.damaged(seg, d)))
+			}
+			return found, limit, nil
+		case err != nil:
+			return found, s.pos, p.lost(seg, s.pos, s.next, err)
+		case d == nil:
+			continue
+		}
+		found = append(found, asCorrupt(p.damaged(seg, d)))
+		more, err := s.resync()
+		if err != nil {
+			return found, s.pos, p.lost(seg, s.pos, s.next, err)
+		}
+		if !more {
+			return found, limit, nil
+		}
+	}
+}
+
+func asCorrupt(err error) *CorruptError {
+	var e *CorruptError
+	errors.As(err, &e)
+	return e
+}
+
+// scrubber verifies the log once after Open and then again and again, slowly.
+func (l *Log) scrubber(ctx context.Context) {
+	for {
+		_, err := l.verify(ctx, nil, l.pace(ctx))
+		if ctx.Err() != nil {
+			return
+		}
+		l.grumble("scrub ended early", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(l.o.ScrubEvery):
+		}
+	}
+}
+
+// pace holds back a reader so that it does not exceed the scrub rate.
+func (l *Log) pace(ctx context.Context) func(n int) {
+	began := time.Now()
+	var bytes int64
+	return func(n int) {
+		bytes += int64(n)
+		l.metrics.scrubbed(n)
+		due := time.Duration(float64(bytes) / float64(l.o.ScrubBytesPerSecond) * float64(time.Second))
+		ahead := due - time.Since(began)
+		if ahead < 10*time.Millisecond {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(ahead):
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+const (
+	logSuffix   = ".log"
+	indexSuffix = ".index"
+)
+
+// segment is one file of a partition. Its fields are guarded by Partition.mu and
+// change only while it is the active one.
+type segment struct {
+	base    int64
+	file    string // the .log
+	size    int64  // bytes of whole batches
+	end     int64  // the offset after the last batch
+	maxTime int64  // largest timestamp; of a sealed segment see Partition.newest
+	timed   bool   // maxTime is known
+	made    time.Time
+
+	index index // of the active segment; of others see indexCache
+	// unclean: bytes of a failed write may follow size; only the appender looks.
+	unclean bool
+}
+
+func segmentName(base int64) string { return fmt.Sprintf("%020d%s", base, logSuffix) }
+
+// segmentBase is the base offset in a segment's name.
+func segmentBase(name string) (int64, bool) {
+	digits, ok := strings.CutSuffix(name, logSuffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	base, err := strconv.ParseInt(digits, 10, 64)
+	return base, err == nil && base >= 0
+}
+
+func newSegment(dir string, base int64, made time.Time) *segment {
+	return &segment{base: base, file: filepath.Join(dir, segmentName(base)), end: base, maxTime: noTime, made: made, index: index{end: base, maxTime: noTime}}
+}
+
+func (s *segment) indexFile() string { return strings.TrimSuffix(s.file, logSuffix) + indexSuffix }
+
+// damage is why the bytes at a position are no valid batch.
+type damage struct {
+	pos    int64
+	offset int64 // the first that cannot be read
+	reason string
+}
+
+// scanner walks the batches of a segment file one after another with large reads.
+type scanner struct {
+	f     vfs.File
+	limit int64 // where to stop
+	pos   int64 // of the next batch
+	next  int64 // its base offset
+	crc   bool  // check CRCs, not only headers
+	buf   []byte
+	at    int64       // position of buf in the file
+	small bool        // little will be read: an index interval at a time
+	read  func(n int) // told of bytes read, to hold back
+}
+
+const (
+	scanBuffer  = 256 << 10
+	smallBuffer = 2 * indexInterval
+)
+
+// batch is the next batch, its position and header; the bytes are valid until
+// the next call and end after the header where CRCs are not checked. At the limit
+// ok is false; d is set where there is no valid batch. err is of the disk.
+func (s *scanner) batch() (h record.BatchHeader, b []byte, d *damage, err error) {
+	if s.pos >= s.limit {
+		return h, nil, nil, io.EOF
+	}
+	bad := func(reason string) (record.BatchHeader, []byte, *damage, error) {
+		return h, nil, &damage{pos: s.pos, offset: s.next, reason: reason}, nil
+	}
+	if b, err = s.window(record.HeaderSize); err != nil {
+		return h, nil, nil, err
+	}
+	if len(b) < record.HeaderSize {
+		return bad(fmt.Sprintf("%d bytes are no batch header", len(b)))
+	}
+	if h, err = record.ParseHeader(b); err != nil {
+		return bad(err.Error())
+	}
+	if int64(h.Size()) > s.limit-s.pos {
+		return bad(fmt.Sprintf("a batch of %d bytes with %d to the end", h.Size(), s.limit-s.pos))
+	}
+	if s.crc {
+		if b, err = s.window(h.Size()); err != nil {
+			return h, nil, nil, err
+		}
+		if _, err := record.CheckStored(b); err != nil {
+			return bad(err.Error())
+		}
+	} else if h.Magic != 2 || h.LastOffsetDelta < 0 {
+		return bad(record.ErrMagic.Error())
+	}
+	if h.BaseOffset != s.next {
+		return bad(fmt.Sprintf("base offset %d where %d must be", h.BaseOffset, s.next))
+	}
+	s.pos += int64(h.Size())
+	s.next = h.LastOffset() + 1
+	return h, b, nil, nil
+}
+
+// window is n bytes at pos, fewer at the limit or where the file ends.
+func (s *scanner) window(n int) ([]byte, error) {
+	n = int(min(int64(n), s.limit-s.pos))
+	if from := s.pos - s.at; from >= 0 && from+int64(n) <= int64(len(s.buf)) {
+		return s.buf[from : from+int64(n)], nil
+	}
+	least := scanBuffer
+	if s.small {
+		least = smallBuffer
+	}
+	want := int(min(int64(max(n, least)), s.limit-s.pos))
+	if cap(s.buf) < want {
+		s.buf = make([]byte, want)
+	}
+	s.buf = s.buf[:want]
+	s.at = s.pos
+	got, err := s.f.ReadAt(s.buf, s.pos)
+	s.buf = s.buf[:got]
+	if s.read != nil {
+		s.read(got)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return s.buf[:min(n, got)], nil
+}
+
+// resync moves to the next valid batch after a damaged one at pos, if there is one:
+// magic, a base offset of at least next and near it, a size that fits, and a right
+// CRC.
+func (s *scanner) resync() (found bool, err error) {
+	const near = 1 << 31
+	for from := s.pos + 1; from+record.HeaderSize <= s.limit; {
+		s.pos = from
+		b, err := s.window(scanBuffer)
+		if err != nil {
+			return false, err
+		}
+		if len(b) < record.HeaderSize {
+			return false, nil
+		}
+		for i := 0; i+record.HeaderSize <= len(b); i++ {
+			if b[i+16] != 2 || b[i] != 0 {
+				continue // no magic, or an offset of 2^56
+			}
+			h, err := record.ParseHeader(b[i:])
+			if err != nil || h.BaseOffset < s.next || h.BaseOffset-s.next > near || int64(h.Size()) > s.limit-from-int64(i) {
+				continue
+			}
+			s.pos = from + int64(i)
+			whole, err := s.window(h.Size())
+			if err != nil {
+				return false, err
+			}
+			if _, err := record.CheckStored(whole); err == nil {
+				s.next = h.BaseOffset
+				return true, nil
+			}
+			s.pos = from
+			if b, err = s.window(scanBuffer); err != nil { // the buffer may have moved
+				return false, err
+			}
+		}
+		from += int64(len(b)) - record.HeaderSize + 1
+	}
+	return false, nil
+}
