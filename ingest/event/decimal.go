@@ -164,7 +164,16 @@ func FormatDecimal(v int64, scale int) string {
 
 // DecimalDouble is the double nearest to v of the given scale.
 func DecimalDouble(v int64, scale int) float64 {
-	return float64(v) / float64(pow10[scale])
+	if v > -1<<53 && v < 1<<53 {
+		// Both are exact doubles (10^18 is), so the quotient is rounded once.
+		return float64(v) / float64(pow10[scale])
+	}
+	var buf [24]byte
+	f, err := strconv.ParseFloat(string(AppendDecimal(buf[:0], v, scale)), 64)
+	if err != nil { // what AppendDecimal wrote is a number in range
+		panic(err)
+	}
+	return f
 }
 
 // Rescale converts an unscaled value from one scale to another, exactly.
