@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// A checkpoint is a file <generation>.checkpoint in the shard's directory: the
+// magic, the parts below as cep.SnapshotWriter writes them, and a CRC-32C of all
+// of it. The newest two generations are kept: should the newest be damaged, the
+// one before it does, with more to suppress.
+const (
+	checkpointMagic   = "WEIRCKP1"
+	checkpointVersion = 1
+	checkpointSuffix  = ".checkpoint"
+	generationsKept   = 2
+	identityMax       = 1 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// savedState is a checkpoint's contents.
+type savedState struct {
+	state
+	program   string
+	ends      []savedEnd
+	operators map[string][]byte // state by identity
+}
+
+type savedEnd struct {
+	topic     string
+	partition int32
+	end       int64
+}
+
+// dir is where the shard's checkpoints are.
+func (s *shard) dir() string {
+	return filepath.Join(s.engine.opts.Dir, s.stream.Schema.Stream+"-"+strconv.Itoa(int(s.partition)))
+}
+
+// checkpoint saves the shard as of its cursor. It waits until the outputs before
+// it are durable.
+func (s *shard) checkpoint(ctx context.Context) error {
+	if s.cursor == s.saved && s.generation > 0 {
+		return nil
+	}
+	begun := time.Now()
+	ends, err := s.settle(ctx)
+	if err != nil {
+		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
+	}
+	data, err := s.encode(ends)
+	if err == nil {
+		err = s.store(data)
+	}
+	if err != nil {
+		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
+	}
+	s.saved, s.savedAt = s.cursor, time.Now()
+	for offset := range s.strikes {
+		if offset < s.saved {
+			delete(s.strikes, offset)
+			delete(s.poisoned, offset)
+		}
+	}
+	s.metrics.checkpoint.Observe(s.savedAt.Sub(begun).Seconds())
+	return nil
+}
+
+// settle waits for the outputs written so far and returns their ends.
+func (s *shard) settle(ctx context.Context) ([]savedEnd, error) {
+	var ends []savedEnd
+	for i := range s.outputs.topics {
+		t := &s.outputs.topics[i]
+		end, err := s.engine.opts.Sink.End(t.topic, t.partition)
+		if err != nil {
+			return nil, fmt.Errorf("end of %s[%d]: %w", t.topic, t.partition, err)
+		}
+		if t.last >= 0 {
+			if err := s.engine.opts.Sink.Durable(ctx, t.topic, t.partition, t.last); err != nil {
+				return nil, fmt.Errorf("wait for %s[%d]@%d: %w", t.topic, t.partition, t.last, err)
+			}
+		}
+		ends = append(ends, savedEnd{t.topic, t.partition, end})
+	}
+	return ends, nil
+}
+
+func (s *shard) encode(ends []savedEnd) ([]byte, error) {
+	var buf bytes.Buffer
+	buf.WriteString(checkpointMagic)
+	w := cep.NewSnapshotWriter(&buf)
+	w.Uvarint(checkpointVersion)
+	w.Bytes([]byte(s.engine.program.ID()))
+	w.Varint(s.cursor)
+	w.Varint(int64(s.greatest))
+	c := &s.counts
+	for _, n := range []int64{c.events, c.decisions, c.alerts, c.late, c.deadLetters} {
+		w.Varint(n)
+	}
+	w.Uvarint(uint64(len(ends)))
+	for _, e := range ends {
+		w.Bytes([]byte(e.topic))
+		w.Varint(int64(e.partition))
+		w.Varint(e.end)
+	}
+	ops := s.instance.Operators()
+	w.Uvarint(uint64(len(ops)))
+	for _, op := range ops {
+		var one bytes.Buffer
+		ow := cep.NewSnapshotWriter(&one)
+		if err := op.Snapshot(ow); err != nil {
+			return nil, err
+		}
+		if err := ow.Flush(); err != nil {
+			return nil, err
+		}
+		w.Bytes([]byte(op.Identity))
+		w.Bytes(one.Bytes())
+	}
+	if err := w.Flush(); err != nil {
+		return nil, err
+	}
+	return binary.LittleEndian.AppendUint32(buf.Bytes(), crc32.Checksum(buf.Bytes(), castagnoli)), nil
+}
+
+// decodeCheckpoint reads what encode wrote. data is retained by operators.
+func decodeCheckpoint(data []byte) (*savedState, error) {
+	if len(data) < len(checkpointMagic)+4 || string(data[:len(checkpointMagic)]) != checkpointMagic {
+		return nil, errors.New("not a checkpoint")
+	}
+	body := data[:len(data)-4]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(data[len(body):]) {
+		return nil, errors.New("damaged: its checksum does not match")
+	}
+	r := cep.NewSnapshotReader(bytes.NewReader(body[len(checkpointMagic):]))
+	if v := r.Uvarint(); v != checkpointVersion {
+		return nil, fmt.Errorf("version %d, this program reads %d", v, checkpointVersion)
+	}
+	limit := len(data)
+	out := &savedState{operators: map[string][]byte{}}
+	out.program = string(r.Bytes(nil, limit))
+	out.cursor = r.Varint()
+	out.greatest = event.Time(r.Varint())
+	c := &out.counts
+	for _, n := range []*int64{&c.events, &c.decisions, &c.alerts, &c.late, &c.deadLetters} {
+		*n = r.Varint()
+	}
+	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
+		topic := string(r.Bytes(nil, limit))
+		out.ends = append(out.ends, savedEnd{topic, int32(r.Varint()), r.Varint()})
+	}
+	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
+		id := string(r.Bytes(nil, min(limit, identityMax)))
+		out.operators[id] = r.Bytes(nil, limit)
+	}
+	return out, r.Err()
+}
+
+// store writes a checkpoint file and removes those that are no longer needed.
+func (s *shard) store(data []byte) error {
+	vf, dir := s.engine.opts.FS, s.dir()
+	if err := vf.MkdirAll(dir); err != nil {
+		return err
+	}
+	if err := vfs.WriteFile(vf, s.file(s.generation+1), data); err != nil {
+		return err
+	}
+	s.generation++
+	gens, err := s.generations()
+	if err != nil {
+		return err
+	}
+	for _, g := range gens {
+		if g+generationsKept <= s.generation {
+			if err := vf.Remove(s.file(g)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *shard) file(generation uint64) string {
+	return filepath.Join(s.dir(), fmt.Sprintf("%020d%s", generation, checkpointSuffix))
+}
+
+// generations are those on disk, newest first.
+func (s *shard) generations() ([]uint64, error) {
+	names, err := s.engine.opts.FS.List(s.dir())
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var gens []uint64
+	for _, n := range names {
+		digits, found := strings.CutSuffix(n, checkpointSuffix)
+		if g, err := strconv.ParseUint(digits, 10, 64); found && err == nil {
+			gens = append(gens, g)
+		}
+	}
+	slices.Sort(gens)
+	slices.Reverse(gens)
+	return gens, nil
+}
+
+// newest is the newest checkpoint that is whole, nil where there is none.
+func (s *shard) newest() (*savedState, error) {
+	gens, err := s.generations()
+	if err != nil {
+		return nil, err
+	}
+	for i, g := range gens {
+		if i == 0 {
+			s.generation = g
+		}
+		data, err := vfs.ReadFile(s.engine.opts.FS, s.file(g))
+		if err == nil {
+			var st *savedState
+			if st, err = decodeCheckpoint(data); err == nil {
+				return st, nil
+			}
+		}
+		s.logger.Warn("a checkpoint cannot be used; an older one or the log itself will do", "file", s.file(g), "err", err)
+	}
+	return nil, nil
+}

@@ -1,0 +1,36 @@
+// Package engine runs a program over streams: one shard for each partition of a
+// stream's topic, each with the only loop there is: read a chunk, decode it, run
+// the operators, decide, write decisions, alerts and dead letters.
+//
+// Invariants:
+//
+//  1. Input order is log order; only durable records are read. What is decided
+//     for an event depends on the records up to it and on the program: not on
+//     batch sizes, clocks, or crashes in between.
+//  2. A decision, alert or dead letter has an identity (source topic, partition,
+//     offset and role) in its weir-origin header. None is written twice: a
+//     checkpoint holds the cursor, the end of each output partition and all
+//     operator state, and is written only when the outputs before it are durable.
+//     A shard that restarts from it reads the outputs behind those ends, and
+//     leaves out what it finds there already.
+//  3. A record that does not decode becomes a dead letter and nothing else.
+//  4. A late event (its time is before the watermark, the greatest event time
+//     seen less the stream's lateness) is decided and flagged.
+//  5. Where a checkpoint is missing, damaged or from another program's operators,
+//     the operators' state is made again from the log; it is never guessed.
+//  6. A panic while a batch is processed is contained: the shard restarts from its
+//     checkpoint and goes on record by record. The second time on the same offset
+//     that record becomes a dead letter with the reason panic. Any other error is
+//     shown in Status and the shard tries again with back-off.
+//
+// Outputs of source partition p go to partition p modulo the output topic's
+// partitions, keyed by the event's key. Their timestamp is the event time. The
+// header weir-latency-us is the time from when the shard took the chunk from the
+// log to when the batch was written; it is no part of what is decided.
+//
+// Goroutines: Run starts one for each shard and waits for all of them. A shard's
+// state belongs to its goroutine; Status takes a copy under a lock.
+//
+// What it does not do: windows by other keys than the partition key (keyed
+// streams), the journal of changes at run time, incremental checkpoints.
+package engine

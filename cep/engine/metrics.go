@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// metrics are shared by all shards, with the labels stream and partition.
+type metrics struct {
+	events, decisions, alerts, late, deadLetters, suppressed, restarts *prometheus.CounterVec
+	lag, watermark                                                     *prometheus.GaugeVec
+	checkpoint                                                         *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	labels := []string{"stream", "partition"}
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_engine_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_engine_" + name, Help: help}, labels)
+	}
+	m := &metrics{
+		events:      counter("events_total", "Events decided by this process."),
+		decisions:   counter("decisions_total", "Decision records, live and shadow, made by this process."),
+		alerts:      counter("alerts_total", "Alert records made by this process."),
+		late:        counter("late_events_total", "Events whose time was before the watermark."),
+		deadLetters: counter("dead_letters_total", "Records that did not decode."),
+		suppressed:  counter("suppressed_total", "Outputs left out after a restart because they were there already."),
+		restarts:    counter("shard_restarts_total", "Restarts of a shard from its checkpoint after an error."),
+		lag:         gauge("lag_records", "Records between the cursor and the high watermark."),
+		watermark:   gauge("watermark_seconds", "Event time up to which the shard has seen its stream, as Unix time."),
+		checkpoint: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "weir_engine_checkpoint_seconds", Help: "Time to write a checkpoint, waiting for outputs included.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}, labels),
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.lag, m.watermark, m.checkpoint} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// shardMetrics are one shard's, looked up once.
+type shardMetrics struct {
+	events, decisions, alerts, late, deadLetters, suppressed, restarts prometheus.Counter
+	lag, watermark                                                     prometheus.Gauge
+	checkpoint                                                         prometheus.Observer
+}
+
+func (m *metrics) of(stream string, partition int32) shardMetrics {
+	p := strconv.Itoa(int(partition))
+	return shardMetrics{
+		events: m.events.WithLabelValues(stream, p), decisions: m.decisions.WithLabelValues(stream, p),
+		alerts: m.alerts.WithLabelValues(stream, p), late: m.late.WithLabelValues(stream, p),
+		deadLetters: m.deadLetters.WithLabelValues(stream, p), suppressed: m.suppressed.WithLabelValues(stream, p),
+		restarts: m.restarts.WithLabelValues(stream, p), lag: m.lag.WithLabelValues(stream, p),
+		watermark: m.watermark.WithLabelValues(stream, p), checkpoint: m.checkpoint.WithLabelValues(stream, p),
+	}
+}
+
+// seconds is an event time as Unix time.
+func seconds(t event.Time) float64 { return float64(t) / 1e9 }

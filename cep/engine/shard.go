@@ -1,0 +1,413 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/decode"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/source"
+)
+
+// shard decides the events of one partition of a stream.
+type shard struct {
+	engine    *Engine
+	stream    *schema.Stream
+	partition int32
+	origin    event.Origin
+	logger    *slog.Logger
+	metrics   shardMetrics
+
+	mu     sync.Mutex
+	status ShardStatus
+	shown  *counts // what the metrics have counted, nil before the first restore
+
+	// The rest belongs to the shard's goroutine.
+	state
+	project  []int
+	decoder  *decode.Decoder
+	instance Instance
+	batch    event.Batch
+	outbox   cep.Outbox
+	findings []Finding
+	outputs  outputs
+
+	generation uint64 // of the newest checkpoint
+	saved      int64  // its cursor
+	savedAt    time.Time
+
+	// After a panic, records up to carefulUntil are processed one by one.
+	working      [2]int64 // offsets of the batch at hand: first, end
+	carefulUntil int64
+	strikes      map[int64]int    // panics by offset
+	poisoned     map[int64]string // offsets to leave out, with the panic's text
+}
+
+// state is what a checkpoint holds beside the operators.
+type state struct {
+	cursor   int64
+	greatest event.Time // event time seen; MinTime before the first
+	counts   counts
+}
+
+type counts struct{ events, decisions, alerts, late, deadLetters int64 }
+
+func newShard(e *Engine, s *schema.Stream, partition int32, m *metrics) *shard {
+	sh := &shard{
+		engine: e, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
+		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
+		metrics: m.of(s.Schema.Stream, partition), strikes: map[int64]int{}, poisoned: map[int64]string{},
+	}
+	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
+	return sh
+}
+
+// supervise runs the shard and restarts it from its checkpoint when it fails,
+// with back-off, until ctx is done.
+func (s *shard) supervise(ctx context.Context) error {
+	wait := backoffMin
+	for {
+		before := s.saved
+		err := s.life(ctx)
+		if ctx.Err() != nil {
+			return err
+		}
+		if s.saved > before {
+			wait = backoffMin // it got somewhere
+		}
+		s.logger.Error("the shard stopped and starts again from its checkpoint", "err", err, "in", wait)
+		s.metrics.restarts.Inc()
+		s.mu.Lock()
+		s.status.Err = err.Error()
+		s.status.Restarts++
+		s.mu.Unlock()
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		wait = min(2*wait, backoffMax)
+	}
+}
+
+// life is the shard from its checkpoint to its end: an error, or nil when ctx is
+// done and the last checkpoint written.
+func (s *shard) life(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = s.panicked(r)
+		}
+	}()
+	work, cancel := lingering(ctx, stopTimeout)
+	defer cancel()
+	if err := s.restore(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // nothing was done that a checkpoint could save
+		}
+		return err
+	}
+	src, err := s.engine.opts.Open(ctx, s.origin.Topic, s.partition, s.cursor)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	for {
+		chunk, err := s.next(ctx, src)
+		switch {
+		case ctx.Err() != nil:
+			return s.checkpoint(work)
+		case errors.Is(err, context.DeadlineExceeded):
+			// Nothing came until the next checkpoint was due.
+		case err != nil:
+			return fmt.Errorf("%s[%d]@%d: %w", s.origin.Topic, s.partition, s.cursor, err)
+		default:
+			if err := s.chunk(work, chunk); err != nil {
+				return err
+			}
+		}
+		if s.cursor > s.saved && time.Since(s.savedAt) >= s.engine.opts.CheckpointEvery {
+			if err := s.checkpoint(work); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// lingering is a context that ends some time after ctx: what was begun may be
+// finished, but not forever.
+func lingering(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return work, func() { stop(); cancel() }
+}
+
+// next waits for records, not longer than until a checkpoint is due.
+func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
+	if s.cursor == s.saved {
+		return src.Next(ctx)
+	}
+	ctx, cancel := context.WithDeadline(ctx, s.savedAt.Add(s.engine.opts.CheckpointEvery))
+	defer cancel()
+	return src.Next(ctx)
+}
+
+// panicked notes where a panic happened, for the next life.
+func (s *shard) panicked(r any) error {
+	first, end := s.working[0], s.working[1]
+	text := fmt.Sprint(r)
+	s.logger.Error("panic", "offset", first, "end", end, "panic", text, "stack", string(debug.Stack()))
+	err := fmt.Errorf("%s[%d]@%d: panic: %s", s.origin.Topic, s.partition, first, text)
+	switch {
+	case end == first: // not in a batch
+	case end-first == 1:
+		if s.strikes[first]++; s.strikes[first] >= 2 {
+			s.poisoned[first] = text
+		}
+	}
+	s.carefulUntil = max(s.carefulUntil, end)
+	s.working = [2]int64{}
+	return err
+}
+
+// chunk decides a chunk in batches.
+func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
+	taken := time.Now()
+	err := s.batches(c.Records, func() error {
+		if err := s.decide(); err != nil {
+			return err
+		}
+		return s.outputs.write(ctx, s, time.Since(taken))
+	})
+	if err != nil {
+		return err
+	}
+	s.cursor = c.Next
+	s.publish(c.HighWatermark)
+	return nil
+}
+
+// batches cuts records into batches, decodes each, runs the operators on it and
+// calls then.
+func (s *shard) batches(recs []source.Record, then func() error) error {
+	for len(recs) > 0 {
+		n := min(len(recs), s.engine.opts.BatchRows)
+		if recs[0].Offset < s.carefulUntil {
+			n = 1
+		}
+		s.working = [2]int64{recs[0].Offset, recs[n-1].Offset + 1}
+		s.outputs.reset()
+		s.process(recs[:n])
+		if err := s.operate(); err != nil {
+			return err
+		}
+		if err := then(); err != nil {
+			return err
+		}
+		s.cursor = s.working[1]
+		s.working = [2]int64{}
+		recs = recs[n:]
+	}
+	return nil
+}
+
+// process decodes records into the batch and describes its rows in the outbox.
+func (s *shard) process(recs []source.Record) {
+	s.batch.Reset(s.stream.Schema, s.project)
+	s.batch.Watermark = s.watermark()
+	if text, bad := s.poisoned[recs[0].Offset]; bad && len(recs) == 1 {
+		s.deadLetter(&recs[0], decode.Failure{Reason: "panic", Detail: text})
+		recs = nil
+	}
+	s.decoder.Decode(&s.batch, s.origin, recs, s.deadLetter)
+	s.outbox.Reset(s.instance.Features())
+	for _, t := range s.batch.Time {
+		wm := s.watermark()
+		late := t < wm
+		s.outbox.Watermark = append(s.outbox.Watermark, wm)
+		s.outbox.Late = append(s.outbox.Late, late)
+		if late {
+			s.counts.late++
+		}
+		s.greatest = max(s.greatest, t)
+	}
+	s.counts.events += int64(s.batch.Len())
+}
+
+func (s *shard) watermark() event.Time {
+	if s.greatest == event.MinTime {
+		return event.MinTime
+	}
+	return s.greatest.Sub(s.stream.Lateness)
+}
+
+// operate runs the operators on the batch.
+func (s *shard) operate() error {
+	for _, op := range s.instance.Operators() {
+		if err := op.Process(&s.batch, &s.outbox); err != nil {
+			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)
+		}
+		if err := op.Advance(s.watermark(), &s.outbox); err != nil {
+			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)
+		}
+	}
+	return nil
+}
+
+// decide runs the rules on the batch and makes the outputs.
+func (s *shard) decide() error {
+	var err error
+	s.findings, err = s.instance.Decide(&s.batch, &s.outbox, s.findings[:0])
+	if err != nil {
+		return fmt.Errorf("%s[%d]: %w", s.origin.Topic, s.partition, err)
+	}
+	found := s.findings
+	if !s.stream.AllDecisions {
+		for len(found) > 0 {
+			n := 1
+			for n < len(found) && found[n].Row == found[0].Row {
+				n++
+			}
+			s.row(found[0].Row, found[:n])
+			found = found[n:]
+		}
+		return nil
+	}
+	for row := range s.batch.Len() {
+		n := 0
+		for n < len(found) && found[n].Row == row {
+			n++
+		}
+		s.row(row, found[:n])
+		found = found[n:]
+	}
+	return nil
+}
+
+// row makes the outputs of one event: the live decision, a decision for each
+// shadow rule, an alert for each live rule that does more than allow.
+func (s *shard) row(row int, found []Finding) {
+	d := event.Decision{
+		Time: s.batch.Time[row], Stream: s.stream.Schema.Stream, Key: s.key(row), Program: s.engine.program.ID(),
+		Late: s.outbox.Late[row], Topic: s.origin.Topic, Partition: s.partition, Offset: s.batch.Offset[row],
+	}
+	live := d
+	live.Role, live.Action = event.RoleLive, "allow"
+	fired := s.stream.AllDecisions
+	first := true
+	for i := range found {
+		f := &found[i]
+		if f.Shadow {
+			continue
+		}
+		fired = true
+		live.Rules = append(live.Rules, f.Rule)
+		live.Action = severer(live.Action, f.Action)
+		if first || f.Score > live.Score {
+			live.Score = f.Score
+		}
+		first = false
+		live.Values = union(live.Values, f.Values)
+	}
+	if fired {
+		s.outputs.decision(s, &live)
+	}
+	for i := range found {
+		f := &found[i]
+		switch {
+		case f.Shadow:
+			one := d
+			one.Role, one.Action, one.Score, one.Rules, one.Values = "shadow:"+f.Rule, f.Action, f.Score, []string{f.Rule}, f.Values
+			s.outputs.decision(s, &one)
+		case f.Action != "allow":
+			s.outputs.alert(s, &event.Alert{
+				ID: event.AlertID(d.Topic, d.Partition, d.Offset, f.Rule), Time: d.Time, Rule: f.Rule, Stream: d.Stream, Key: d.Key,
+				Severity: f.Severity, Score: f.Score, Action: f.Action, Message: f.Message, Values: f.Values,
+				Topic: d.Topic, Partition: d.Partition, Offset: d.Offset,
+			})
+		}
+	}
+}
+
+// key is the event's key as text, empty where it has none.
+func (s *shard) key(row int) string {
+	if s.stream.Schema.Key < 0 {
+		return ""
+	}
+	return string(s.batch.Cols[s.stream.Schema.Key].AppendText(nil, row))
+}
+
+var actions = []string{"allow", "alert", "review", "decline"}
+
+// severer is the more severe of two actions.
+func severer(a, b string) string {
+	if slices.Index(actions, b) > slices.Index(actions, a) {
+		return b
+	}
+	return a
+}
+
+// union appends the values whose names are not there yet.
+func union(dst, more event.Values) event.Values {
+	if dst == nil {
+		return more[:len(more):len(more)]
+	}
+	for _, v := range more {
+		if !slices.ContainsFunc(dst, func(d event.Value) bool { return d.Name == v.Name }) {
+			dst = append(dst, v)
+		}
+	}
+	return dst
+}
+
+// publish shows where the shard stands.
+func (s *shard) publish(highWatermark int64) {
+	wm := s.watermark()
+	s.mu.Lock()
+	st := &s.status
+	st.Cursor, st.HighWatermark, st.Watermark, st.Err = s.cursor, max(st.HighWatermark, highWatermark, s.cursor), wm, ""
+	st.Events, st.Decisions, st.Alerts = s.counts.events, s.counts.decisions, s.counts.alerts
+	st.Late, st.DeadLetters = s.counts.late, s.counts.deadLetters
+	lag := st.HighWatermark - st.Cursor
+	s.mu.Unlock()
+	s.metrics.lag.Set(float64(lag))
+	if wm != event.MinTime {
+		s.metrics.watermark.Set(seconds(wm))
+	}
+	s.count()
+}
+
+// count adds to the metrics what this process has not counted before: a restart
+// goes back in the log and counts nothing twice.
+func (s *shard) count() {
+	now := s.counts
+	if s.shown == nil {
+		s.shown = &now
+		return
+	}
+	for _, c := range []struct {
+		metric prometheus.Counter
+		now    int64
+		shown  *int64
+	}{
+		{s.metrics.events, now.events, &s.shown.events}, {s.metrics.decisions, now.decisions, &s.shown.decisions},
+		{s.metrics.alerts, now.alerts, &s.shown.alerts}, {s.metrics.late, now.late, &s.shown.late},
+		{s.metrics.deadLetters, now.deadLetters, &s.shown.deadLetters},
+	} {
+		if c.now > *c.shown {
+			c.metric.Add(float64(c.now - *c.shown))
+			*c.shown = c.now
+		}
+	}
+}

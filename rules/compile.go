@@ -1,0 +1,281 @@
+package rules
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	celast "cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+
+	"github.com/weirstream/weir/cep/window"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+)
+
+// Catalog is what rules may refer to.
+type Catalog struct {
+	Streams []*schema.Stream
+}
+
+// Compile makes a program of rules. Its error is schema.Problems, all of them,
+// each with the place inside the expression.
+func Compile(set Set, catalog Catalog) (*Program, error) {
+	c := &compiler{catalog: catalog, active: map[string]*streamBuilder{}}
+	c.problems = duplicates(set)
+	p := &Program{streams: map[string]*streamProgram{}}
+	for i := range set {
+		r := &set[i]
+		s := c.builderOf(r)
+		if s == nil {
+			continue
+		}
+		c.stream = s
+		compiled := c.rule(r)
+		p.rules = append(p.rules, compiled)
+		if compiled != nil && r.Mode != "off" {
+			s.rules = append(s.rules, compiled)
+		}
+	}
+	if len(c.problems) > 0 {
+		return nil, c.problems
+	}
+	for name, s := range c.active {
+		p.streams[name] = s.program()
+	}
+	p.id = programID(set, catalog)
+	return p, nil
+}
+
+// compiler holds what the rules of one Compile share.
+type compiler struct {
+	catalog  Catalog
+	active   map[string]*streamBuilder
+	stream   *streamBuilder // of the rule at hand
+	mentions *[]mention     // of the rule at hand
+	problems schema.Problems
+}
+
+// streamBuilder gathers the windows of the rules of one stream.
+type streamBuilder struct {
+	schema   *event.Schema
+	env      *cel.Env
+	needs    map[int]bool
+	features []event.Type
+	slots    map[string]int // by canonical window
+	groups   []*group
+	rules    []*compiledRule
+}
+
+// group is the windows with one filter: one operator.
+type group struct {
+	where   string
+	filter  *expression
+	values  []groupValue
+	outputs []window.Output
+	longest int64 // nanoseconds
+}
+
+type groupValue struct {
+	text string
+	typ  event.Type
+	expr *expression
+}
+
+func (c *compiler) builderOf(r *Rule) *streamBuilder {
+	var names []string
+	for _, s := range c.catalog.Streams {
+		if s.Schema.Stream != r.Stream {
+			names = append(names, s.Schema.Stream)
+			continue
+		}
+		if b := c.active[r.Stream]; b != nil && r.Mode != "off" {
+			return b
+		}
+		env, err := newEnv(s.Schema)
+		if err != nil {
+			c.problems = append(c.problems, r.problem("stream", 0, fmt.Sprintf("stream %s: %v", r.Stream, err)))
+			return nil
+		}
+		b := &streamBuilder{schema: s.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
+		if r.Mode != "off" { // the windows of a rule that is off are checked, not kept
+			c.active[r.Stream] = b
+		}
+		return b
+	}
+	p := r.problem("stream", 0, fmt.Sprintf("there is no stream %q", r.Stream))
+	if p.Hint = schema.Suggest(r.Stream, names); p.Hint == "" && len(names) > 0 {
+		p.Hint = "there are " + strings.Join(names, ", ")
+	}
+	c.problems = append(c.problems, p)
+	return nil
+}
+
+func (s *streamBuilder) need(field int) { s.needs[field] = true }
+
+// rule compiles one rule, nil where it has a problem.
+func (c *compiler) rule(r *Rule) *compiledRule {
+	out := &compiledRule{rule: *r}
+	c.mentions = &out.mentions
+	sc := &scope{schema: c.stream.schema, vars: map[string]variable{}, stream: c.stream}
+	when := c.compile(newSource(r, "when", r.When), sc, cel.BoolType, "a condition (bool)")
+	var message *expression
+	if r.Message != "" {
+		sc := &scope{schema: c.stream.schema, vars: map[string]variable{}, stream: c.stream}
+		message = c.compile(newSource(r, "message", r.Message), sc, cel.StringType, "a text (string)")
+	}
+	c.mentions = nil
+	if when == nil || r.Message != "" && message == nil {
+		return nil
+	}
+	for i, e := range conjuncts(when.ast.Expr(), nil) {
+		part := &expression{env: when.env, scope: when.scope, text: when.text,
+			ast: celast.NewCheckedAST(celast.NewAST(e, when.ast.SourceInfo()), when.ast.TypeMap(), when.ast.ReferenceMap())}
+		cl, err := newClause(part, i)
+		if err != nil {
+			c.problems = append(c.problems, r.problem("when", 0, err.Error()))
+			return nil
+		}
+		out.clauses = append(out.clauses, cl)
+	}
+	slices.SortStableFunc(out.clauses, func(a, b clause) int { return cmp.Compare(a.cost, b.cost) })
+	if message != nil {
+		var err error
+		if out.message, err = newCEL(message); err != nil {
+			c.problems = append(c.problems, r.problem("message", 0, err.Error()))
+			return nil
+		}
+	}
+	for _, m := range out.mentions {
+		if m.v.kind == windowVar {
+			out.windows = append(out.windows, m.v.index)
+		}
+	}
+	return out
+}
+
+// conjuncts is the parts of a top-level &&, from left to right.
+func conjuncts(e celast.Expr, dst []celast.Expr) []celast.Expr {
+	if e.Kind() == celast.CallKind && e.AsCall().FunctionName() == operators.LogicalAnd {
+		for _, a := range e.AsCall().Args() {
+			dst = conjuncts(a, dst)
+		}
+		return dst
+	}
+	return append(dst, e)
+}
+
+// window is the slot and type of a window's column; equal windows share it.
+func (s *streamBuilder) window(w *windowSpec) (int, event.Type) {
+	t := window.ResultType(w.aggregate, w.valueType)
+	name := fmt.Sprintf("%d|%s|%d|%s", w.length, w.canonical(), w.aggregate, w.valueText)
+	if slot, found := s.slots[name]; found {
+		return slot, t
+	}
+	i := slices.IndexFunc(s.groups, func(g *group) bool { return g.where == w.canonical() })
+	if i < 0 {
+		i = len(s.groups)
+		s.groups = append(s.groups, &group{where: w.canonical(), filter: w.where})
+		s.need(s.schema.Key)
+	}
+	g, slot := s.groups[i], len(s.features)
+	s.slots[name] = slot
+	s.features = append(s.features, t)
+	o := window.Output{Slot: slot, Length: w.length, Aggregate: w.aggregate}
+	if w.value != nil {
+		o.Value = slices.IndexFunc(g.values, func(v groupValue) bool { return v.text == w.valueText })
+		if o.Value < 0 {
+			o.Value = len(g.values)
+			g.values = append(g.values, groupValue{w.valueText, w.valueType, w.value})
+		}
+	}
+	g.outputs = append(g.outputs, o)
+	g.longest = max(g.longest, int64(w.length))
+	return slot, t
+}
+
+// program freezes what was gathered.
+func (s *streamBuilder) program() *streamProgram {
+	p := &streamProgram{schema: s.schema, features: s.features, groups: s.groups, rules: s.rules}
+	for i := range s.needs {
+		p.needs = append(p.needs, i)
+	}
+	slices.Sort(p.needs)
+	for _, g := range s.groups {
+		sortValues(g)
+	}
+	return p
+}
+
+// sortValues orders the summed expressions by their text, so that the events of
+// a group have the same form whatever the order of the rules.
+func sortValues(g *group) {
+	old := slices.Clone(g.values)
+	slices.SortFunc(g.values, func(a, b groupValue) int { return cmp.Compare(a.text, b.text) })
+	for i := range g.outputs {
+		if g.outputs[i].Aggregate != window.Count {
+			text := old[g.outputs[i].Value].text
+			g.outputs[i].Value = slices.IndexFunc(g.values, func(v groupValue) bool { return v.text == text })
+		}
+	}
+}
+
+// identity is the canonical identity of a group's operator: what its state holds.
+// Windows may come and go under it as long as the longest and the sums stay.
+func (g *group) identity(s *event.Schema) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "window/1 stream=%s key=%s", s.Stream, fieldText(s, s.Key))
+	if g.where != "" {
+		fmt.Fprintf(&b, " where=%s", g.where)
+	}
+	for _, v := range g.values {
+		fmt.Fprintf(&b, " value=%s:%s", v.text, v.typ)
+	}
+	fmt.Fprintf(&b, " longest=%dns fields=%s", g.longest, fieldsText(s))
+	return b.String()
+}
+
+func fieldText(s *event.Schema, i int) string {
+	f := s.Fields[i]
+	if f.Optional {
+		return f.Name + ":" + f.Type.String() + "?"
+	}
+	return f.Name + ":" + f.Type.String()
+}
+
+func fieldsText(s *event.Schema) string {
+	names := make([]string, len(s.Fields))
+	for i := range s.Fields {
+		names[i] = fieldText(s, i)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
+// programID is a hash over the rules that run and the streams they may read.
+func programID(set Set, catalog Catalog) string {
+	h := sha256.New()
+	for _, r := range set {
+		if r.Mode == "off" {
+			continue
+		}
+		fmt.Fprintf(h, "rule %q %q %q %q %q %q %q %v\n", r.ID, r.Stream, r.When, r.Action, r.Severity, r.Mode, r.Message, r.Score)
+	}
+	streams := slices.Clone(catalog.Streams)
+	slices.SortFunc(streams, func(a, b *schema.Stream) int { return cmp.Compare(a.Schema.Stream, b.Schema.Stream) })
+	for _, s := range streams {
+		fmt.Fprintf(h, "stream %q %q %q %v %q %d %d %d %v %v\n", s.Schema.Stream, s.Schema.Alias, s.Topic, s.Format, s.Columns, s.Schema.Time, s.Schema.Key, s.Lateness, s.Zone, s.MaxAhead)
+		for i, f := range s.Schema.Fields {
+			fmt.Fprintf(h, "field %s", fieldText(s.Schema, i))
+			if i < len(s.Fields) {
+				fmt.Fprintf(h, " %q %q", s.Fields[i].From, s.Fields[i].Layout)
+			}
+			fmt.Fprintf(h, " %s\n", f.Name)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}

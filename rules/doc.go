@@ -1,0 +1,54 @@
+// Package rules reads rule files, compiles them into one program for the engine
+// and evaluates it.
+//
+// A rule is a YAML document whose `when` is a CEL expression over one event and
+// over windows of the events before it:
+//
+//	id: card-testing
+//	stream: transactions
+//	when: tx.amount >= 200 && last("1h").by(tx.card).where(tx.amount < 5).count() >= 3
+//	action: review
+//
+// What an expression means beyond CEL:
+//
+//   - The fields of the event are variables named alias.field.
+//   - A window chain is [STREAM.]last(SPAN).by(KEY)[.where(PREDICATE)].AGGREGATE(EXPR).
+//     It is taken out of the parsed expression before type checking and is a typed
+//     variable from then on. Inside where and the aggregate, the alias is the past
+//     event. SPAN is a duration with the units ns us ms s m h d w. cep/window says
+//     what exactly a window holds.
+//   - decimal(n) is a type of its own. A number written beside a decimal is read as
+//     a decimal from its text, so tx.amount >= 220.005 is what it says. Decimals
+//     add, subtract, multiply and compare exactly, whatever their numbers of places;
+//     an int beside a decimal becomes one. Division, and a double beside a decimal,
+//     give doubles. A result that does not fit 64 bits is an error.
+//   - A number written without a point beside a double is that double, and an int
+//     beside a double becomes one.
+//   - An absent optional field and the mean of an empty window have no value:
+//     reading them is an error of the kind no_data, which && and || absorb where the
+//     other side decides. has(x), x.orValue(y) and x.hasValue() ask first, for fields
+//     and windows alike. At top level the rule does not fire, and is counted under
+//     no_data. Every other error is counted under errors, with its text.
+//
+// Invariants:
+//
+//  1. A mistake in a rule is found before anything runs, and is a schema.Problem
+//     that names file, line and column of the place inside the expression.
+//  2. An expression is compiled to Go functions over columns (closure.go) where
+//     they cover it, else it runs in cel-go. Both give the same results and kinds of
+//     errors; a differential test holds them to it.
+//  3. The parts of a top-level && are evaluated cheapest first. That changes
+//     neither the result nor which error is told: the leftmost of the source.
+//  4. Rules see the event, the windows, and nothing else: no clock, no randomness.
+//  5. Equal windows of all rules are one operator; windows that differ in length or
+//     in what they sum share their events.
+//  6. An event on which nothing fires costs no allocation where the rules are
+//     within closure.go.
+//
+// Goroutines: none. A Program is shared by all shards, an instance belongs to one.
+// Counters are atomic.
+//
+// What it does not do: windows by another field than the stream's key, windows of
+// a number of events, other aggregates than count, sum and mean, lists, patterns,
+// models. Each is refused by name.
+package rules

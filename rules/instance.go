@@ -1,0 +1,294 @@
+package rules
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/engine"
+	"github.com/weirstream/weir/cep/window"
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// instance is a program's state in one shard.
+type instance struct {
+	p         *streamProgram
+	operators []engine.Operator
+	frame     frame
+	windows   []*groupState
+	errs      []clauseError // of the evaluation at hand, by clause order
+}
+
+type clauseError struct {
+	order int
+	st    status
+	err   error
+}
+
+// groupState is what the filter and values of one operator work with.
+type groupState struct {
+	frame   frame
+	readers []*compiledRule // whose windows it keeps
+	errors  int64           // since the last Decide
+	err     error
+	row     int
+}
+
+func newInstance(p *streamProgram) (*instance, error) {
+	in := &instance{p: p}
+	for _, g := range p.groups {
+		st := &groupState{readers: g.readersAmong(p.rules)}
+		cfg := window.Config{Key: p.schema.Key, Outputs: g.outputs}
+		if g.filter != nil {
+			f, err := st.filter(g.filter)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Filter = f
+		}
+		for _, v := range g.values {
+			w, err := st.value(v)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Values = append(cfg.Values, w)
+		}
+		op, err := window.New(cfg)
+		if err != nil {
+			return nil, err
+		}
+		in.windows = append(in.windows, st)
+		in.operators = append(in.operators, engine.Operator{Identity: g.identity(p.schema), Operator: op})
+	}
+	return in, nil
+}
+
+func (g *group) readersAmong(rules []*compiledRule) []*compiledRule {
+	var out []*compiledRule
+	for _, r := range rules {
+		if slices.ContainsFunc(g.outputs, func(o window.Output) bool { return slices.Contains(r.windows, o.Slot) }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// at points the frame at a row of a batch.
+func (s *groupState) at(b *event.Batch, row int) *frame {
+	s.frame.b, s.frame.row = b, row
+	return &s.frame
+}
+
+// note counts an error in a window's where or aggregate: the event does not
+// enter, or not into that sum. No value is no error.
+func (s *groupState) note(st status) {
+	if st == failed {
+		s.errors++
+		s.err, s.row = s.frame.err, s.frame.row
+	}
+}
+
+func (s *groupState) filter(e *expression) (func(*event.Batch, int) bool, error) {
+	eval := (func(*frame) (bool, status))(nil)
+	if n := e.node(); n != nil {
+		eval = n.boolean
+	} else {
+		p, err := newCEL(e)
+		if err != nil {
+			return nil, err
+		}
+		eval = p.evalBool
+	}
+	return func(b *event.Batch, row int) bool {
+		v, st := eval(s.at(b, row))
+		s.note(st)
+		return v && st == good
+	}, nil
+}
+
+func (s *groupState) value(v groupValue) (window.Value, error) {
+	out := window.Value{Type: v.typ, Nullable: true}
+	n := v.expr.node()
+	switch {
+	case n != nil && n.field >= 0 && v.typ.Kind != event.Double:
+		out.Nullable = !n.sure
+		out.Read = func(b *event.Batch, row int) (uint64, bool) {
+			c := &b.Cols[n.field]
+			return uint64(c.Int64[row]), !c.IsNull(row)
+		}
+	case n != nil && n.integer != nil:
+		out.Nullable = !n.sure
+		out.Read = func(b *event.Batch, row int) (uint64, bool) {
+			i, st := n.integer(s.at(b, row))
+			s.note(st)
+			return uint64(i), st == good
+		}
+	case n != nil && n.double != nil:
+		out.Nullable = !n.sure
+		out.Read = func(b *event.Batch, row int) (uint64, bool) {
+			d, st := n.double(s.at(b, row))
+			s.note(st)
+			return math.Float64bits(d), st == good
+		}
+	default:
+		p, err := newCEL(v.expr)
+		if err != nil {
+			return out, err
+		}
+		out.Read = func(b *event.Batch, row int) (uint64, bool) {
+			x, st := p.eval(s.at(b, row))
+			s.note(st)
+			return numberBits(x), st == good
+		}
+	}
+	return out, nil
+}
+
+// Needs implements engine.Instance.
+func (in *instance) Needs() []int { return in.p.needs }
+
+// Features implements engine.Instance.
+func (in *instance) Features() []event.Type { return in.p.features }
+
+// Operators implements engine.Instance.
+func (in *instance) Operators() []engine.Operator { return in.operators }
+
+// Decide implements engine.Instance.
+func (in *instance) Decide(b *event.Batch, out *cep.Outbox, dst []engine.Finding) ([]engine.Finding, error) {
+	in.frame.b, in.frame.out = b, out
+	in.windowErrors(b)
+	first := len(dst)
+	for _, r := range in.p.rules {
+		dst = in.rule(r, dst)
+	}
+	// Rule by rule is how they were evaluated, row by row is how they are told.
+	slices.SortStableFunc(dst[first:], func(a, b engine.Finding) int { return a.Row - b.Row })
+	return dst, nil
+}
+
+// windowErrors counts what went wrong while events entered windows, with every
+// rule that reads these.
+func (in *instance) windowErrors(b *event.Batch) {
+	for _, s := range in.windows {
+		if s.errors == 0 {
+			continue
+		}
+		for _, r := range s.readers {
+			r.counters.errors.Add(s.errors)
+			r.counters.noteError(b, s.row, fmt.Errorf("in a window: %w", s.err))
+		}
+		s.errors = 0
+	}
+}
+
+func (c *counters) noteError(b *event.Batch, row int, err error) {
+	o := b.OriginOf(row)
+	text := o.Topic + "[" + strconv.Itoa(int(o.Partition)) + "]@" + strconv.FormatInt(b.Offset[row], 10) + ": " + err.Error()
+	c.lastError.Store(&text)
+}
+
+// rule evaluates one rule on all rows.
+func (in *instance) rule(r *compiledRule, dst []engine.Finding) []engine.Finding {
+	var fired, absent, errs int64
+	f := &in.frame
+	rows := f.b.Len()
+	for f.row = 0; f.row < rows; f.row++ {
+		v, st := in.evaluate(r)
+		switch {
+		case st == failed:
+			errs++
+			r.counters.noteError(f.b, f.row, f.err)
+		case st == noData:
+			absent++
+		case v:
+			fired++
+			r.counters.lastFired.Store(int64(f.b.Time[f.row]))
+			dst = append(dst, in.finding(r))
+		}
+	}
+	c := &r.counters
+	c.evaluated.Add(int64(rows))
+	if fired > 0 {
+		c.fired.Add(fired)
+	}
+	if absent > 0 {
+		c.noData.Add(absent)
+	}
+	if errs > 0 {
+		c.errors.Add(errs)
+	}
+	return dst
+}
+
+// evaluate is the rule's condition at the frame's row: false where a clause is
+// false, else the leftmost error, else true.
+func (in *instance) evaluate(r *compiledRule) (bool, status) {
+	in.errs = in.errs[:0]
+	f := &in.frame
+	for i := range r.clauses {
+		c := &r.clauses[i]
+		var v bool
+		var st status
+		if c.native != nil {
+			v, st = c.native(f)
+		} else {
+			v, st = c.cel.evalBool(f)
+		}
+		if st != good {
+			in.errs = append(in.errs, clauseError{c.order, st, f.err})
+		} else if !v {
+			return false, good
+		}
+	}
+	if len(in.errs) == 0 {
+		return true, good
+	}
+	first := slices.MinFunc(in.errs, func(a, b clauseError) int { return a.order - b.order })
+	f.err = first.err
+	return false, first.st
+}
+
+// finding is what is told of a rule that fired at the frame's row.
+func (in *instance) finding(r *compiledRule) engine.Finding {
+	f := &in.frame
+	out := engine.Finding{Row: f.row, Rule: r.rule.ID, Shadow: r.rule.Mode == "shadow", Action: r.rule.Action,
+		Severity: r.rule.Severity, Score: r.rule.Score, Values: make(event.Values, 0, len(r.mentions))}
+	for _, m := range r.mentions {
+		c := &f.b.Cols[m.v.index]
+		if m.v.kind == windowVar {
+			c = &f.out.Features[m.v.index]
+		}
+		out.Values = append(out.Values, event.Value{Name: m.name, JSON: jsonOf(c, f.row)})
+	}
+	if r.message == nil {
+		return out
+	}
+	v, st := r.message.eval(f)
+	switch st {
+	case good:
+		out.Message = fmt.Sprint(v)
+	case noData:
+		out.Message = "(no message: a value in it is absent)"
+	default:
+		r.counters.errors.Add(1)
+		r.counters.noteError(f.b, f.row, fmt.Errorf("message: %w", f.err))
+		out.Message = "(no message: " + f.err.Error() + ")"
+	}
+	return out
+}
+
+// jsonOf is a value as JSON text: decimals, strings and times are quoted.
+func jsonOf(c *event.Column, row int) string {
+	if c.IsNull(row) {
+		return "null"
+	}
+	switch c.Type.Kind {
+	case event.Bool, event.Int64:
+		return string(c.AppendText(nil, row))
+	case event.Double:
+		return string(event.AppendJSONDouble(nil, c.Double[row]))
+	}
+	return string(event.AppendJSONString(nil, string(c.AppendText(nil, row))))
+}
