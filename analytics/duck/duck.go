@@ -34,9 +34,6 @@ type Options struct {
 	TempMax int64
 	// Logger is slog.Default where nil.
 	Logger *slog.Logger
-	// Setup runs on the writer connection each time the instance is opened, before
-	// any reader: it (re)creates views and macros. May be nil.
-	Setup func(w *Writer) error
 }
 
 // DB is an open database.
@@ -53,6 +50,7 @@ type DB struct {
 	open       bool
 	writer     *Writer
 	functions  []*TableFunction
+	hooks      []func(*Writer) error
 	moved      bool
 
 	connsMu sync.Mutex
@@ -197,8 +195,8 @@ func (db *DB) start() (err error) {
 			return err
 		}
 	}
-	if db.opts.Setup != nil {
-		if err := db.opts.Setup(db.writer); err != nil {
+	for _, f := range db.hooks {
+		if err := f(db.writer); err != nil {
 			return err
 		}
 	}
@@ -281,6 +279,21 @@ func (db *DB) Writer() *Writer {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	return db.writer
+}
+
+// OnOpen runs f on the writer now and again after each Reopen: it creates the views
+// and macros that f's owner needs. Nobody else uses the writer at that time.
+func (db *DB) OnOpen(f func(w *Writer) error) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if !db.open {
+		return ErrClosed
+	}
+	if err := f(db.writer); err != nil {
+		return err
+	}
+	db.hooks = append(db.hooks, f)
+	return nil
 }
 
 // Reopen closes the instance and opens the file again, or an empty one where it
