@@ -1,0 +1,108 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/commitlog"
+)
+
+// Metadata: brokers, topics, partitions and their leaders.
+//
+// Behaviour: the one broker leads and replicates every partition. A topic asked
+// for by name that does not exist is made, with Options.Partitions partitions,
+// where the request and Options allow it and clients may create it; the answer
+// has it at once. It runs on arrival, so that a pipelined produce finds the topic.
+//
+// Versions: 0 asks for all topics with an empty list, later ones with null;
+// 4 says whether topics may be made, before that they may; 9 is flexible; 10 has
+// topic ids, 12 takes them in requests.
+
+// noOperations says that authorized operations were not asked for.
+const noOperations = -2147483648
+
+func metadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) kmsg.Response {
+	resp := response[*kmsg.MetadataResponse](req)
+	b := kmsg.NewMetadataResponseBroker()
+	b.NodeID = nodeID
+	b.Host, b.Port = c.advertised()
+	resp.Brokers = append(resp.Brokers, b)
+	resp.ClusterID = &c.srv.opt.ClusterID
+	resp.ControllerID = nodeID
+	resp.AuthorizedOperations = noOperations
+	if req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
+		for _, t := range c.srv.log.Topics() {
+			resp.Topics = append(resp.Topics, describeTopic(t))
+		}
+		return resp
+	}
+	create := (req.AllowAutoTopicCreation || req.Version < 4) && !c.srv.opt.NoAutoCreate
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		t, err := c.srv.metadataTopic(rt, create)
+		if err == nil {
+			resp.Topics = append(resp.Topics, describeTopic(t))
+			continue
+		}
+		st := kmsg.NewMetadataResponseTopic()
+		st.Topic, st.TopicID, st.ErrorCode = rt.Topic, rt.TopicID, c.srv.code(err)
+		st.AuthorizedOperations = noOperations
+		if st.Topic == nil && req.Version < 12 {
+			st.Topic = new(string) // not nullable there
+		}
+		resp.Topics = append(resp.Topics, st)
+	}
+	return resp
+}
+
+// metadataTopic finds the topic that a request names, or makes it.
+func (s *Server) metadataTopic(rt *kmsg.MetadataRequestTopic, create bool) (*commitlog.Topic, error) {
+	if rt.Topic == nil {
+		return s.find("", rt.TopicID, true)
+	}
+	name := *rt.Topic
+	t, err := s.find(name, [16]byte{}, false)
+	if err == nil || !create || !s.opt.MayWrite(name, OpCreate) {
+		return t, err
+	}
+	t, err = s.log.CreateTopic(commitlog.TopicSpec{Name: name, Partitions: s.opt.Partitions})
+	switch {
+	case errors.Is(err, commitlog.ErrTopicExists): // made meanwhile
+		return s.find(name, [16]byte{}, false)
+	case err != nil:
+		if codeOf(err) != kerr.InvalidTopicException {
+			s.opt.Logger.Error("topic not made on demand", "topic", name, "err", err)
+		}
+		return nil, err
+	}
+	s.opt.Logger.Info("topic made on demand", "topic", name, "partitions", s.opt.Partitions)
+	return t, nil
+}
+
+func describeTopic(t *commitlog.Topic) kmsg.MetadataResponseTopic {
+	st := kmsg.NewMetadataResponseTopic()
+	name := t.Name()
+	st.Topic, st.TopicID, st.AuthorizedOperations = &name, t.ID(), noOperations
+	for _, p := range t.Partitions() {
+		sp := kmsg.NewMetadataResponseTopicPartition()
+		sp.Partition, sp.Leader, sp.LeaderEpoch = p.Index(), nodeID, p.LeaderEpoch()
+		sp.Replicas, sp.ISR = []int32{nodeID}, []int32{nodeID}
+		st.Partitions = append(st.Partitions, sp)
+	}
+	return st
+}
+
+// advertised is the address under which the client of c can reach this broker.
+func (c *conn) advertised() (string, int32) {
+	if c.srv.advertisedHost != "" {
+		return c.srv.advertisedHost, c.srv.advertisedPort
+	}
+	if a, ok := c.nc.LocalAddr().(*net.TCPAddr); ok {
+		return a.IP.String(), int32(a.Port)
+	}
+	return "localhost", 9092
+}

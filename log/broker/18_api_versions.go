@@ -1,0 +1,51 @@
+package broker
+
+import (
+	"context"
+	"regexp"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ApiVersions: which keys and versions are served.
+//
+// Behaviour: the table of keys.go. A version that is not served is answered with
+// version 0, error UNSUPPORTED_VERSION and the versions of this key, so that the
+// client can ask again (KIP-511). The response header is never flexible.
+//
+// Versions: 3 is flexible and names the client's software, which must look like a
+// name; 5 may say which cluster and node the client believes it talks to.
+
+// softwareName is what KIP-511 allows.
+var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
+
+func apiVersions(_ context.Context, c *conn, req *kmsg.ApiVersionsRequest) kmsg.Response {
+	resp := response[*kmsg.ApiVersionsResponse](req)
+	if req.Version >= 3 && !(softwareName.MatchString(req.ClientSoftwareName) && softwareName.MatchString(req.ClientSoftwareVersion)) {
+		resp.ErrorCode = c.srv.code(kerr.InvalidRequest)
+		return resp
+	}
+	if req.Version >= 5 && (req.ClusterID != nil && *req.ClusterID != c.srv.opt.ClusterID || req.NodeID >= 0 && req.NodeID != nodeID) {
+		resp.ErrorCode = c.srv.code(kerr.RebootstrapRequired)
+		return resp
+	}
+	for _, a := range c.srv.keys {
+		k := kmsg.NewApiVersionsResponseApiKey()
+		k.ApiKey, k.MinVersion, k.MaxVersion = a.key, a.min, a.max
+		resp.ApiKeys = append(resp.ApiKeys, k)
+	}
+	slices.SortFunc(resp.ApiKeys, func(a, b kmsg.ApiVersionsResponseApiKey) int { return int(a.ApiKey) - int(b.ApiKey) })
+	return resp
+}
+
+// unsupportedApiVersions is the answer to a version that is not served.
+func unsupportedApiVersions(a *api) answer {
+	resp := kmsg.NewPtrApiVersionsResponse()
+	resp.ErrorCode = kerr.UnsupportedVersion.Code
+	k := kmsg.NewApiVersionsResponseApiKey()
+	k.ApiKey, k.MinVersion, k.MaxVersion = a.key, a.min, a.max
+	resp.ApiKeys = append(resp.ApiKeys, k)
+	return message{resp}
+}

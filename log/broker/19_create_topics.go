@@ -1,0 +1,139 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/commitlog"
+)
+
+// CreateTopics: make topics, durably, before the answer.
+//
+// Behaviour: replication factor 1 or -1 (default); a replica assignment may only
+// name this broker, for partitions 0 to n-1; partitions -1 is the default. Weir's
+// own topics are not for clients to make. A topic named twice in one request is
+// INVALID_REQUEST and not made.
+//
+// Versions: 4 brought the defaults of -1, 5 flexible fields and the configs in the
+// answer, 7 the topic id.
+
+func createTopics(_ context.Context, c *conn, req *kmsg.CreateTopicsRequest) kmsg.Response {
+	resp := response[*kmsg.CreateTopicsResponse](req)
+	named := map[string]int{}
+	for i := range req.Topics {
+		named[req.Topics[i].Topic]++
+	}
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		st := kmsg.NewCreateTopicsResponseTopic()
+		st.Topic = rt.Topic
+		spec, err := c.srv.topicSpec(rt)
+		if named[rt.Topic] > 1 {
+			if named[rt.Topic] == alreadyAnswered {
+				continue
+			}
+			named[rt.Topic] = alreadyAnswered
+			err = refuse(kerr.InvalidRequest, "the request names the topic more than once")
+		}
+		var t *commitlog.Topic
+		if err == nil {
+			t, err = c.srv.makeTopic(spec, req.ValidateOnly)
+		}
+		st.ErrorCode, st.ErrorMessage = c.srv.code(err), text(err)
+		st.NumPartitions, st.ReplicationFactor = -1, -1
+		if err == nil {
+			st.NumPartitions, st.ReplicationFactor = spec.Partitions, 1
+			st.Configs = createdConfigs(c.srv, spec)
+		}
+		if t != nil {
+			st.TopicID = t.ID()
+		}
+		resp.Topics = append(resp.Topics, st)
+	}
+	return resp
+}
+
+// alreadyAnswered marks a topic that a request names more than once.
+const alreadyAnswered = 1 << 30
+
+// topicSpec is what a request asks for; the error is Kafka's.
+func (s *Server) topicSpec(rt *kmsg.CreateTopicsRequestTopic) (commitlog.TopicSpec, error) {
+	spec := commitlog.TopicSpec{Name: rt.Topic, Partitions: rt.NumPartitions}
+	if len(rt.Configs) > 0 {
+		spec.Configs = make(map[string]string, len(rt.Configs))
+	}
+	for _, kv := range rt.Configs {
+		if kv.Value == nil {
+			return spec, refuse(kerr.InvalidConfig, fmt.Sprintf("config %s: null is not a value", kv.Name))
+		}
+		spec.Configs[kv.Name] = *kv.Value
+	}
+	if !s.opt.MayWrite(rt.Topic, OpCreate) {
+		return spec, refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own", rt.Topic))
+	}
+	if len(rt.ReplicaAssignment) > 0 {
+		return assigned(spec, rt)
+	}
+	if rf := rt.ReplicationFactor; rf != 1 && rf != -1 {
+		return spec, refuse(kerr.InvalidReplicationFactor, fmt.Sprintf("replication factor %d: there is one broker", rf))
+	}
+	if spec.Partitions == -1 {
+		spec.Partitions = s.opt.Partitions
+	}
+	if spec.Partitions < 1 {
+		return spec, refuse(kerr.InvalidPartitions, fmt.Sprintf("%d partitions; expected at least 1", spec.Partitions))
+	}
+	return spec, nil
+}
+
+// assigned checks a replica assignment, which also says how many partitions
+// there are.
+func assigned(spec commitlog.TopicSpec, rt *kmsg.CreateTopicsRequestTopic) (commitlog.TopicSpec, error) {
+	if rt.NumPartitions != -1 || rt.ReplicationFactor != -1 {
+		return spec, refuse(kerr.InvalidRequest, "with a replica assignment, partitions and replication factor must be -1")
+	}
+	n := len(rt.ReplicaAssignment)
+	seen := make(map[int32]bool, n)
+	for _, ra := range rt.ReplicaAssignment {
+		if ra.Partition < 0 || int(ra.Partition) >= n || seen[ra.Partition] || len(ra.Replicas) != 1 || ra.Replicas[0] != nodeID {
+			return spec, refuse(kerr.InvalidReplicaAssignment, fmt.Sprintf("expected partitions 0 to %d, each on broker %d", n-1, nodeID))
+		}
+		seen[ra.Partition] = true
+	}
+	spec.Partitions = int32(n)
+	return spec, nil
+}
+
+// makeTopic makes the topic, or only says whether it could.
+func (s *Server) makeTopic(spec commitlog.TopicSpec, validateOnly bool) (*commitlog.Topic, error) {
+	if validateOnly {
+		return nil, s.checkTopic(spec)
+	}
+	t, err := s.log.CreateTopic(spec)
+	if err != nil {
+		return nil, err
+	}
+	s.opt.Logger.Info("topic created", "topic", spec.Name, "partitions", spec.Partitions)
+	return t, nil
+}
+
+// topicName is Kafka's rule for names.
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+// checkTopic says what CreateTopic would have against spec.
+func (s *Server) checkTopic(spec commitlog.TopicSpec) error {
+	if !topicName.MatchString(spec.Name) || spec.Name == "." || spec.Name == ".." {
+		return commitlog.ErrInvalidTopic
+	}
+	if _, ok := s.log.Topic(spec.Name); ok {
+		return commitlog.ErrTopicExists
+	}
+	if spec.Partitions > commitlog.MaxPartitions {
+		return commitlog.ErrInvalidPartitions
+	}
+	return commitlog.CheckConfigs(spec.Configs)
+}

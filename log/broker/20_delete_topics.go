@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DeleteTopics: delete topics with their records, durably, before the answer.
+//
+// Behaviour: fetches that wait on a deleted topic are answered at once. Weir's own
+// topics are not for clients to delete.
+//
+// Versions: 4 is flexible, 5 has error messages, 6 names topics by name or id.
+
+func deleteTopics(_ context.Context, c *conn, req *kmsg.DeleteTopicsRequest) kmsg.Response {
+	resp := response[*kmsg.DeleteTopicsResponse](req)
+	topics := req.Topics
+	for _, name := range req.TopicNames {
+		rt := kmsg.NewDeleteTopicsRequestTopic()
+		rt.Topic = &name
+		topics = append(topics, rt)
+	}
+	for i := range topics {
+		st := kmsg.NewDeleteTopicsResponseTopic()
+		st.Topic, st.TopicID = topics[i].Topic, topics[i].TopicID
+		err := c.srv.deleteTopic(&st)
+		st.ErrorCode, st.ErrorMessage = c.srv.code(err), text(err)
+		resp.Topics = append(resp.Topics, st)
+	}
+	return resp
+}
+
+// deleteTopic deletes the topic that st names and completes st's name and id.
+func (s *Server) deleteTopic(st *kmsg.DeleteTopicsResponseTopic) error {
+	byID := st.Topic == nil
+	var name string
+	if !byID {
+		name = *st.Topic
+	}
+	t, err := s.find(name, st.TopicID, byID)
+	if err != nil {
+		return err
+	}
+	name = t.Name()
+	st.Topic, st.TopicID = &name, t.ID()
+	if !s.opt.MayWrite(name, OpDelete) {
+		return refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own", name))
+	}
+	if err := s.log.DeleteTopic(name); err != nil {
+		return err
+	}
+	s.opt.Logger.Info("topic deleted", "topic", name)
+	return nil
+}

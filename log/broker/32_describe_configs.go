@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/commitlog"
+)
+
+// DescribeConfigs: the settings of topics and of this broker, by Kafka's names.
+//
+// Behaviour: topics answer with what they were made with and the defaults of the
+// rest; a broker is named by its id or by the empty name. Nothing is secret.
+// Kafka Connect refuses its topics unless cleanup.policy is exactly what it asked
+// for, so set values are given back as they were set.
+//
+// Versions: 1 brought sources and synonyms, 3 types and documentation, 4 is
+// flexible.
+
+// config is one setting.
+type config struct {
+	name  string
+	kind  kmsg.ConfigType
+	value string
+	set   bool // by whoever made the topic
+	doc   string
+}
+
+// topicConfigs is what a topic with those settings has, by name.
+func (s *Server) topicConfigs(set map[string]string) []config {
+	defs := s.log.ConfigDefs()
+	list := make([]config, 0, len(defs))
+	for _, d := range defs {
+		one := config{name: d.Name, kind: kmsg.ConfigType(d.Type), value: d.Default, doc: d.Doc}
+		if v, ok := set[d.Name]; ok {
+			one.value, one.set = v, true
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// brokerConfigs is what this broker has, by name.
+func (s *Server) brokerConfigs() []config {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	var maxBatch string
+	for _, d := range s.log.ConfigDefs() {
+		if d.Name == "max.message.bytes" {
+			maxBatch = d.Default
+		}
+	}
+	return []config{
+		{name: "auto.create.topics.enable", kind: kmsg.ConfigTypeBoolean, value: strconv.FormatBool(!s.opt.NoAutoCreate), doc: "Whether asking for a topic makes it."},
+		{name: "broker.id", kind: kmsg.ConfigTypeInt, value: strconv.Itoa(nodeID), doc: "This broker."},
+		{name: "connections.max.idle.ms", kind: kmsg.ConfigTypeLong, value: number(s.opt.IdleTimeout.Milliseconds()), doc: "When an idle connection is closed."},
+		{name: "default.replication.factor", kind: kmsg.ConfigTypeInt, value: "1", doc: "Replicas of a new topic."},
+		{name: "fetch.max.bytes", kind: kmsg.ConfigTypeInt, value: number(int64(s.opt.MaxFetchBytes)), doc: "The largest fetch response, in bytes of records."},
+		{name: "max.connections", kind: kmsg.ConfigTypeInt, value: strconv.Itoa(s.opt.MaxConnections), doc: "The most connections open at once."},
+		{name: "message.max.bytes", kind: kmsg.ConfigTypeInt, value: maxBatch, doc: "The largest record batch."},
+		{name: "min.insync.replicas", kind: kmsg.ConfigTypeInt, value: "1", doc: "Replicas that must have a batch before acks=all is answered."},
+		{name: "num.partitions", kind: kmsg.ConfigTypeInt, value: number(int64(s.opt.Partitions)), doc: "Partitions of a topic made without a number."},
+		{name: "socket.request.max.bytes", kind: kmsg.ConfigTypeInt, value: number(int64(s.opt.MaxRequestBytes)), doc: "The largest request."},
+	}
+}
+
+func describeConfigs(_ context.Context, c *conn, req *kmsg.DescribeConfigsRequest) kmsg.Response {
+	resp := response[*kmsg.DescribeConfigsResponse](req)
+	for i := range req.Resources {
+		rr := &req.Resources[i]
+		sr := kmsg.NewDescribeConfigsResponseResource()
+		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
+		list, err := c.srv.configsOf(rr)
+		sr.ErrorCode, sr.ErrorMessage = c.srv.code(err), text(err)
+		for _, one := range list {
+			if rr.ConfigNames == nil || slices.Contains(rr.ConfigNames, one.name) {
+				sr.Configs = append(sr.Configs, describeConfig(one, rr.ResourceType, req))
+			}
+		}
+		resp.Resources = append(resp.Resources, sr)
+	}
+	return resp
+}
+
+func (s *Server) configsOf(rr *kmsg.DescribeConfigsRequestResource) ([]config, error) {
+	switch rr.ResourceType {
+	case kmsg.ConfigResourceTypeTopic:
+		t, err := s.find(rr.ResourceName, [16]byte{}, false)
+		if err != nil {
+			return nil, err
+		}
+		return s.topicConfigs(t.Configs()), nil
+	case kmsg.ConfigResourceTypeBroker:
+		if rr.ResourceName != "" && rr.ResourceName != strconv.Itoa(nodeID) {
+			return nil, refuse(kerr.InvalidRequest, fmt.Sprintf("broker %q; expected %d or nothing", rr.ResourceName, nodeID))
+		}
+		return s.brokerConfigs(), nil
+	}
+	return nil, refuse(kerr.InvalidRequest, fmt.Sprintf("resources of type %s have no configs here", rr.ResourceType))
+}
+
+func describeConfig(one config, of kmsg.ConfigResourceType, req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
+	sc := kmsg.NewDescribeConfigsResponseResourceConfig()
+	sc.Name, sc.Value, sc.ConfigType = one.name, &one.value, one.kind
+	sc.Source, sc.IsDefault = kmsg.ConfigSourceDefaultConfig, !one.set
+	sc.ReadOnly = of == kmsg.ConfigResourceTypeBroker
+	switch {
+	case one.set:
+		sc.Source = kmsg.ConfigSourceDynamicTopicConfig
+	case of == kmsg.ConfigResourceTypeBroker:
+		sc.Source, sc.IsDefault = kmsg.ConfigSourceStaticBrokerConfig, false
+	}
+	if req.IncludeDocumentation {
+		sc.Documentation = &one.doc
+	}
+	if req.IncludeSynonyms {
+		syn := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+		syn.Name, syn.Value, syn.Source = one.name, &one.value, sc.Source
+		sc.ConfigSynonyms = append(sc.ConfigSynonyms, syn)
+	}
+	return sc
+}
+
+// createdConfigs is the list of a new topic's settings in CreateTopics' form.
+func createdConfigs(s *Server, spec commitlog.TopicSpec) []kmsg.CreateTopicsResponseTopicConfig {
+	var list []kmsg.CreateTopicsResponseTopicConfig
+	for _, one := range s.topicConfigs(spec.Configs) {
+		sc := kmsg.NewCreateTopicsResponseTopicConfig()
+		sc.Name, sc.Value, sc.Source = one.name, &one.value, int8(kmsg.ConfigSourceDefaultConfig)
+		if one.set {
+			sc.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
+		}
+		list = append(list, sc)
+	}
+	return list
+}

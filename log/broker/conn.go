@@ -1,0 +1,271 @@
+package broker
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+)
+
+const (
+	// maxPending is how many requests of one connection may be started and not yet
+	// answered.
+	maxPending = 64
+	// maxControlBytes bounds requests other than Produce. Decoded, they can take
+	// controlWeight times their size in memory, which is what the budget counts.
+	maxControlBytes = 1 << 20
+	controlWeight   = 128
+	// firstAlloc is what a frame's announced size may allocate before any of its
+	// bytes has arrived.
+	firstAlloc = 1 << 20
+	// slowestClient is the lowest rate at which a request may arrive and a
+	// response be taken, in bytes per second, beyond slowGrace.
+	slowestClient = 64 << 10
+	slowGrace     = 30 * time.Second
+	// overloadWait is how long a request in the middle of its bytes waits for
+	// memory before its connection is closed.
+	overloadWait = 10 * time.Second
+)
+
+// bodies holds request buffers between requests.
+var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+
+// maxPooled is the largest buffer that bodies keeps.
+const maxPooled = 8 << 20
+
+// conn is one client's connection: the reader starts requests in the order they
+// arrive, the writer finishes and answers them in the same order.
+type conn struct {
+	srv    *Server
+	nc     net.Conn
+	logger *slog.Logger
+	ctx    context.Context // of the connection: done when its client is gone or the server stops
+	hard   context.Context // done when started requests must be given up
+	queue  chan pending    // reader to writer
+	frame  frame           // the writer's
+	cur    cursors         // the writer's
+}
+
+// pending is a started request on its way to the writer.
+type pending struct {
+	api    *api
+	head   header
+	answer answer
+	since  time.Time
+}
+
+func (s *Server) serveConn(ctx, hard context.Context, nc net.Conn) {
+	s.metrics.connections.Inc()
+	defer s.metrics.connections.Dec()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hard, cancelHard := context.WithCancel(hard)
+	defer cancelHard()
+	c := &conn{srv: s, nc: nc, ctx: ctx, hard: hard, queue: make(chan pending, maxPending),
+		cur: cursors{total: &s.idleBytes}, logger: s.opt.Logger.With("remote", nc.RemoteAddr().String())}
+	// A reader blocked on the socket learns of the end through its deadline; a
+	// writer blocked on the socket when the drain time is over, by the close.
+	stop := context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	stopHard := context.AfterFunc(hard, func() { nc.Close() })
+	defer stopHard()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.writeLoop()
+		// Whatever ended the writer, the reader has no one to read for.
+		cancel()
+		for p := range c.queue {
+			p.answer.written()
+		}
+	}()
+	c.readLoop()
+	cancel()
+	<-done
+	nc.Close()
+}
+
+// readLoop starts requests until the client is gone, a request is malformed or
+// the connection ends.
+func (c *conn) readLoop() {
+	defer close(c.queue)
+	r := bufio.NewReaderSize(c.nc, 32<<10)
+	for {
+		p, err := c.readOne(r)
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) && c.ctx.Err() == nil {
+				c.logger.Debug("closing connection", "err", err)
+				c.srv.metrics.closed(err)
+			}
+			return
+		}
+		if p.answer == nil {
+			continue // acks 0
+		}
+		c.queue <- p // the writer takes until the queue is closed, whatever happens
+	}
+}
+
+// readOne reads one request and starts it. What it holds meanwhile comes out of
+// the budget as its bytes arrive: to announce a large request holds nothing.
+func (c *conn) readOne(r *bufio.Reader) (pending, error) {
+	size, err := c.readSize(r)
+	if err != nil {
+		return pending{}, err
+	}
+	peek, err := r.Peek(2)
+	if err != nil {
+		return pending{}, fmt.Errorf("%w: a frame that ends before its API key: %w", errMalformed, err)
+	}
+	produce := peek[0] == 0 && peek[1] == 0
+	if !produce && size > maxControlBytes {
+		return pending{}, fmt.Errorf("%w: a request of %d bytes for key %d; at most %d", errMalformed, size, binary.BigEndian.Uint16(peek), maxControlBytes)
+	}
+	var held int64
+	defer func() { c.srv.requests.give(held) }()
+	take := func(ctx context.Context, n int64) error {
+		if err := c.srv.requests.take(ctx, n); err != nil {
+			return fmt.Errorf("waiting for memory for a request of %d bytes: %w", size, err)
+		}
+		held += n
+		return nil
+	}
+	buf := bodies.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= maxPooled {
+			bodies.Put(buf)
+		}
+	}()
+	*buf, err = c.readBody(r, *buf, int(size), take)
+	if err != nil {
+		return pending{}, fmt.Errorf("read a request of %d bytes: %w", size, err)
+	}
+	c.srv.metrics.received.Add(float64(size) + 4)
+	if !produce {
+		if err := take(c.ctx, int64(size)*controlWeight); err != nil {
+			return pending{}, err
+		}
+	}
+	return c.start(*buf)
+}
+
+// readSize waits for the next request and returns its announced size.
+func (c *conn) readSize(r *bufio.Reader) (int32, error) {
+	c.nc.SetReadDeadline(time.Now().Add(c.srv.opt.IdleTimeout))
+	if err := c.ctx.Err(); err != nil { // after the deadline: see serveConn
+		return 0, err
+	}
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, io.EOF // idle
+		}
+		return 0, err
+	}
+	size := int32(binary.BigEndian.Uint32(b[:]))
+	if size < 8 || size > c.srv.opt.MaxRequestBytes {
+		return 0, fmt.Errorf("%w: a frame of %d bytes; expected 8 to %d", errMalformed, size, c.srv.opt.MaxRequestBytes)
+	}
+	c.nc.SetReadDeadline(time.Now().Add(slowGrace + time.Duration(size)*time.Second/slowestClient))
+	return size, c.ctx.Err()
+}
+
+// readBody reads size bytes into buf, which grows as they arrive, taking from the
+// budget what it grows by. The first step waits for as long as it must, which is
+// what slows clients down; later ones, which others may wait for, for overloadWait.
+func (c *conn) readBody(r io.Reader, buf []byte, size int, take func(context.Context, int64) error) ([]byte, error) {
+	buf = buf[:0]
+	for step := min(size, firstAlloc); len(buf) < size; step = min(size-len(buf), len(buf)) {
+		ctx, cancel := c.ctx, func() {}
+		if len(buf) > 0 {
+			ctx, cancel = context.WithTimeout(ctx, overloadWait)
+		}
+		err := take(ctx, int64(step))
+		cancel()
+		if err != nil {
+			return buf, err
+		}
+		from := len(buf)
+		buf = slices.Grow(buf, step)[:from+step]
+		n, err := io.ReadFull(r, buf[from:])
+		if err != nil {
+			return buf[:from+n], err
+		}
+	}
+	return buf, nil
+}
+
+// start reads the header of a request and starts it. It does not keep body.
+func (c *conn) start(body []byte) (pending, error) {
+	since := time.Now()
+	b := kbin.Reader{Src: body}
+	h, err := readFixed(&b)
+	if err != nil {
+		return pending{}, err
+	}
+	a := c.srv.keys[h.key]
+	if a == nil {
+		return pending{}, fmt.Errorf("%w: API key %d is not served", errMalformed, h.key)
+	}
+	if h.version < a.min || h.version > a.max {
+		if a.key == 18 {
+			return pending{api: a, head: h, answer: unsupportedApiVersions(a), since: since}, nil
+		}
+		return pending{}, fmt.Errorf("%w: %s version %d is not served, %d to %d are", errMalformed, a.name, h.version, a.min, a.max)
+	}
+	if h.version >= a.flexible {
+		if skipTags(&b); !b.Ok() {
+			return pending{}, fmt.Errorf("%w: %s v%d: bad tagged fields in the header", errMalformed, a.name, h.version)
+		}
+	}
+	p := pending{api: a, head: h, since: since}
+	p.answer, err = a.start(c, h, b.Src)
+	if err != nil {
+		return pending{}, fmt.Errorf("%s v%d from client %q: %w", a.name, h.version, h.clientID, err)
+	}
+	c.srv.metrics.requests(a).Inc()
+	return p, nil
+}
+
+// writeLoop finishes and answers started requests in order.
+func (c *conn) writeLoop() {
+	defer c.cur.close()
+	for p := range c.queue {
+		err := c.write(p)
+		p.answer.written()
+		c.frame.forget()
+		if err != nil {
+			if c.hard.Err() == nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				c.logger.Debug("closing connection", "err", err)
+			}
+			return
+		}
+	}
+}
+
+func (c *conn) write(p pending) error {
+	f := &c.frame
+	// The header of an ApiVersions response is never flexible (KIP-511): a client
+	// must be able to read it before it knows what the broker speaks.
+	f.begin(p.head.correlation, p.head.version >= p.api.flexible && p.api.key != 18)
+	if err := p.answer.finish(c.ctx, f); err != nil {
+		return fmt.Errorf("%s v%d: %w", p.api.name, p.head.version, err)
+	}
+	bufs, size := f.end()
+	c.nc.SetWriteDeadline(time.Now().Add(slowGrace + time.Duration(size)*time.Second/slowestClient))
+	n, err := bufs.WriteTo(c.nc)
+	c.srv.metrics.sent.Add(float64(n))
+	c.srv.metrics.seconds(p.api).Observe(time.Since(p.since).Seconds())
+	return err
+}

@@ -1,0 +1,168 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/broker"
+	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// scripted is a connection whose client says in and hears nothing.
+type scripted struct {
+	in     *bytes.Reader
+	out    bytes.Buffer
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (s *scripted) Read(b []byte) (int, error)       { return s.in.Read(b) }
+func (s *scripted) Write(b []byte) (int, error)      { return s.out.Write(b) }
+func (s *scripted) Close() error                     { s.once.Do(func() { close(s.closed) }); return nil }
+func (s *scripted) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092} }
+func (s *scripted) RemoteAddr() net.Addr             { return s.LocalAddr() }
+func (s *scripted) SetDeadline(time.Time) error      { return nil }
+func (s *scripted) SetReadDeadline(time.Time) error  { return nil }
+func (s *scripted) SetWriteDeadline(time.Time) error { return nil }
+
+// scriptedListener hands out connections that a test puts in.
+type scriptedListener chan net.Conn
+
+func (l scriptedListener) Accept() (net.Conn, error) {
+	if c := <-l; c != nil {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l scriptedListener) Close() error   { return nil }
+func (l scriptedListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// fuzzServer serves a log in memory and gives a function that plays one client.
+func fuzzServer(f *testing.F) func(in []byte) []byte {
+	l, err := commitlog.Open(f.Context(), "data", commitlog.Options{FS: vfs.NewMem(1), Logger: quiet, NoSync: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := l.CreateTopic(commitlog.TopicSpec{Name: "t", Partitions: 2}); err != nil {
+		f.Fatal(err)
+	}
+	s, err := broker.New(l, broker.Options{Logger: quiet, NoAutoCreate: true, MayWrite: func(topic string, op broker.Operation) bool {
+		return op == broker.OpProduce || len(l.Topics()) < 5 && len(topic) > 0
+	}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ln := make(scriptedListener)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error)
+	go func() { served <- s.Serve(ctx, ln) }()
+	f.Cleanup(func() {
+		cancel()
+		close(ln)
+		<-served
+		l.Close()
+	})
+	return func(in []byte) []byte {
+		c := &scripted{in: bytes.NewReader(in), closed: make(chan struct{})}
+		ln <- c
+		<-c.closed
+		return c.out.Bytes()
+	}
+}
+
+// seedRequests is one request of each key in its lowest and highest version.
+func seedRequests(f testing.TB) []kmsg.Request {
+	batch := batchOf(f, record.BatchOptions{Codec: record.Zstd, ProducerID: 7}, "a", "b")
+	topic := "t"
+	var all []kmsg.Request
+	for _, r := range []struct {
+		req      kmsg.Request
+		min, max int16
+	}{
+		{produceRequest("t", 3, -1, batch, batch), 0, 13},
+		{fetchRequest(nil, "t", 0), 4, 18},
+		{&kmsg.ListOffsetsRequest{ReplicaID: -1, Topics: []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -3, CurrentLeaderEpoch: -1}}}}}, 1, 11},
+		{&kmsg.MetadataRequest{Topics: []kmsg.MetadataRequestTopic{{Topic: &topic}}}, 0, 13},
+		{&kmsg.ApiVersionsRequest{ClientSoftwareName: "a", ClientSoftwareVersion: "1"}, 0, 5},
+		{&kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{{Topic: "new", NumPartitions: 1, ReplicationFactor: 1}}}, 2, 7},
+		{&kmsg.DeleteTopicsRequest{TopicNames: []string{"new"}, Topics: []kmsg.DeleteTopicsRequestTopic{{Topic: &topic}}}, 1, 6},
+		{&kmsg.InitProducerIDRequest{}, 0, 5},
+		{&kmsg.OffsetForLeaderEpochRequest{Topics: []kmsg.OffsetForLeaderEpochRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{{}}}}}, 2, 4},
+		{&kmsg.DescribeConfigsRequest{Resources: []kmsg.DescribeConfigsRequestResource{{ResourceType: 2, ResourceName: "t"}}, IncludeSynonyms: true, IncludeDocumentation: true}, 1, 4},
+		{&kmsg.DescribeLogDirsRequest{}, 1, 5},
+		{&kmsg.CreatePartitionsRequest{Topics: []kmsg.CreatePartitionsRequestTopic{{Topic: "t", Count: 3}}}, 0, 3},
+		{&kmsg.DescribeClusterRequest{EndpointType: 1}, 0, 2},
+	} {
+		for _, v := range []int16{r.min, r.max} {
+			req := kmsg.RequestForKey(r.req.Key())
+			r.req.SetVersion(v)
+			req.SetVersion(v)
+			if err := req.ReadFrom(r.req.AppendTo(nil)); err != nil {
+				f.Fatal(err)
+			}
+			all = append(all, req)
+		}
+	}
+	return all
+}
+
+// FuzzRequest sends one well-framed request with any body. Whatever comes back
+// must be whole frames that answer it.
+func FuzzRequest(f *testing.F) {
+	play := fuzzServer(f)
+	for _, req := range seedRequests(f) {
+		f.Add(req.Key(), req.GetVersion(), req.AppendTo(nil))
+	}
+	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
+		b := head(key, version)
+		if r := kmsg.RequestForKey(key); r != nil {
+			if r.SetVersion(version); r.IsFlexible() {
+				b = append(b, 0)
+			}
+		}
+		out := play(frame(append(b, body...)...))
+		if len(out) == 0 {
+			return
+		}
+		if size := binary.BigEndian.Uint32(out); int(size) != len(out)-4 || binary.BigEndian.Uint32(out[4:]) != 7 {
+			t.Fatalf("key %d v%d: answered %x", key, version, out)
+		}
+	})
+}
+
+// FuzzStream sends any bytes.
+func FuzzStream(f *testing.F) {
+	play := fuzzServer(f)
+	var all []byte
+	for i, req := range seedRequests(f) {
+		one := encodeRequest(req, int32(i))
+		f.Add(one)
+		all = append(all, one...)
+	}
+	f.Add(all)
+	f.Add([]byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 9})
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, in []byte) { play(in) })
+}
+
+// TestSeedsAreAnswered: every seed of the fuzz targets is a request that the
+// broker answers with what kmsg can read.
+func TestSeedsAreAnswered(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	n.topic("t", 2)
+	for _, req := range seedRequests(t) {
+		resp := req.ResponseKind()
+		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {
+			t.Errorf("key %d v%d: %v", req.Key(), req.GetVersion(), err)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// api is one API key as this broker serves it.
+type api struct {
+	key      int16
+	name     string // as in Kafka's documentation; the metrics' label
+	min, max int16  // advertised versions
+	flexible int16  // the first version with compact strings and tagged fields
+	// start takes a request whose header is read. It runs on the connection's
+	// reader, in order of arrival, and must not keep body. An error closes the
+	// connection; a nil answer means that the request gets none.
+	start func(c *conn, h header, body []byte) (answer, error)
+}
+
+// answer is a request that has been started. finish runs on the connection's
+// writer after all earlier answers were written; it appends the response's body
+// to f. An error closes the connection. written is called when the response has
+// left, or never will.
+type answer interface {
+	finish(ctx context.Context, f *frame) error
+	written()
+}
+
+// keyTable is what the broker serves. Versions end where Kafka 4.4 ends or where
+// kmsg does. librdkafka sends lz4 batches uncompressed until FindCoordinator is
+// here: it takes that key for a sign that the broker knows lz4.
+func keyTable() map[int16]*api {
+	list := []*api{
+		{key: 0, name: "Produce", min: 0, max: 13, flexible: 9, start: startProduce},
+		{key: 1, name: "Fetch", min: 4, max: 18, flexible: 12, start: startFetch},
+		{key: 2, name: "ListOffsets", min: 1, max: 11, flexible: 6, start: reads(listOffsets)},
+		{key: 3, name: "Metadata", min: 0, max: 13, flexible: 9, start: changes(metadata)},
+		{key: 18, name: "ApiVersions", min: 0, max: 5, flexible: 3, start: changes(apiVersions)},
+		{key: 19, name: "CreateTopics", min: 2, max: 7, flexible: 5, start: changes(createTopics)},
+		{key: 20, name: "DeleteTopics", min: 1, max: 6, flexible: 4, start: changes(deleteTopics)},
+		{key: 22, name: "InitProducerId", min: 0, max: 5, flexible: 2, start: changes(initProducerID)},
+		{key: 23, name: "OffsetForLeaderEpoch", min: 2, max: 4, flexible: 4, start: reads(offsetForLeaderEpoch)},
+		{key: 32, name: "DescribeConfigs", min: 1, max: 4, flexible: 4, start: reads(describeConfigs)},
+		{key: 35, name: "DescribeLogDirs", min: 1, max: 5, flexible: 2, start: reads(describeLogDirs)},
+		{key: 37, name: "CreatePartitions", min: 0, max: 3, flexible: 2, start: changes(createPartitions)},
+		{key: 60, name: "DescribeCluster", min: 0, max: 2, flexible: 0, start: reads(describeCluster)},
+	}
+	table := make(map[int16]*api, len(list))
+	for _, a := range list {
+		table[a.key] = a
+	}
+	return table
+}
+
+// request is a kmsg request of type R by pointer.
+type request[R any] interface {
+	*R
+	kmsg.Request
+}
+
+// decode reads a request's body. kmsg is generated code over hostile input: a
+// panic in it is this connection's error, not the process's.
+func decode[R any, P request[R]](version int16, body []byte) (req P, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: decoder panicked: %v", errMalformed, r)
+		}
+	}()
+	req = new(R)
+	req.SetVersion(version)
+	if err := req.ReadFrom(body); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return req, nil
+}
+
+// changes makes an api's start of a function that runs on arrival.
+func changes[R any, P request[R]](f func(ctx context.Context, c *conn, req P) kmsg.Response) func(*conn, header, []byte) (answer, error) {
+	return func(c *conn, h header, body []byte) (answer, error) {
+		req, err := decode[R, P](h.version, body)
+		if err != nil {
+			return nil, err
+		}
+		return message{f(c.ctx, c, req)}, nil
+	}
+}
+
+// reads makes an api's start of a function that runs when all earlier answers
+// were written.
+func reads[R any, P request[R]](f func(ctx context.Context, c *conn, req P) kmsg.Response) func(*conn, header, []byte) (answer, error) {
+	return func(c *conn, h header, body []byte) (answer, error) {
+		req, err := decode[R, P](h.version, body)
+		if err != nil {
+			return nil, err
+		}
+		return later(func(ctx context.Context) kmsg.Response { return f(ctx, c, req) }), nil
+	}
+}
+
+// message is an answer that is known already.
+type message struct{ resp kmsg.Response }
+
+func (m message) finish(_ context.Context, f *frame) error {
+	f.buf = m.resp.AppendTo(f.buf)
+	return nil
+}
+
+func (m message) written() {}
+
+// later is an answer computed when its turn comes.
+type later func(ctx context.Context) kmsg.Response
+
+func (l later) finish(ctx context.Context, f *frame) error {
+	f.buf = l(ctx).AppendTo(f.buf)
+	return nil
+}
+
+func (l later) written() {}
+
+// response is req's response of type R with its version and defaults set.
+func response[R kmsg.Response](req kmsg.Request) R {
+	return req.ResponseKind().(R)
+}
