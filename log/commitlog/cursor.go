@@ -186,24 +186,26 @@ func (p *Partition) seek(c *Cursor, h *handle, limit int64) error {
 	if err != nil {
 		return p.wrap(err)
 	}
-	s := scanner{f: h.f, pos: pos, next: base, limit: limit, buf: c.buf[:0], small: true}
+	s := scanner{f: h.f, pos: pos, next: base, limit: limit, buf: c.buf[:0], small: true, crc: true}
 	defer func() { c.buf = s.buf[:0] }()
 	for {
-		at := s.pos
 		head, _, d, err := s.batch()
 		if errors.Is(err, io.EOF) {
 			c.pos = limit
 			return nil
 		}
-		if err != nil {
-			return p.lost(c.seg, at, c.offset, err)
-		}
 		if d != nil {
-			d.offset = c.offset
-			return p.damaged(c.seg, d)
+			// Another batch may be damaged, and the one looked for not.
+			var found bool
+			if found, err = s.resync(); err == nil && (!found || s.next > c.offset) {
+				return p.damaged(c.seg, d)
+			}
 		}
-		if head.LastOffset() >= c.offset {
-			c.pos = at
+		if err != nil {
+			return p.lost(c.seg, s.pos, c.offset, err)
+		}
+		if d == nil && head.LastOffset() >= c.offset {
+			c.pos = s.pos - int64(head.Size())
 			return nil
 		}
 	}

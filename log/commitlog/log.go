@@ -256,9 +256,9 @@ func (l *Log) recoverAll(ctx context.Context, clean bool, marks map[markKey]int6
 		for _, p := range t.now.Load().partitions {
 			n++
 			group.Go(func() error {
-				mark, ok := marks[markKey{t.seq, p.index}]
-				if !ok {
-					mark = unknownMark
+				mark := unknownMark
+				if marks != nil {
+					mark = marks[markKey{t.seq, p.index}]
 				}
 				return p.recover(ctx, clean, mark)
 			})

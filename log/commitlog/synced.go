@@ -37,8 +37,9 @@ type markKey struct {
 
 func (l *Log) syncedName() string { return filepath.Join(l.dir, "synced") }
 
-// readSynced is all marks, as far as the file is valid. An absent or damaged file
-// has none.
+// readSynced is all marks, as far as the file is valid; nil where it is absent or
+// damaged from the start. A partition that is not among them is newer than the
+// file's beginning, and nothing of it is known to be durable: its mark is 0.
 func readSynced(fsys vfs.FS, name string, logger *slog.Logger) (map[markKey]int64, error) {
 	b, err := vfs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +54,7 @@ func readSynced(fsys vfs.FS, name string, logger *slog.Logger) (map[markKey]int6
 		logger.Warn("no use of the marks of what was synced", "file", name, "err", err)
 		return nil, nil
 	}
-	marks := map[markKey]int64{}
+	var marks map[markKey]int64
 	b = b[envelopeSize:]
 	for len(b) >= recordHeader {
 		n := int64(binary.BigEndian.Uint32(b))
@@ -63,6 +64,9 @@ func readSynced(fsys vfs.FS, name string, logger *slog.Logger) (map[markKey]int6
 		payload := b[recordHeader : recordHeader+n]
 		if crc32.Checksum(payload, castagnoli) != binary.BigEndian.Uint32(b[4:]) {
 			break
+		}
+		if marks == nil {
+			marks = map[markKey]int64{}
 		}
 		f := newFields(payload)
 		for range n / markSize {
@@ -114,10 +118,11 @@ func (s *syncedFile) renew(tasks []task) error {
 	for _, t := range s.log.topics {
 		for _, p := range t.now.Load().partitions {
 			p.mu.Lock()
-			// Where a partition is out of service, what was known stays known.
-			if mark := max(p.hw, p.mark); p.corrupt == nil || p.mark != unknownMark {
-				s.add(p, mark)
+			mark := p.hw
+			if p.corrupt != nil {
+				mark = p.mark // what was known stays known, and unknown unknown
 			}
+			s.add(p, mark)
 			p.mu.Unlock()
 		}
 	}
