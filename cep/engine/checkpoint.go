@@ -81,23 +81,32 @@ func (s *shard) checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// settle waits for the outputs written so far and returns their ends.
+// settle waits until the outputs written so far are durable and returns where they
+// end.
 func (s *shard) settle(ctx context.Context) ([]savedEnd, error) {
 	var ends []savedEnd
 	for i := range s.outputs.topics {
 		t := &s.outputs.topics[i]
-		end, err := s.engine.opts.Sink.End(t.topic, t.partition)
-		if err != nil {
-			return nil, fmt.Errorf("end of %s[%d]: %w", t.topic, t.partition, err)
-		}
 		if t.last >= 0 {
 			if err := s.engine.opts.Sink.Durable(ctx, t.topic, t.partition, t.last); err != nil {
 				return nil, fmt.Errorf("wait for %s[%d]@%d: %w", t.topic, t.partition, t.last, err)
 			}
 		}
-		ends = append(ends, savedEnd{t.topic, t.partition, end})
+		ends = append(ends, savedEnd{t.topic, t.partition, t.settled(s.cursor)})
 	}
 	return ends, nil
+}
+
+// settled is the offset from which a restart at the cursor must look for the
+// shard's records: all before are of events before the cursor, and durable. That
+// is not the partition's end, where records of other shards may not be durable:
+// should those get lost, this shard's next ones would stand before it.
+func (o *output) settled(cursor int64) int64 {
+	if cursor < o.reach {
+		return o.from // some that were found are of events still to come
+	}
+	clear(o.written)
+	return max(o.end, o.last+1)
 }
 
 func (s *shard) encode(ends []savedEnd) ([]byte, error) {

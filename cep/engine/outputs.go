@@ -39,7 +39,9 @@ type output struct {
 	partition int32
 	recs      []sink.Record
 	last      int64               // offset of the newest record written in this life, -1: none
-	written   map[string]struct{} // identities that are there already, after a restart
+	from, end int64               // what was read after the restart: all durable
+	written   map[string]struct{} // the shard's identities found there
+	reach     int64               // one past the greatest source offset among them
 }
 
 func newOutputs(partition int32, partitions map[string]int32) outputs {

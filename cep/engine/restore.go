@@ -124,19 +124,20 @@ func (s *shard) fill(ctx context.Context, to int64) error {
 // scan reads an output partition from where the checkpoint left it, and notes
 // which of the shard's records are there.
 func (s *shard) scan(ctx context.Context, o *output, ends []savedEnd) error {
-	from := int64(0)
 	for _, e := range ends {
 		if e.topic == o.topic && e.partition == o.partition {
-			from = e.end
+			o.from = e.end
 		}
 	}
 	end, err := s.engine.opts.Sink.End(o.topic, o.partition)
 	if err != nil {
 		return fmt.Errorf("end of %s[%d]: %w", o.topic, o.partition, err)
 	}
-	if from >= end {
+	o.end = o.from
+	if o.from >= end {
 		return nil
 	}
+	from := o.from
 	// What was accepted in an earlier life of this process may still become
 	// durable: it is waited for, else it could appear behind the scan.
 	if err := s.engine.opts.Sink.Durable(ctx, o.topic, o.partition, end-1); err != nil {
@@ -155,11 +156,17 @@ func (s *shard) scan(ctx context.Context, o *output, ends []savedEnd) error {
 		}
 		from = c.Next
 		for i := range c.Records {
-			if id := originOf(&c.Records[i]); strings.HasPrefix(id, prefix) {
+			id := originOf(&c.Records[i])
+			rest, ours := strings.CutPrefix(id, prefix)
+			digits, _, _ := strings.Cut(rest, "/")
+			offset, err := strconv.ParseInt(digits, 10, 64)
+			if ours && err == nil {
 				o.written[id] = struct{}{}
+				o.reach = max(o.reach, offset+1)
 			}
 		}
 	}
+	o.end = end
 	return nil
 }
 

@@ -1,0 +1,372 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+const (
+	testPartitions   = 3
+	outputPartitions = 2
+)
+
+// bench is one engine over one log and one directory of checkpoints.
+type bench struct {
+	log    *memLog
+	fs     *vfs.Mem
+	opts   Options
+	prog   Program
+	stream *schema.Stream
+}
+
+func newBench(seed uint64, in [][]string) *bench {
+	b := &bench{log: newMemLog(seed), fs: vfs.NewMem(seed), prog: testProgram{"p1", 20 * time.Second}, stream: testStream(testPartitions)}
+	for p, values := range in {
+		b.log.produce("in", int32(p), values...)
+	}
+	b.opts = Options{OutputPartitions: map[string]int32{event.TopicDecisions: outputPartitions, event.TopicAlerts: outputPartitions},
+		CheckpointEvery: time.Hour, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	return b
+}
+
+// run runs an engine until all input is decided or the log is killed. It returns
+// the status at the end.
+func (b *bench) run(t *testing.T) []ShardStatus {
+	t.Helper()
+	o := b.opts
+	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
+	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	killed := b.log.waitEnds("in", int(b.stream.Partitions))
+	cancel()
+	if err := <-done; err != nil && !killed {
+		t.Fatal(err)
+	}
+	return e.Status()
+}
+
+// result is what the engine wrote, by source partition and topic.
+func (b *bench) result() map[string][]string {
+	out := map[string][]string{}
+	for p := range b.stream.Partitions {
+		origin := fmt.Sprintf("in/%d", p)
+		for _, topic := range []string{event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters} {
+			out[topic+" of "+origin] = b.log.outputOf(topic, outputPartitions, origin)
+		}
+	}
+	return out
+}
+
+func sameResults(t *testing.T, want, got map[string][]string) {
+	t.Helper()
+	for name, w := range want {
+		g := got[name]
+		for i := range max(len(w), len(g)) {
+			switch {
+			case i >= len(g):
+				t.Errorf("%s: %d records, want %d; missing %s", name, len(g), len(w), w[i])
+			case i >= len(w):
+				t.Errorf("%s: %d records, want %d; too many %s", name, len(g), len(w), g[i])
+			case w[i] != g[i]:
+				t.Errorf("%s, record %d:\n got %s\nwant %s", name, i, g[i], w[i])
+			default:
+				continue
+			}
+			break
+		}
+	}
+}
+
+// testSeeds runs a test for a number of seeds, or for the one in WEIR_SEED.
+func testSeeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
+	if s := os.Getenv("WEIR_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, seed)
+		return
+	}
+	if more, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
+		n = max(n, more)
+	}
+	base := uint64(time.Now().UnixNano())
+	for i := range n {
+		run(t, base+uint64(i))
+		if t.Failed() {
+			t.Fatalf("WEIR_SEED=%d", base+uint64(i))
+		}
+	}
+}
+
+func randomInput(r *rand.Rand) [][]string {
+	in := make([][]string, testPartitions)
+	for p := range in {
+		in[p] = inputs(r, r.IntN(1500))
+	}
+	return in
+}
+
+// TestReplayEquality wants the same bytes straight through, with any batch size,
+// with a checkpoint at every chunk, and killed and restored at random points.
+func TestReplayEquality(t *testing.T) {
+	testSeeds(t, 60, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		in := randomInput(r)
+		straight := newBench(seed, in)
+		straight.stream.AllDecisions = r.IntN(4) == 0
+		wantStatus := straight.run(t)
+		want := straight.result()
+
+		b := newBench(seed+1, in)
+		b.stream.AllDecisions = straight.stream.AllDecisions
+		var status []ShardStatus
+		for kills := r.IntN(6); ; kills-- {
+			b.opts.BatchRows = 1 + r.IntN(300)
+			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
+			if kills > 0 {
+				b.log.fuse = r.IntN(30)
+			}
+			status = b.run(t)
+			if kills <= 0 && !b.log.dead {
+				break
+			}
+			b.log.revive()
+			b.fs = b.fs.CrashClone()
+		}
+		sameResults(t, want, b.result())
+		for i := range status {
+			w, g := wantStatus[i], status[i]
+			g.Restarts = w.Restarts
+			if w != g {
+				t.Errorf("status %+v\n  want %+v", g, w)
+			}
+		}
+	})
+}
+
+// TestOnce wants no identity twice in an output topic.
+func TestOnce(t *testing.T) {
+	testSeeds(t, 20, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		b := newBench(seed, randomInput(r))
+		b.opts.CheckpointEvery = time.Millisecond
+		for range 4 {
+			b.log.fuse = r.IntN(20)
+			b.run(t)
+			b.log.revive()
+		}
+		b.run(t)
+		for name, p := range b.log.parts {
+			seen := map[string]bool{}
+			for i := range p.recs {
+				id := originOf(&p.recs[i])
+				if id != "" && seen[id] {
+					t.Errorf("%s: %s twice", name, id)
+				}
+				seen[id] = true
+			}
+		}
+	})
+}
+
+// TestProgramChange restarts with a program whose window is longer: its state is
+// made from the log, and what comes after equals a run with that program alone.
+func TestProgramChange(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	first, second := inputs(r, 800), inputs(r, 800)
+	b := newBench(5, nil)
+	b.stream = testStream(1)
+	b.log.produce("in", 0, first...)
+	b.run(t)
+	b.prog = testProgram{"p2", 60 * time.Second}
+	b.log.produce("in", 0, second...)
+	b.run(t)
+
+	alone := newBench(6, nil)
+	alone.stream, alone.prog = b.stream, b.prog
+	alone.log.produce("in", 0, append(slices.Clone(first), second...)...)
+	alone.run(t)
+	after := func(all []string) []string {
+		return slices.DeleteFunc(slices.Clone(all), func(s string) bool {
+			parts := strings.Split(strings.Fields(s)[1], "/")
+			n, err := strconv.Atoi(parts[2])
+			return err != nil || n < len(first)
+		})
+	}
+	got, want := b.result(), alone.result()
+	for name := range want {
+		want[name], got[name] = after(want[name]), after(got[name])
+	}
+	sameResults(t, want, got)
+}
+
+// TestDamagedCheckpoint flips a byte in the newest checkpoint: the one before it
+// does, or the log alone.
+func TestDamagedCheckpoint(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	in := randomInput(r)
+	straight := newBench(7, in)
+	straight.run(t)
+	for damaged := 1; damaged <= 2; damaged++ {
+		b := newBench(8, in)
+		b.opts.CheckpointEvery = time.Nanosecond
+		b.run(t)
+		names, err := b.fs.List("checkpoints/s-0")
+		if err != nil || len(names) != generationsKept {
+			t.Fatalf("checkpoints %v %v", names, err)
+		}
+		for _, n := range names[len(names)-damaged:] {
+			if err := vfs.FlipByte(b.fs, "checkpoints/s-0/"+n, 40); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.log.ends = map[string]bool{}
+		b.run(t)
+		sameResults(t, straight.result(), b.result())
+	}
+}
+
+// TestPanic wants a record that makes the program panic in the dead letters, and
+// all others decided.
+func TestPanic(t *testing.T) {
+	b := newBench(9, nil)
+	b.stream = testStream(1)
+	b.opts.BatchRows = 16
+	for i := range 50 {
+		amount := "95.00"
+		if i == 20 {
+			amount = "666"
+		}
+		b.log.produce("in", 0, fmt.Sprintf(`{"ts": %d, "key": "k", "amount": %s}`, 1000+100*i, amount))
+	}
+	st := b.run(t)[0]
+	if st.Events != 49 || st.DeadLetters != 1 || st.Decisions != 49 || st.Alerts != 49 || st.Restarts != 3 {
+		t.Errorf("status %+v", st)
+	}
+	dead := b.log.outputOf(event.TopicDeadLetters, 1, "in/0")
+	if len(dead) != 1 || !strings.Contains(dead[0], `"reason":"panic"`) || !strings.Contains(dead[0], "in/0/20/deadletter") {
+		t.Errorf("dead letters %q", dead)
+	}
+	// Another process meets the same record while it makes state from the log.
+	b.prog = testProgram{"p2", 60 * time.Second}
+	b.log.produce("in", 0, `{"ts": 9000, "key": "k", "amount": 96}`)
+	if st := b.run(t)[0]; st.Events != 50 || st.DeadLetters != 1 || st.Decisions != 50 {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// TestErrorIsShown wants an error of the log in Status, and the work done once it
+// is gone.
+func TestErrorIsShown(t *testing.T) {
+	b := newBench(10, nil)
+	b.stream = testStream(1)
+	b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
+	failures := 0
+	o := b.opts
+	o.FS, o.Dir, o.Open = b.fs, "checkpoints", b.log.open
+	o.Sink = failing{b.log, func() error {
+		if failures++; failures <= 2 {
+			return errors.New("disk full")
+		}
+		return nil
+	}}
+	reg := prometheus.NewRegistry()
+	o.Registerer = reg
+	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	b.log.waitEnds("in", 1)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if st := e.Status()[0]; st.Restarts != 2 || st.Decisions != 1 || st.Err != "" {
+		t.Errorf("status %+v", st)
+	}
+	lints, err := testutil.GatherAndLint(reg)
+	if err != nil || len(lints) > 0 {
+		t.Errorf("metrics: %v %v", err, lints)
+	}
+	want := "# HELP weir_engine_decisions_total Decision records, live and shadow, made by this process.\n# TYPE weir_engine_decisions_total counter\nweir_engine_decisions_total{partition=\"0\",stream=\"s\"} 1\n"
+	if err := testutil.GatherAndCompare(reg, bytes.NewBufferString(want), "weir_engine_decisions_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRows looks at the records of one event on which everything fires.
+func TestRows(t *testing.T) {
+	b := newBench(11, nil)
+	b.stream = testStream(1)
+	for range 3 {
+		b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
+	}
+	b.run(t)
+	got := b.result()
+	var d event.Decision
+	decisions := got[event.TopicDecisions+" of in/0"]
+	if len(decisions) != 4 {
+		t.Fatalf("%d decisions, want three live and one shadow: %q", len(decisions), decisions)
+	}
+	if err := d.UnmarshalJSON([]byte(strings.SplitN(decisions[2], " ", 4)[3])); err != nil {
+		t.Fatal(err)
+	}
+	if d.Action != "decline" || d.Score != 10 || !slices.Equal(d.Rules, []string{"often", "big"}) || d.Role != "live" || d.Program != "p1" || d.Key != "k" || len(d.Values) != 2 {
+		t.Errorf("live decision %+v", d)
+	}
+	if !strings.HasPrefix(decisions[3], `1000000 in/0/2/shadow:much "k" {"time":"1970-01-01T00:16:40Z","stream":"s","key":"k","action":"review","score":1,"rules":["much"]`) {
+		t.Errorf("shadow decision %s", decisions[3])
+	}
+	if alerts := got[event.TopicAlerts+" of in/0"]; len(alerts) != 4 || !strings.Contains(alerts[3], `"id":"in/0/2/big"`) {
+		t.Errorf("alerts %q", alerts)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	b := newBench(1, nil)
+	o := b.opts
+	if _, err := New(nil, b.prog, o); err == nil {
+		t.Error("no FS: accepted")
+	}
+	o.FS, o.Open, o.Sink = b.fs, b.log.open, b.log
+	if _, err := New([]*schema.Stream{testStream(1), testStream(1)}, b.prog, o); err == nil {
+		t.Error("one topic twice: accepted")
+	}
+}
+
+func FuzzCheckpoint(f *testing.F) {
+	f.Add([]byte(checkpointMagic))
+	f.Add([]byte(checkpointMagic + "\x01\x02p1\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, _ = decodeCheckpoint(data)
+		_, _ = decodeCheckpoint(sealed(data))
+	})
+}
