@@ -13,6 +13,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/weirstream/weir/alerts/webhook"
+	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 )
@@ -98,7 +99,7 @@ func (n *taken) check(w *walker, s *streamDraft) {
 	lower := strings.ToLower(s.name)
 	switch {
 	case !streamName.MatchString(s.name):
-		w.fail(s.v, "", "found %q as a stream's name, expected a letter, then letters, digits and _, at most 63", clip(s.name))
+		w.fail(s.v.named(), "", "found %q as a stream's name, expected a letter, then letters, digits and _, at most 63", clip(s.name))
 	case slices.Contains(ownTables, lower):
 		w.fail(s.v, "", "%q is the name of one of Weir's own tables", s.name)
 	case slices.Contains(sqlReserved, lower):
@@ -178,13 +179,13 @@ func (s *streamDraft) buildFields(w *walker, out *schema.Stream) {
 	for _, f := range s.fields {
 		switch lower := strings.ToLower(f.name); {
 		case !fieldName.MatchString(f.name):
-			w.fail(f.v, "name the field otherwise and give its name in the record with `from`", "found %q as a field's name, expected a letter or _, then letters, digits and _, at most 63", clip(f.name))
+			w.fail(f.v.named(), "name the field otherwise and give its name in the record with `from`", "found %q as a field's name, expected a letter or _, then letters, digits and _, at most 63", clip(f.name))
 		case slices.Contains([]string{"_topic", "_partition", "_offset"}, lower):
-			w.fail(f.v, "", "%q is a column that every stream's table has already", f.name)
+			w.fail(f.v.named(), "", "%q is a column that every stream's table has already", f.name)
 		case slices.Contains([]string{"true", "false", "null", "in"}, f.name):
-			w.fail(f.v, "name the field otherwise and give its name in the record with `from`", "%q is a reserved word in rules", f.name)
+			w.fail(f.v.named(), "name the field otherwise and give its name in the record with `from`", "%q is a reserved word in rules", f.name)
 		}
-		once(w, seen, strings.ToLower(f.name), text{s: f.name, v: f.v}, "a field of this name; SQL does not tell upper from lower case")
+		once(w, seen, strings.ToLower(f.name), text{s: f.name, v: f.v.named()}, "a field of this name; SQL does not tell upper from lower case")
 		typ, layout := f.build(w)
 		out.Schema.Fields = append(out.Schema.Fields, event.Field{Name: f.name, Type: typ, Optional: f.optional})
 		out.Fields = append(out.Fields, schema.Field{From: f.from.s, Layout: layout})
@@ -229,8 +230,8 @@ func (f *fieldDraft) build(w *walker) (event.Type, string) {
 		w.fail(f.layout.v, "", "only a timestamp has a layout; this field is a %s", typ)
 	}
 	if f.layout.set {
-		if reason, hint := checkLayout(f.layout.s); reason != "" {
-			w.fail(f.layout.v, hint, "found %q, %s", clip(f.layout.s), reason)
+		if _, err := decode.ParseLayout(f.layout.s); err != nil {
+			w.fail(f.layout.v, "", "%v", err)
 		}
 	}
 	return typ, f.layout.s
@@ -301,7 +302,7 @@ func (s *streamDraft) buildColumns(w *walker, out *schema.Stream) {
 		}
 		at := f.from.v
 		if !f.from.set {
-			at = f.v
+			at = f.v.named()
 		}
 		w.fail(at, schema.Suggest(c, out.Columns), "there is no column %q in csv.columns: expected one of %s", clip(c), clipList(out.Columns))
 	}

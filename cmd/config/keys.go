@@ -118,8 +118,8 @@ func init() { // the readers of sections refer to the tables below
 }
 
 var logKeys = []key[Log]{
-	{name: "segment_bytes", expects: "size from 1MiB to 2GiB", def: "256MiB", doc: "A log segment is closed, and the next begun, at this size.",
-		read: func(w *walker, v value, l *Log) { w.size(v, 1<<20, 1<<31-1, &l.SegmentBytes) }},
+	{name: "segment_bytes", expects: "size from 1MiB to 1GiB", def: "256MiB", doc: "A log segment is closed, and the next begun, at this size.",
+		read: func(w *walker, v value, l *Log) { w.size(v, 1<<20, 1<<30, &l.SegmentBytes) }},
 	{name: "fsync", expects: "`true` or `false`", def: "true", doc: "Acknowledge a record only when it is on disk. `false` loses acknowledged records with the power.",
 		read: func(w *walker, v value, l *Log) { l.Fsync, _ = w.truth(v) }},
 }

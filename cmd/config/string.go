@@ -21,7 +21,7 @@ type object = map[string]any
 
 // MarshalJSON writes the configuration by the keys of weir.yaml, secrets masked.
 func (c Config) MarshalJSON() ([]byte, error) {
-	streams := object{}
+	streams, receivers := object{}, []Receiver{}
 	for _, s := range c.Streams {
 		streams[s.Schema.Stream] = streamView(s)
 	}
@@ -30,7 +30,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		"log":     object{"segment_bytes": formatSize(c.Log.SegmentBytes), "fsync": c.Log.Fsync},
 		"engine":  object{"checkpoint_every": formatDuration(c.Engine.CheckpointEvery)},
 		"sql":     object{"memory_max": formatSize(c.SQL.MemoryMax), "query_timeout": formatDuration(c.SQL.QueryTimeout)},
-		"streams": streams, "receivers": c.Receivers,
+		"streams": streams, "receivers": append(receivers, c.Receivers...),
 	})
 }
 

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 
@@ -39,8 +41,17 @@ func newWalker(file string, o ParseOptions) *walker {
 // value is a node at the place where the configuration expects something.
 type value struct {
 	node *yaml.Node
+	key  *yaml.Node // the key of node, nil in a list
 	at   *yaml.Node // what a problem points at: the value, or the key of a block
 	path string     // dotted
+}
+
+// named is v for a problem with its name: it points at the key.
+func (v value) named() value {
+	if v.key != nil {
+		v.at = v.key
+	}
+	return v
 }
 
 // key is one key of a mapping that is read into a T.
@@ -98,6 +109,9 @@ func walk[T any](w *walker, v value, keys []key[T], to *T) {
 		}
 		w.unknown(name, child, names(keys))
 	})
+	if n := resolve(v.node); n.Kind != yaml.MappingNode && n.ShortTag() != "!!null" {
+		return // that is what is wrong with it
+	}
 	for i := range keys {
 		k := &keys[i]
 		switch child := (value{at: v.at, path: join(v.path, k.name)}); {
@@ -116,11 +130,11 @@ func walk[T any](w *walker, v value, keys []key[T], to *T) {
 
 func (w *walker) unknown(name string, child value, known string) {
 	if what, ok := later[pattern(child.path)]; ok {
-		w.fail(child, "", "not available in this version: %s", what)
+		w.fail(child.named(), "", "not available in this version: %s", what)
 		return
 	}
 	hint := schema.Suggest(name, strings.Split(known, ", "))
-	w.fail(child, hint, "unknown key: expected one of %s", known)
+	w.fail(child.named(), hint, "unknown key: expected one of %s", known)
 }
 
 var listIndex = regexp.MustCompile(`\[\d+\]`)
@@ -165,7 +179,7 @@ func (w *walker) each(v value, expected func() string, f func(name string, child
 	first := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, node := n.Content[i], n.Content[i+1]
-		at := value{node: node, at: k, path: join(v.path, k.Value)}
+		at := value{node: node, key: k, at: k, path: join(v.path, shownName(k.Value))}
 		switch line, twice := first[k.Value]; {
 		case k.Kind != yaml.ScalarNode:
 			at.path = v.path
@@ -204,6 +218,14 @@ func (w *walker) items(v value, most int, f func(item value)) {
 			f(value{node: item, at: item, path: fmt.Sprintf("%s[%d]", v.path, i)})
 		}
 	}
+}
+
+// shownName is a key in a dotted path: short and on one line.
+func shownName(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = strconv.Quote(name)
+	}
+	return clip(name)
 }
 
 // resolve follows an alias. The parser lets no alias point to another alias.

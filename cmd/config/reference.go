@@ -1,0 +1,64 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Reference is docs/reference/config.md: every key with what it expects, its
+// default and its meaning, from the tables that the reader itself uses.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(referenceHead)
+	section(&b, "The file", "", topKeys)
+	section(&b, "A stream", "Under `streams`, by name. A name is a letter, then letters, digits and `_`; it is also the name of the stream's SQL table, so names differ in more than upper and lower case, and SQL's reserved words and Weir's own tables cannot be used.", streamKeys)
+	section(&b, "A field", "Under `fields` of a stream, by name: either just its type, as in `amount: decimal(2)`, or a mapping with these keys.", fieldKeys)
+	section(&b, "csv", "Under `csv` of a stream with `format: csv`.", csvKeys)
+	section(&b, "A receiver", "An item of `receivers`. A receiver that is new in the file gets the alerts from the last stop on; one that was there goes on where it was.", receiverKeys)
+	section(&b, "match", "Under `match` of a receiver. An alert must pass all that is given.", matchKeys)
+	section(&b, "webhook", "Under `webhook` of a receiver; see the guide on [alerts](../guides/alerts.md).", webhookKeys)
+	section(&b, "log", "Under `log`.", logKeys)
+	section(&b, "engine", "Under `engine`.", engineKeys)
+	section(&b, "sql", "Under `sql`.", sqlKeys)
+	return b.String()
+}
+
+const referenceHead = `<!-- Made by config.Reference: go test ./cmd/config -run TestReference -rewrite -->
+# weir.yaml
+
+Every key that ` + "`weir.yaml`" + ` may have. Anything else in the file is an error that names
+its line and column, before anything starts; ` + "`weir check-config`" + ` says so without
+starting at all.
+
+- Relative paths are relative to the file.
+- A duration is written ` + "`500ms`, `5s`, `1m`, `24h`, `7d` or `1d12h`" + `; a size ` + "`512KiB`, `64MiB`, `1.5GiB` or `100MB`" + `.
+- ` + "`${env:NAME}`" + ` in a value stands for the environment variable NAME, which has to be
+  set. It is replaced after the YAML was read, and only in values.
+- Where a list is expected, a single item may stand alone.
+`
+
+func section[T any](b *strings.Builder, title, text string, keys []key[T]) {
+	fmt.Fprintf(b, "\n## %s\n\n", title)
+	if text != "" {
+		b.WriteString(text + "\n\n")
+	}
+	b.WriteString("| key | expects | default | meaning |\n|---|---|---|---|\n")
+	for i := range keys {
+		k := &keys[i]
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", k.name, cell(k.expects), cell(k.shownDefault()), cell(k.doc))
+	}
+}
+
+func (k *key[T]) shownDefault() string {
+	switch {
+	case k.required:
+		return "required"
+	case k.defDoc != "":
+		return k.defDoc
+	case k.def != "":
+		return "`" + k.def + "`"
+	}
+	return "none"
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
