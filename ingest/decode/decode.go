@@ -193,7 +193,7 @@ func (d *Decoder) Decode(dst *event.Batch, origin event.Origin, recs []source.Re
 	for i := range recs {
 		r := &recs[i]
 		if !d.scan(r.Value) {
-			bad(r, d.syntax(r.Value))
+			bad(r, d.syntax(r))
 			continue
 		}
 		n := dst.Len()
@@ -222,7 +222,8 @@ func (d *Decoder) scan(value []byte) bool {
 }
 
 // syntax is the failure of a record that scan refused.
-func (d *Decoder) syntax(value []byte) Failure {
+func (d *Decoder) syntax(r *source.Record) Failure {
+	value := r.Value
 	f := Failure{Reason: d.fault.reason, Detail: d.fault.detail}
 	switch {
 	case f.Reason == ReasonSize && len(value) > d.maxRecord:
@@ -230,6 +231,9 @@ func (d *Decoder) syntax(value []byte) Failure {
 		return f
 	case len(value) == 0:
 		f.Detail = "the record has no value"
+		if len(r.Headers) == 1 && r.Headers[0].Key == source.HeaderUnreadable {
+			f.Detail = "the record batch cannot be read: " + string(r.Headers[0].Value)
+		}
 		return f
 	}
 	f.Column = d.fault.at + 1

@@ -94,7 +94,7 @@ func TestJSONRows(t *testing.T) {
 	}{
 		{"v:string", `"v":"a"`, "a"},
 		{"v:string", `"v":""`, ""},
-		{"v:string", `"v":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z"`, "a\"\\/\b\f\n\r\téüz"},
+		{"v:string", `"v":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z"`, "a\"\\/\b\f\n\r\té\U0001F600z"},
 		{"v:string", `"v":"\ud83d"`, "!encoding"},
 		{"v:string", `"v":"\ud83d\u0041"`, "!encoding"},
 		{"v:string", `"v":"\ude00\ud83d"`, "!encoding"},
@@ -172,9 +172,6 @@ func TestJSONRows(t *testing.T) {
 		{"v:string?", "\"w\":\"a\nb\"", "!syntax"},
 		{"v:string?", `"w":1,`, "!syntax"},
 	} {
-		if strings.Contains(c.want, "ü") {
-			c.want = strings.Replace(c.want, "ü", "\U0001F600", 1)
-		}
 		s := stream(t, schema.JSON, "", "ts:timestamp", c.field)
 		d := decoder(t, s, all(s))
 		for _, value := range []string{"{" + ts + "," + c.members + "}", " { " + c.members + " , " + strings.Replace(ts, ":", " :\t", 1) + "\r\n}\n"} {

@@ -298,16 +298,17 @@ const (
 	highs = 0x8080808080808080
 )
 
+// zeros has the high bit of each byte of w that is zero. Only the lowest one is
+// certain: a borrow spoils those above it.
+func zeros(w uint64) uint64 { return (w - ones) &^ w & highs }
+
 // str reads a string from after its quote to after its other quote. Eight bytes
-// are looked at at once; of the tests, the lowest byte that one finds is right
-// (a borrow only spoils those above it).
+// are looked at at once; the lowest byte that one of the tests finds is right.
 func (d *Decoder) str(b []byte, i int) (end int, flags slotFlags) {
 	for {
 		for len(b)-i >= 8 {
 			w := binary.LittleEndian.Uint64(b[i:])
-			quote := w ^ '"'*ones
-			slash := w ^ '\\'*ones
-			stops := ((quote-ones)&^quote | (slash-ones)&^slash | (w-0x20*ones)&^w) & highs
+			stops := zeros(w^'"'*ones) | zeros(w^'\\'*ones) | (w-0x20*ones)&^w&highs
 			if stops != 0 {
 				first := bits.TrailingZeros64(stops)
 				if w&highs&(1<<first-1) != 0 {

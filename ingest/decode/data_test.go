@@ -1,0 +1,140 @@
+package decode
+
+import (
+	"bufio"
+	"compress/gzip"
+	"encoding/csv"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/source"
+)
+
+// openData opens a file of the test data, decompressed. Where it is absent the
+// test is skipped, unless WEIR_REQUIRE_DATA=1.
+func openData(t *testing.T, name string) io.Reader {
+	t.Helper()
+	dir := os.Getenv("WEIR_DATA")
+	if dir == "" {
+		at, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ; dir == "" && at != filepath.Dir(at); at = filepath.Dir(at) {
+			if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+				dir = filepath.Join(at, "..", "shared", "data")
+			}
+		}
+	}
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("the data file %s is absent", name)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+// TestFiles decodes real files line by line and compares with encoding/csv: the
+// number of rows, and a sum over a column.
+func TestFiles(t *testing.T) {
+	for _, c := range []struct {
+		file, sum string
+		rows      int
+		fields    []string
+	}{
+		{"transactions.csv.gz", "amount@TX_AMOUNT", 1_754_155, []string{"ts:timestamp@TX_DATETIME#%Y-%m-%d %H:%M:%S", "id:int64@TRANSACTION_ID", "card:string@CUSTOMER_ID",
+			"terminal:string@TERMINAL_ID", "amount:decimal(2)@TX_AMOUNT", "fraud:bool@TX_FRAUD", "scenario:int64@TX_FRAUD_SCENARIO"}},
+		{"ticks.csv.gz", "bid", 414_569, []string{"recv:timestamp@recv_ns#unix_ns", "event:timestamp?@event_ms#unix_ms", "trade:timestamp?@trade_ms#unix_ms", "venue:string", "symbol:string", "type:string",
+			"trade_id:int64?", "price:double?", "qty:double?", "buyer_is_maker:bool?", "bid:double?", "bid_qty:double?", "ask:double?", "ask_qty:double?"}},
+		{"clicks.csv.gz", "bytes", 9_999, []string{"ts:timestamp", "visitor:string", "method:string", "path:string", "status:int64", "bytes:int64?", "referrer:string?", "user_agent:string?"}},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			rows, sum := decodeFile(t, c.file, c.sum, c.fields)
+			wantRows, wantSum := readFile(t, c.file, c.sum)
+			if rows != wantRows || rows != c.rows || sum != wantSum {
+				t.Errorf("%d rows with a sum of %v; encoding/csv has %d and %v, the file has %d", rows, sum, wantRows, wantSum, c.rows)
+			}
+		})
+	}
+}
+
+func decodeFile(t *testing.T, file, summed string, fields []string) (rows int, sum float64) {
+	lines := bufio.NewScanner(openData(t, file))
+	lines.Scan()
+	s := stream(t, schema.CSV, lines.Text(), fields...)
+	name, _, _ := strings.Cut(summed, "@")
+	d, b := decoder(t, s, all(s)), batch(s, all(s))
+	fail := func(r *source.Record, f Failure) { t.Fatalf("%s: %v", r.Value, f) }
+	recs := make([]source.Record, 1)
+	for more := true; more; {
+		if more = lines.Scan(); more {
+			recs[0].Value = lines.Bytes()
+			d.Decode(b, event.Origin{}, recs, fail)
+		}
+		if b.Len() == 4096 || !more {
+			col := &b.Cols[s.Schema.Index(name)]
+			for i := range b.Len() {
+				if !col.IsNull(i) {
+					v, err := strconv.ParseFloat(string(col.AppendText(nil, i)), 64)
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum += v
+				}
+			}
+			rows += b.Len()
+			b.Reset(s.Schema, all(s))
+		}
+	}
+	return rows, sum
+}
+
+func readFile(t *testing.T, file, summed string) (rows int, sum float64) {
+	r := csv.NewReader(bufio.NewReader(openData(t, file)))
+	r.ReuseRecord = true
+	header, err := r.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, from, ok := strings.Cut(summed, "@")
+	if !ok {
+		from = summed
+	}
+	column := -1
+	for i, name := range header {
+		if name == from {
+			column = i
+		}
+	}
+	for {
+		cells, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return rows, sum
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows++
+		if cells[column] != "" {
+			v, err := strconv.ParseFloat(cells[column], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += v
+		}
+	}
+}
