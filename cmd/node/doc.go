@@ -1,0 +1,21 @@
+// Package node wires the parts of Weir into one running appliance: the log and
+// its Kafka listener, the engine, the SQL side, the alert router, the REST API,
+// the metrics and the console. It runs as well inside a test as under main.
+//
+// Invariants:
+//
+//  1. All that can fail because of what a person wrote fails in Prepare, before
+//     a file is opened or a port is bound.
+//  2. Ready is closed only when every listener accepts and the engine runs from
+//     its checkpoint.
+//  3. Parts are stopped in the order in which data flows: listeners, engine,
+//     router, SQL side, log. What a later part still has to read is in the log.
+//  4. A part that fails stops the node with its error; none is left half dead.
+//
+// Goroutines: Run owns one for each part, and the HTTP and Kafka servers' own;
+// the desk owns one for each partition of weir.alerts and one that samples the
+// rates once a second. Run returns after all of them.
+//
+// What it does not do: parse arguments or the configuration (cmd/cli,
+// cmd/config).
+package node

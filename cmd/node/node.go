@@ -1,0 +1,337 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/weirstream/weir/alerts"
+	"github.com/weirstream/weir/analytics"
+	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/analytics/history"
+	"github.com/weirstream/weir/analytics/pgwire"
+	"github.com/weirstream/weir/cep/engine"
+	"github.com/weirstream/weir/cmd/config"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/log/broker"
+	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/rules"
+)
+
+// ownTopics are the topics that Weir writes, with their partitions.
+var ownTopics = map[string]int32{
+	event.TopicDecisions:   4,
+	event.TopicAlerts:      4,
+	event.TopicDeliveries:  1,
+	event.TopicDeadLetters: 1,
+}
+
+// Options are what a node takes beside its configuration.
+type Options struct {
+	Version string       // shown by /v1/overview and weir_build_info
+	Logger  *slog.Logger // slog.Default where nil
+}
+
+// Prepared is a configuration that was found good, rules included.
+type Prepared struct {
+	Config  *config.Config
+	Program *rules.Program
+}
+
+// Prepare loads and compiles the rules of a configuration. Its errors are
+// schema.Problems where a person's mistake is the cause.
+func Prepare(cfg *config.Config) (*Prepared, error) {
+	var set rules.Set
+	if cfg.RulesDir != "" {
+		var err error
+		if set, err = rules.LoadDir(cfg.RulesDir); err != nil {
+			return nil, err
+		}
+	}
+	prog, err := rules.Compile(set, rules.Catalog{Streams: cfg.Streams})
+	if err != nil {
+		return nil, err
+	}
+	return &Prepared{Config: cfg, Program: prog}, nil
+}
+
+// Node is a running appliance.
+type Node struct {
+	cfg      *config.Config
+	program  *rules.Program
+	opts     Options
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	started  time.Time
+
+	log     *commitlog.Log
+	broker  *broker.Server
+	engine  *engine.Engine
+	db      *duck.DB
+	history *history.History
+	queries *analytics.Engine
+	pg      *pgwire.Server
+	router  *alerts.Router
+	desk    *desk
+
+	kafkaListener, httpListener, sqlListener net.Listener
+
+	ready    chan struct{}
+	draining atomic.Bool
+}
+
+// New makes a node of a prepared configuration. It opens nothing yet.
+func New(p *Prepared, o Options) *Node {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return &Node{cfg: p.Config, program: p.Program, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{})}
+}
+
+// Ready is closed when the node takes events and answers queries.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// KafkaAddr, HTTPAddr and SQLAddr are where the node listens, known once Ready.
+func (n *Node) KafkaAddr() string { return n.kafkaListener.Addr().String() }
+
+// HTTPAddr is where the console, the REST API and the metrics are.
+func (n *Node) HTTPAddr() string { return n.httpListener.Addr().String() }
+
+// SQLAddr is where PostgreSQL clients connect.
+func (n *Node) SQLAddr() string { return n.sqlListener.Addr().String() }
+
+// Run starts every part, waits until ctx is done or a part fails, then stops
+// them in order. It returns nil after an orderly stop.
+func (n *Node) Run(ctx context.Context) (err error) {
+	n.started = time.Now()
+	if err := n.listen(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.closeAll()) }()
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	return n.serve(ctx)
+}
+
+// listen binds the three addresses first: a taken port is the likeliest failure
+// and the cheapest to find.
+func (n *Node) listen() error {
+	for _, l := range []struct {
+		flag, addr string
+		to         *net.Listener
+	}{
+		{"--kafka-addr", n.cfg.KafkaAddr, &n.kafkaListener},
+		{"--http-addr", n.cfg.HTTPAddr, &n.httpListener},
+		{"--sql-addr", n.cfg.SQLAddr, &n.sqlListener},
+	} {
+		lis, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%w (choose another address with %s)", err, l.flag), n.closeListeners())
+		}
+		*l.to = lis
+	}
+	return nil
+}
+
+func (n *Node) closeListeners() error {
+	var errs []error
+	for _, l := range []net.Listener{n.kafkaListener, n.httpListener, n.sqlListener} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// open brings up what has state on disk, and the parts that read and write it.
+func (n *Node) open(ctx context.Context) error {
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(n.opts.Version))
+	if err := os.MkdirAll(n.cfg.DataDir, 0o750); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := n.openLog(ctx); err != nil {
+		return err
+	}
+	if err := n.makeTopics(); err != nil {
+		return err
+	}
+	for _, open := range []func() error{n.openBroker, n.openEngine, n.openSQL, n.openRouter} {
+		if err := open(); err != nil {
+			return err
+		}
+	}
+	n.desk = newDesk(n)
+	return nil
+}
+
+func (n *Node) makeTopics() error {
+	want := make(map[string]int32, len(ownTopics)+len(n.cfg.Streams))
+	for name, parts := range ownTopics {
+		want[name] = parts
+	}
+	for _, s := range n.cfg.Streams {
+		want[s.Topic] = s.Partitions
+	}
+	for name, parts := range want {
+		if _, ok := n.log.Topic(name); ok {
+			continue
+		}
+		spec := commitlog.TopicSpec{Name: name, Partitions: parts, Configs: map[string]string{"retention.ms": "-1"}}
+		if _, err := n.log.CreateTopic(spec); err != nil {
+			return fmt.Errorf("topic %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// partitions is how many partitions a topic of the log has.
+func (n *Node) partitions(topic string) (int32, error) {
+	t, ok := n.log.Topic(topic)
+	if !ok {
+		return 0, fmt.Errorf("topic %s: %w", topic, commitlog.ErrUnknownTopic)
+	}
+	return int32(len(t.Partitions())), nil
+}
+
+// openSource is how every reader inside the node gets at a partition.
+func (n *Node) openSource(_ context.Context, topic string, partition int32, from int64) (source.Source, error) {
+	p, err := n.log.Partition(topic, partition)
+	if err != nil {
+		return nil, fmt.Errorf("%s[%d]: %w", topic, partition, err)
+	}
+	return source.NewPartition(p, source.Options{From: max(from, p.Start())}), nil
+}
+
+func (n *Node) highWatermark(topic string, partition int32) (int64, error) {
+	p, err := n.log.Partition(topic, partition)
+	if err != nil {
+		return 0, err
+	}
+	return p.HighWatermark(), nil
+}
+
+// part is one long-running piece: run returns when its context is done, after
+// having put its affairs in order.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// serve runs the parts, each with its own cancellation so that they can be
+// stopped one after the other.
+func (n *Node) serve(ctx context.Context) error {
+	web := n.webServer()
+	parts := []part{ // in the order in which they are stopped
+		{"http", func(ctx context.Context) error { return serveHTTP(ctx, web, n.httpListener) }},
+		{"kafka", func(ctx context.Context) error { return n.broker.Serve(ctx, n.kafkaListener) }},
+		{"engine", n.engine.Run},
+		{"router", n.router.Run},
+		{"desk", n.desk.run},
+		{"sql", func(ctx context.Context) error { return n.pg.Serve(ctx, n.sqlListener) }},
+		{"history", n.history.Run},
+	}
+	type end struct {
+		name string
+		err  error
+	}
+	ends := make(chan end, len(parts))
+	cancels := make([]context.CancelFunc, len(parts))
+	done := make([]chan struct{}, len(parts))
+	for i, p := range parts {
+		// Not derived from ctx: the order of stopping is decided below.
+		pctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		cancels[i], done[i] = cancel, make(chan struct{})
+		go func() {
+			defer close(done[i])
+			ends <- end{p.name, p.run(pctx)}
+		}()
+	}
+	close(n.ready)
+	n.logger.Info("ready", "kafka", n.KafkaAddr(), "http", n.HTTPAddr(), "sql", n.SQLAddr(), "streams", len(n.cfg.Streams), "program", n.program.ID())
+
+	var failed error
+	select {
+	case <-ctx.Done():
+		n.logger.Info("stopping: draining and writing checkpoints")
+	case e := <-ends:
+		failed = partError(e.name, e.err)
+	}
+	n.draining.Store(true)
+	for i := range parts {
+		cancels[i]()
+		<-done[i]
+	}
+	close(ends)
+	for e := range ends {
+		if e.err != nil && !errors.Is(e.err, context.Canceled) {
+			failed = errors.Join(failed, partError(e.name, e.err))
+		}
+	}
+	return failed
+}
+
+func partError(name string, err error) error {
+	if err == nil {
+		return fmt.Errorf("%s stopped by itself", name)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// closeAll releases what open took, newest first.
+func (n *Node) closeAll() error {
+	var errs []error
+	errs = append(errs, n.closeListeners())
+	if n.db != nil {
+		errs = append(errs, n.db.Close())
+	}
+	if n.log != nil {
+		errs = append(errs, n.log.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// stopTimeout bounds how long open HTTP requests may take at the stop.
+const stopTimeout = 10 * time.Second
+
+func serveHTTP(ctx context.Context, srv *http.Server, lis net.Listener) error {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if srv.Shutdown(stop) != nil {
+			srv.Close() // what is still open after the time-out is cut
+		}
+	})
+	err := srv.Serve(lis)
+	if ctx.Err() != nil {
+		wg.Wait()
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func buildInfo(version string) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "weir_build_info", Help: "Always 1; the label tells the version.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	g.Set(1)
+	return g
+}

@@ -1,0 +1,111 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/weirstream/weir/alerts"
+	"github.com/weirstream/weir/alerts/webhook"
+	"github.com/weirstream/weir/analytics"
+	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/analytics/history"
+	"github.com/weirstream/weir/analytics/pgwire"
+	"github.com/weirstream/weir/cep/engine"
+	"github.com/weirstream/weir/cmd/config"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/sink"
+	"github.com/weirstream/weir/log/broker"
+	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// Folders of the data directory.
+const (
+	logDir        = "log"
+	checkpointDir = "checkpoints"
+	sqlDir        = "sql"
+)
+
+func (n *Node) openLog(ctx context.Context) (err error) {
+	n.log, err = commitlog.Open(ctx, filepath.Join(n.cfg.DataDir, logDir), commitlog.Options{
+		SegmentBytes: n.cfg.Log.SegmentBytes, NoSync: !n.cfg.Log.Fsync, Registerer: n.registry, Logger: n.logger.With("part", "log"),
+	})
+	return err
+}
+
+func (n *Node) openBroker() (err error) {
+	n.broker, err = broker.New(n.log, broker.Options{
+		LogDir: filepath.Join(n.cfg.DataDir, logDir), Registerer: n.registry, Logger: n.logger.With("part", "kafka"),
+	})
+	return err
+}
+
+func (n *Node) openEngine() (err error) {
+	sources := make(map[string]int32, len(n.cfg.Streams))
+	for _, s := range n.cfg.Streams {
+		// The topic may have been made with another number than is declared.
+		if sources[s.Topic], err = n.partitions(s.Topic); err != nil {
+			return err
+		}
+	}
+	n.engine, err = engine.New(n.cfg.Streams, n.program, engine.Options{
+		FS: vfs.OS, Dir: filepath.Join(n.cfg.DataDir, checkpointDir), Open: n.openSource, Sink: sink.NewLocal(n.log),
+		OutputPartitions: map[string]int32{
+			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
+		},
+		SourcePartitions: sources,
+		CheckpointEvery:  n.cfg.Engine.CheckpointEvery, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
+	})
+	return err
+}
+
+func (n *Node) openSQL() (err error) {
+	logger := n.logger.With("part", "sql")
+	n.db, err = duck.Open(filepath.Join(n.cfg.DataDir, sqlDir, "weir.duckdb"), duck.Options{MemoryMax: n.cfg.SQL.MemoryMax, Logger: logger})
+	if err != nil {
+		return err
+	}
+	n.history, err = history.New(n.db, n.cfg.Streams, history.Options{
+		Open: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Registerer: n.registry, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.queries, err = analytics.New(n.db, analytics.Options{
+		Timeout: n.cfg.SQL.QueryTimeout, Freshness: n.history.Freshness, Registerer: n.registry, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.pg = pgwire.New(n.queries, pgwire.Options{Registerer: n.registry, Logger: logger})
+	return nil
+}
+
+func (n *Node) openRouter() error {
+	receivers, err := makeReceivers(n.cfg.Receivers)
+	if err != nil {
+		return err
+	}
+	n.router, err = alerts.New(receivers, alerts.Options{
+		Sources: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Sink: sink.NewLocal(n.log),
+		Registerer: n.registry, Logger: n.logger.With("part", "alerts"),
+	})
+	return err
+}
+
+func makeReceivers(declared []config.Receiver) ([]alerts.Named, error) {
+	out := make([]alerts.Named, 0, len(declared))
+	for _, r := range declared {
+		opts := webhook.Options{Timeout: r.Webhook.Timeout, Allow: r.Webhook.AllowCIDRs, MaxInFlight: r.MaxInFlight}
+		for _, s := range r.Webhook.Secrets {
+			opts.Secrets = append(opts.Secrets, s.Reveal())
+		}
+		hook, err := webhook.New(r.Webhook.URL, opts)
+		if err != nil {
+			return nil, fmt.Errorf("receiver %s: %w", r.Name, err)
+		}
+		out = append(out, alerts.Named{Name: r.Name, Receiver: hook, Match: r.Match, RetryFor: r.RetryFor, MaxInFlight: r.MaxInFlight})
+	}
+	return out, nil
+}
