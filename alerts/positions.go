@@ -130,7 +130,7 @@ type partitionCheckpoint struct {
 
 type positionCheckpoint struct {
 	Next      int64      `json:"next"`
-	Open      [][4]int64 `json:"open,omitempty"` // offset, attempts, first, next
+	Open      [][4]int64 `json:"open,omitempty"` // offset, attempts, first, next; times are 0 where there is none
 	Done      []int64    `json:"done,omitempty"`
 	Delivered int64      `json:"delivered"`
 	Failed    int64      `json:"failed"`
@@ -142,7 +142,7 @@ func (p *position) checkpoint() positionCheckpoint {
 	c := positionCheckpoint{Next: p.next, Delivered: p.delivered, Failed: p.failed}
 	for _, o := range slices.Sorted(maps.Keys(p.open)) {
 		t := p.open[o]
-		c.Open = append(c.Open, [4]int64{o, int64(t.n), int64(t.first), int64(t.next)})
+		c.Open = append(c.Open, [4]int64{o, int64(t.n), orZero(t.first), orZero(t.next)})
 	}
 	if len(p.done) > 0 {
 		c.Done = slices.Sorted(maps.Keys(p.done))
@@ -154,12 +154,27 @@ func (c *positionCheckpoint) position() position {
 	p := newPosition(c.Next)
 	p.delivered, p.failed = c.Delivered, c.Failed
 	for _, o := range c.Open {
-		p.open[o[0]] = tries{n: int(o[1]), first: event.Time(o[2]), next: event.Time(o[3])}
+		p.open[o[0]] = tries{n: int(o[1]), first: orMin(o[2]), next: orMin(o[3])}
 	}
 	for _, o := range c.Done {
 		p.done[o] = struct{}{}
 	}
 	return p
+}
+
+// The attempts of most open alerts are none: 0 is shorter than MinTime.
+func orZero(t event.Time) int64 {
+	if t == event.MinTime {
+		return 0
+	}
+	return int64(t)
+}
+
+func orMin(t int64) event.Time {
+	if t == 0 {
+		return event.MinTime
+	}
+	return event.Time(t)
 }
 
 // parseCheckpoint reads what a positions record's header holds.

@@ -606,7 +606,7 @@ func crashRound(t *testing.T, random *rand.Rand) {
 		for i, d := range desks {
 			for _, s := range d.sends[begun[i]:] {
 				if recorded[strconv.Itoa(i)+s.id] {
-					t.Errorf("receiver %d got %s again although that it has it was durable", i, s.id)
+					t.Errorf("receiver %d got %s again although its delivery was durable", i, s.id)
 				}
 			}
 		}
