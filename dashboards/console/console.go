@@ -27,8 +27,8 @@ const (
 	cacheNever   = "no-cache" // stored, but asked for again by its ETag
 )
 
-// Handler serves the page at "/" and its parts under "/assets/"; any other path
-// is 404. Built files that have a .gz beside them are sent compressed to clients
+// Handler serves the page at "/", its parts under "/assets/" and the licences of
+// what it is built from at "/licences.txt"; any other path is 404. Built files that have a .gz beside them are sent compressed to clients
 // that accept it.
 func Handler() http.Handler {
 	h, err := newHandler(dist)
@@ -60,6 +60,8 @@ func newHandler(files fs.FS) (*handler, error) {
 		switch {
 		case url == "/index.html":
 			url, cache = "/", cacheNever
+		case url == "/licences.txt":
+			cache = cacheNever
 		case !strings.HasPrefix(url, "/assets/"):
 			return nil // the manifest is not for clients
 		}
