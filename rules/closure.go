@@ -2,7 +2,6 @@ package rules
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"unicode/utf8"
 
@@ -35,8 +34,6 @@ type node struct {
 	field    int  // a plain field, else -1
 	sure     bool // always has a value
 }
-
-var errNaN = errors.New("NaN values cannot be ordered")
 
 // build compiles a checked expression, or nil where a part is outside the subset.
 type builder struct{ x *expression }
@@ -323,7 +320,6 @@ func compare(a, b *node, mask uint8) *node {
 			n.boolean = compareInts(x.integer, y.integer, mask)
 		}
 	case event.Double:
-		n.sure = false // NaN
 		n.boolean = compareDoubles(a.double, b.double, mask)
 	case event.String:
 		if a.field >= 0 && b.constant && (mask == equal || mask == below|above) {
@@ -411,10 +407,8 @@ func compareDoubles(a, b func(*frame) (float64, status), mask uint8) func(*frame
 			return holds(mask, 1), good
 		case x == y:
 			return holds(mask, 0), good
-		case mask == equal || mask == below|above:
-			return mask != equal, good
 		}
-		return false, f.fail(errNaN)
+		return mask == below|above, good // NaN is only ever unequal
 	}
 }
 
@@ -638,10 +632,10 @@ func toDouble(a *node) *node {
 		n := *a
 		return &n
 	case event.Int64, event.Decimal:
-		x, p := a.integer, float64(event.Pow10(int(a.scale)))
+		x, scale := a.integer, int(a.scale)
 		return &node{kind: event.Double, sure: a.sure, double: func(f *frame) (float64, status) {
 			v, st := x(f)
-			return float64(v) / p, st
+			return event.DecimalDouble(v, scale), st
 		}}
 	}
 	return nil
@@ -684,6 +678,10 @@ func (b builder) in(call celast.CallExpr) *node {
 		return nil
 	}
 	n := &node{kind: event.Bool, sure: of.sure, cost: of.cost + 3, field: -1}
+	if list.AsList().Size() == 0 { // false without looking, as cel-go optimises it
+		n.sure, n.boolean = true, func(*frame) (bool, status) { return false, good }
+		return n
+	}
 	ints, strs := map[int64]struct{}{}, map[string]struct{}{}
 	for _, el := range list.AsList().Elements() {
 		c := b.build(el)

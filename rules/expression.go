@@ -65,7 +65,7 @@ type expression struct {
 	env   *cel.Env
 	ast   *celast.AST
 	scope *scope
-	text  *source
+	text  *sourceText
 }
 
 // celType is a field type in CEL.
@@ -105,20 +105,20 @@ func newEnv(s *event.Schema) (*cel.Env, error) {
 	return cel.NewEnv(append(opts, decimalOptions()...)...)
 }
 
-// source is the text of one expression and where it stands.
-type source struct {
+// sourceText is the text of one expression and where it stands.
+type sourceText struct {
 	rule  *Rule
 	key   string
 	text  string
 	runes []rune
 }
 
-func newSource(r *Rule, key, text string) *source {
-	return &source{rule: r, key: key, text: text, runes: []rune(text)}
+func newSource(r *Rule, key, text string) *sourceText {
+	return &sourceText{rule: r, key: key, text: text, runes: []rune(text)}
 }
 
 // offset is where line (from 1) and column (from 0) are.
-func (s *source) offset(line, column int) int {
+func (s *sourceText) offset(line, column int) int {
 	i := 0
 	for ; line > 1 && i < len(s.runes); i++ {
 		if s.runes[i] == '\n' {
@@ -129,7 +129,7 @@ func (s *source) offset(line, column int) int {
 }
 
 // afterDot is where the name of a selection begins, whose place is its dot.
-func (s *source) afterDot(at int) int {
+func (s *sourceText) afterDot(at int) int {
 	if at < len(s.runes) && s.runes[at] == '.' {
 		return at + 1
 	}
@@ -137,7 +137,7 @@ func (s *source) afterDot(at int) int {
 }
 
 // number is the text of the number that is written at an offset.
-func (s *source) number(at int) string {
+func (s *sourceText) number(at int) string {
 	i, digits := at, 0
 	var b strings.Builder
 	if i < len(s.runes) && s.runes[i] == '-' {
@@ -161,7 +161,7 @@ func (s *source) number(at int) string {
 }
 
 // parse parses an expression; mistakes are added to the compiler's problems.
-func (c *compiler) parse(src *source) *cel.Ast {
+func (c *compiler) parse(src *sourceText) *cel.Ast {
 	parsed, iss := c.stream.env.Parse(src.text)
 	if iss.Err() != nil {
 		c.celProblems(src, iss)
@@ -171,7 +171,7 @@ func (c *compiler) parse(src *source) *cel.Ast {
 }
 
 // compile parses, rewrites and checks an expression that must have type want.
-func (c *compiler) compile(src *source, sc *scope, want *cel.Type, wanted string) *expression {
+func (c *compiler) compile(src *sourceText, sc *scope, want *cel.Type, wanted string) *expression {
 	parsed := c.parse(src)
 	if parsed == nil {
 		return nil
@@ -218,7 +218,7 @@ var (
 )
 
 // celProblems turns what cel-go says into problems with a place in the file.
-func (c *compiler) celProblems(src *source, iss *cel.Issues) {
+func (c *compiler) celProblems(src *sourceText, iss *cel.Issues) {
 	for _, e := range iss.Errors() {
 		at := 0
 		if e.Location.Line() > 0 {
@@ -258,7 +258,7 @@ func (c *compiler) functionNames() []string {
 // variables, numbers beside decimals become decimals, ints beside doubles doubles.
 type rewriter struct {
 	c        *compiler
-	src      *source
+	src      *sourceText
 	scope    *scope
 	info     *celast.SourceInfo
 	factory  celast.ExprFactory
@@ -318,6 +318,7 @@ func isWord(c rune) bool {
 type typ struct {
 	kind    event.Kind
 	literal bool
+	scale   uint8 // of decimals, where known
 }
 
 var unknown typ
@@ -354,13 +355,13 @@ func (x *rewriter) walk(e celast.Expr) typ {
 func literalType(v ref.Val) typ {
 	switch v.(type) {
 	case types.Int:
-		return typ{event.Int64, true}
+		return typ{kind: event.Int64, literal: true}
 	case types.Double:
-		return typ{event.Double, true}
+		return typ{kind: event.Double, literal: true}
 	case types.String:
-		return typ{event.String, true}
+		return typ{kind: event.String, literal: true}
 	case types.Bool:
-		return typ{event.Bool, true}
+		return typ{kind: event.Bool, literal: true}
 	}
 	return unknown
 }
@@ -438,7 +439,7 @@ func (x *rewriter) selection(e celast.Expr) typ {
 		return typ{kind: event.Bool}
 	}
 	x.scope.vars[x.fieldName(i)] = variable{fieldVar, i}
-	return typ{kind: x.scope.schema.Fields[i].Type.Kind}
+	return typ{kind: x.scope.schema.Fields[i].Type.Kind, scale: x.scope.schema.Fields[i].Type.Scale}
 }
 
 func (x *rewriter) walkUnknown(e celast.Expr) typ {
@@ -541,7 +542,7 @@ func (x *rewriter) orValue(e celast.Expr) (typ, bool) {
 		other := call.Args()[0]
 		has := x.factory.NewIdent(x.newID(e), x.hasVar(v))
 		e.SetKindCase(x.factory.NewCall(e.ID(), operators.Conditional, has, target, other))
-		return x.unify(target, other, t, x.walk(other)), true
+		return x.branches(target, other, t, x.walk(other)), true
 	}
 	return unknown, false
 }
@@ -600,7 +601,7 @@ func (x *rewriter) coerce(e celast.Expr, call celast.CallExpr, t []typ) typ {
 	case operators.Negate:
 		return typ{kind: t[0].kind}
 	case operators.Conditional:
-		return x.unify(args[1], args[2], t[1], t[2])
+		return x.branches(args[1], args[2], t[1], t[2])
 	case operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot:
 		return typ{kind: event.Bool}
 	case operators.Modulo, "int", "size":
@@ -624,6 +625,19 @@ func literalOf(e celast.Expr) typ {
 
 func numeric(t typ) bool { return t.kind == event.Int64 || t.kind == event.Double }
 
+// branches is unify for the two results of a condition: a number written there
+// gets at least the places of the other, so that the result has one scale.
+func (x *rewriter) branches(a, b celast.Expr, ta, tb typ) typ {
+	if tb.kind == event.Decimal && ta.literal {
+		a, b, ta, tb = b, a, tb, ta
+	}
+	if ta.kind == event.Decimal && tb.literal && numeric(tb) {
+		x.toDecimal(b, ta.scale)
+		return ta
+	}
+	return x.unify(a, b, ta, tb)
+}
+
 // unify gives two operands one numeric type and returns it.
 func (x *rewriter) unify(a, b celast.Expr, ta, tb typ) typ {
 	if tb.kind == event.Decimal && ta.kind != event.Decimal || tb.kind == event.Double && ta.kind == event.Int64 {
@@ -631,7 +645,7 @@ func (x *rewriter) unify(a, b celast.Expr, ta, tb typ) typ {
 	}
 	switch {
 	case ta.kind == event.Decimal && tb.literal && numeric(tb):
-		x.toDecimal(b)
+		x.toDecimal(b, 0)
 		return typ{kind: event.Decimal}
 	case ta.kind == event.Decimal && tb.kind == event.Int64:
 		x.wrap(b, "decimal")
@@ -660,8 +674,9 @@ func (x *rewriter) toDouble(e celast.Expr, t typ) typ {
 	return typ{kind: event.Double}
 }
 
-// toDecimal makes a decimal of a number as it is written.
-func (x *rewriter) toDecimal(e celast.Expr) {
+// toDecimal makes a decimal of a number as it is written, with at least so many
+// places where they fit.
+func (x *rewriter) toDecimal(e celast.Expr, places uint8) {
 	s := ""
 	if r, ok := x.info.GetOffsetRange(e.ID()); ok {
 		s = x.src.number(int(r.Start))
@@ -673,6 +688,11 @@ func (x *rewriter) toDecimal(e celast.Expr) {
 		}
 		x.problem(e, fmt.Sprintf("the number %s beside a decimal: %v", s, err), fmt.Sprintf("a decimal has at most %d digits behind the point", event.MaxScale))
 		return
+	}
+	if d.scale < places {
+		if v, fits := scaleUp(d.v, places-d.scale); fits {
+			d = decimal{v, places}
+		}
 	}
 	i := slices.Index(x.scope.consts, d)
 	if i < 0 {

@@ -98,7 +98,7 @@ func (x *rewriter) window(e celast.Expr) typ {
 	ident := fmt.Sprintf("@window%d", slot)
 	x.scope.declare(ident, v, celType(t))
 	e.SetKindCase(x.factory.NewIdent(e.ID(), ident))
-	return typ{kind: t.Kind}
+	return typ{kind: t.Kind, scale: t.Scale}
 }
 
 // root reads [STREAM.]last(SPAN).
