@@ -72,6 +72,12 @@ func (c *crashTest) run() {
 		if err := l.Close(); err != nil {
 			c.Fatal(err)
 		}
+		if c.rng.IntN(2) == 0 {
+			c.fs = c.fs.CrashClone() // after a clean shutdown nothing is left to lose
+			if _, err := c.fs.Stat("data/clean"); err != nil {
+				c.Fatal(err)
+			}
+		}
 		l = c.reopen()
 	}
 	if err := l.Close(); err != nil {

@@ -16,19 +16,20 @@ type Cursor struct {
 	offset int64 // next
 	seg    *segment
 	pos    int64 // of the batch with offset, within seg; -1: to be found
+	inside bool  // offset may lie within the batch at pos
 	buf    []byte
 }
 
 // NewCursor is a cursor that reads from offset on.
 func (p *Partition) NewCursor(offset int64) *Cursor {
-	return &Cursor{p: p, offset: offset, pos: -1}
+	return &Cursor{p: p, offset: offset, pos: -1, inside: true}
 }
 
 // Offset is the offset that the next Read begins at.
 func (c *Cursor) Offset() int64 { return c.offset }
 
 // SeekTo moves the cursor.
-func (c *Cursor) SeekTo(offset int64) { c.offset, c.seg, c.pos = offset, nil, -1 }
+func (c *Cursor) SeekTo(offset int64) { c.offset, c.seg, c.pos, c.inside = offset, nil, -1, true }
 
 // Read returns whole batches from c's offset to the high watermark, each with a
 // CRC that was just checked, at most bytesMax bytes unless the first batch alone
@@ -40,8 +41,8 @@ func (c *Cursor) SeekTo(offset int64) { c.offset, c.seg, c.pos = offset, nil, -1
 // ErrClosed.
 func (p *Partition) Read(c *Cursor, bytesMax int) ([]byte, error) {
 	for {
-		limit, err := p.place(c)
-		if c.seg == nil || err != nil {
+		limit, more, err := p.place(c)
+		if !more || err != nil {
 			return nil, err
 		}
 		out, err := p.readAt(c, limit, bytesMax)
@@ -51,36 +52,34 @@ func (p *Partition) Read(c *Cursor, bytesMax int) ([]byte, error) {
 	}
 }
 
-// place puts c on the segment it reads from, and returns up to where. The segment
-// is nil at the high watermark.
-func (p *Partition) place(c *Cursor) (limit int64, err error) {
+// place puts c on the segment it reads from, and returns up to where; more is
+// false at the high watermark.
+func (p *Partition) place(c *Cursor) (limit int64, more bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone != nil {
-		return 0, p.wrap(p.gone)
+		return 0, false, p.wrap(p.gone)
 	}
 	if c.offset < p.start || c.offset > p.end {
-		return 0, p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, c.offset, p.start, p.hw))
+		return 0, false, p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, c.offset, p.start, p.hw))
 	}
 	if c.offset >= p.hw {
-		c.seg, c.pos = nil, -1
-		return 0, p.wrap(p.blocked())
+		return 0, false, p.wrap(p.blocked())
 	}
 	if c.seg != nil && c.pos >= 0 {
 		if limit := p.limit(c.seg); c.pos < limit {
-			return limit, nil
+			return limit, true, nil
 		}
-		// At the end of a segment, perhaps before a gap: the next one goes on.
+		// At the end of a segment.
 		i := p.find(c.seg.base) + 1
 		if i >= len(p.segs) {
-			c.seg = nil
-			return 0, nil
+			return 0, false, nil
 		}
 		c.seg, c.pos = p.segs[i], 0
-		return p.limit(c.seg), nil
+		return p.limit(c.seg), true, nil
 	}
 	c.seg, c.pos = p.segs[p.find(c.offset)], -1
-	return p.limit(c.seg), nil
+	return p.limit(c.seg), true, nil
 }
 
 // find is the index of the last segment with a base of at most offset, the first
@@ -161,8 +160,10 @@ func (c *Cursor) checked(b []byte, limit int64) (whole int, d *damage) {
 		switch {
 		case errors.Is(err, record.ErrShort) && whole > 0:
 			return whole, nil
-		case err == nil && h.LastOffset() < c.offset:
+		case err == nil && (h.BaseOffset > c.offset || h.LastOffset() < c.offset || h.BaseOffset != c.offset && !c.inside):
 			err = fmt.Errorf("base offset %d where %d must be", h.BaseOffset, c.offset)
+		case err == nil && (h.LeaderEpoch < 0 || h.LeaderEpoch > c.p.epoch):
+			err = fmt.Errorf("leader epoch %d where at most %d can be", h.LeaderEpoch, c.p.epoch)
 		}
 		if err != nil {
 			// What is good before goes out first; the next Read comes here again.
@@ -170,7 +171,7 @@ func (c *Cursor) checked(b []byte, limit int64) (whole int, d *damage) {
 		}
 		whole += h.Size()
 		c.pos += int64(h.Size())
-		c.offset = h.LastOffset() + 1
+		c.offset, c.inside = h.LastOffset()+1, false
 	}
 	if whole == 0 {
 		return 0, &damage{pos: c.pos, offset: c.offset, reason: fmt.Sprintf("the file ends before byte %d", limit)}
@@ -186,7 +187,7 @@ func (p *Partition) seek(c *Cursor, h *handle, limit int64) error {
 	if err != nil {
 		return p.wrap(err)
 	}
-	s := scanner{f: h.f, pos: pos, next: base, limit: limit, buf: c.buf[:0], small: true, crc: true}
+	s := scanner{f: h.f, epoch: p.epoch, pos: pos, next: base, limit: limit, buf: c.buf[:0], small: true, crc: true}
 	defer func() { c.buf = s.buf[:0] }()
 	for {
 		head, _, d, err := s.batch()
@@ -314,7 +315,7 @@ func (p *Partition) firstSince(seg *segment, ms int64) (offset, timestamp int64,
 	p.mu.Lock()
 	limit, start := p.limit(seg), p.start
 	p.mu.Unlock()
-	s := scanner{f: h.f, pos: pos, next: base, limit: limit}
+	s := scanner{f: h.f, epoch: p.epoch, pos: pos, next: base, limit: limit}
 	for {
 		at := s.pos
 		head, _, d, err := s.batch()
@@ -339,7 +340,7 @@ func (p *Partition) firstSince(seg *segment, ms int64) (offset, timestamp int64,
 // firstInBatch looks for a record in the batch at a position. Where the records
 // cannot be decoded the batch itself is the answer.
 func (p *Partition) firstInBatch(s *scanner, at, base, ms, start int64) (offset, timestamp int64, err error) {
-	one := scanner{f: s.f, pos: at, next: base, limit: s.limit, crc: true}
+	one := scanner{f: s.f, epoch: p.epoch, pos: at, next: base, limit: s.limit, crc: true}
 	h, b, d, err := one.batch()
 	if err != nil {
 		return -1, -1, p.wrap(err)

@@ -250,7 +250,7 @@ func (l *Log) load(ctx context.Context) error {
 func (l *Log) recoverAll(ctx context.Context, clean bool, marks map[markKey]int64) error {
 	began := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(recoveryWorkers)
+	group.SetLimit(workers)
 	n := 0
 	for _, t := range l.topics {
 		for _, p := range t.now.Load().partitions {
@@ -623,16 +623,20 @@ func (l *Log) Close() error {
 		p.refuse(ErrClosed)
 	}
 	l.flusher.stop()
-	clean := true
+	var group errgroup.Group
+	group.SetLimit(workers)
 	for _, p := range parts {
-		if err := p.closeDown(); err != nil {
-			clean = false
-			l.logger.Error("partition not closed in good order", "err", err)
-		}
-		p.shut(ErrClosed)
+		group.Go(func() error {
+			err := p.closeDown()
+			p.shut(ErrClosed)
+			return err
+		})
 	}
+	unclean := group.Wait()
 	var err error
-	if clean {
+	if unclean != nil {
+		l.logger.Error("not closed in good order; the next start recovers", "err", unclean)
+	} else {
 		err = vfs.WriteFile(l.fs, l.cleanName(), cleanKind.wrap(nil))
 	}
 	l.files.closeAll()

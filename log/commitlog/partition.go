@@ -31,7 +31,7 @@ type Partition struct {
 	end   int64      // accepted
 	hw    int64      // durable; what is below it can be read
 	hwPos position   // of hw
-	epoch int32
+	epoch int32      // stays as it is while the log is open
 
 	gone    error         // deleted or closed: for everybody
 	refused error         // no appends: closing

@@ -7,12 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"runtime"
 	"slices"
 )
 
-// recoveryWorkers is how many partitions are recovered at the same time.
-var recoveryWorkers = max(2, runtime.GOMAXPROCS(0))
+// workers is how many partitions are recovered or closed down at the same time:
+// more than processors, because most of it waits for the disk.
+const workers = 16
 
 // recover makes the partition what it was, from its files. mark is up to where it
 // is known to have been durable. An error stops the whole log: of the disk, of
@@ -179,7 +179,7 @@ func (r *recovering) scanSegment(ctx context.Context, seg *segment) (*damage, er
 		return nil, err
 	}
 	x := &seg.index
-	s := scanner{f: h.f, pos: x.covered, next: x.end, limit: seg.size, crc: true}
+	s := scanner{f: h.f, epoch: r.p.epoch, pos: x.covered, next: x.end, limit: seg.size, crc: true}
 	now := r.p.log.o.Now()
 	for {
 		if err := ctx.Err(); err != nil {
@@ -267,7 +267,7 @@ func (r *recovering) validAfter(i int, d *damage) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		s := scanner{f: h.f, pos: d.pos, next: d.offset, limit: seg.size}
+		s := scanner{f: h.f, epoch: r.p.epoch, pos: d.pos, next: d.offset, limit: seg.size}
 		if j > i {
 			s.pos = -1 // a batch may begin with the segment
 		}

@@ -154,7 +154,7 @@ func (r *repairing) segment(seg *segment, to int64, last bool) error {
 
 // examine scans a segment and says what it is to be made of.
 func (r *repairing) examine(seg *segment, h *handle, to int64) (pieces []piece, damaged bool, err error) {
-	s := scanner{f: h.f, next: seg.base, limit: seg.size, crc: true}
+	s := scanner{f: h.f, epoch: r.p.epoch, next: seg.base, limit: seg.size, crc: true}
 	good := piece{}
 	for {
 		if err := r.ctx.Err(); err != nil {

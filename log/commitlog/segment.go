@@ -60,12 +60,14 @@ type damage struct {
 }
 
 // scanner walks the batches of a segment file one after another with large reads.
+// It sees what a CRC cannot: the base offset and the leader epoch lie outside it.
 type scanner struct {
 	f     vfs.File
 	limit int64 // where to stop
 	pos   int64 // of the next batch
 	next  int64 // its base offset
 	crc   bool  // check CRCs, not only headers
+	epoch int32 // the largest leader epoch there can be: no CRC covers it
 	buf   []byte
 	at    int64       // position of buf in the file
 	small bool        // little will be read: an index interval at a time
@@ -111,6 +113,9 @@ func (s *scanner) batch() (h record.BatchHeader, b []byte, d *damage, err error)
 	}
 	if h.BaseOffset != s.next {
 		return bad(fmt.Sprintf("base offset %d where %d must be", h.BaseOffset, s.next))
+	}
+	if h.LeaderEpoch < 0 || h.LeaderEpoch > s.epoch {
+		return bad(fmt.Sprintf("leader epoch %d where at most %d can be", h.LeaderEpoch, s.epoch))
 	}
 	s.pos += int64(h.Size())
 	s.next = h.LastOffset() + 1
@@ -171,7 +176,7 @@ func (s *scanner) resync() (found bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if _, err := record.CheckStored(whole); err == nil {
+			if _, err := record.CheckStored(whole); err == nil && h.LeaderEpoch >= 0 && h.LeaderEpoch <= s.epoch {
 				s.next = h.BaseOffset
 				return true, nil
 			}
