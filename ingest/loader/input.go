@@ -1,0 +1,160 @@
+package loader
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+const (
+	readAheadBytes  = 256 << 10 // of one chunk
+	readAheadChunks = 8
+	idSample        = 64 << 10 // of the file's start and end, for the load id
+)
+
+// input is an open file whose content is unpacked by a goroutine of its own.
+type input struct {
+	file    *os.File
+	name    string // as the caller wrote it
+	size    int64
+	gzipped bool
+	read    atomic.Int64 // bytes of the file
+	chunks  chan []byte  // unpacked; closed at the end
+	free    chan []byte
+	err     error // valid once chunks is closed; nil at the end of the file
+}
+
+// openInput opens a file and tells gzip by its first bytes.
+func openInput(path string) (*input, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a regular file, so that a load of it could not be resumed", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	in := &input{file: f, name: path, size: st.Size(), chunks: make(chan []byte, readAheadChunks), free: make(chan []byte, readAheadChunks+2)}
+	var magic [2]byte
+	if n, _ := f.ReadAt(magic[:], 0); n == 2 {
+		in.gzipped = magic == [2]byte{0x1f, 0x8b}
+	}
+	return in, nil
+}
+
+// loadID names the load of this file into a stream.
+func (in *input) loadID(stream string) (string, error) {
+	h := sha256.New()
+	var size [8]byte
+	binary.BigEndian.PutUint64(size[:], uint64(in.size))
+	for _, part := range [][]byte{[]byte(stream), []byte(filepath.Base(in.name)), size[:]} {
+		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
+		h.Write(part)
+	}
+	sample := make([]byte, idSample)
+	for _, at := range []int64{0, max(0, in.size-idSample)} {
+		n, err := in.file.ReadAt(sample, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("%s: %w", in.name, err)
+		}
+		h.Write(sample[:n])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12]), nil
+}
+
+// start begins to read ahead, until the end of the file, an error or ctx is done.
+func (in *input) start(ctx context.Context) {
+	go func() {
+		defer close(in.chunks)
+		in.err = in.pump(ctx)
+	}()
+}
+
+func (in *input) pump(ctx context.Context) error {
+	var r io.Reader = bufio.NewReaderSize(&counted{in.file, &in.read}, readAheadBytes)
+	if in.gzipped {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return fmt.Errorf("gzip: %w", err)
+		}
+		r = z
+	}
+	for {
+		var chunk []byte
+		select {
+		case chunk = <-in.free:
+		default:
+			chunk = make([]byte, readAheadBytes)
+		}
+		n, err := io.ReadFull(r, chunk[:readAheadBytes])
+		if n > 0 {
+			select {
+			case in.chunks <- chunk[:n]:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF) && !in.gzipped:
+			return nil // a last chunk that is not full
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			// From ReadFull, that the last chunk is not full; from gzip, that the
+			// file ends too early. Reading on tells.
+			var one [1]byte
+			if _, again := io.ReadFull(r, one[:]); errors.Is(again, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("gzip: the file ends in the middle, at byte %d of %d: %w", in.read.Load(), in.size, err)
+		default:
+			return fmt.Errorf("at byte %d of %d: %w", in.read.Load(), in.size, err)
+		}
+	}
+}
+
+// next is the next chunk, io.EOF at the end of the file. Its buffer belongs to the
+// caller until recycle.
+func (in *input) next() ([]byte, error) {
+	chunk, ok := <-in.chunks
+	switch {
+	case ok:
+		return chunk, nil
+	case in.err != nil:
+		return nil, in.err
+	}
+	return nil, io.EOF
+}
+
+func (in *input) recycle(chunk []byte) {
+	select {
+	case in.free <- chunk[:cap(chunk)]:
+	default:
+	}
+}
+
+// counted counts what is read.
+type counted struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
