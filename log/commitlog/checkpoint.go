@@ -158,15 +158,15 @@ func (p *Partition) syncAll() error {
 // next Open has to scan. The flusher has ended.
 func (p *Partition) closeDown() error {
 	p.mu.Lock()
-	since, failed, corrupt, start := p.saved.since, p.failed, p.corrupt, p.saved.at
+	since, failed, corrupt := p.saved.since, p.failed, p.corrupt
 	p.mu.Unlock()
 	switch {
 	case failed != nil:
 		return p.wrap(failed)
 	case corrupt != nil:
 		return nil // the next Open finds it again
-	case since == 0 && !start.IsZero():
-		return nil
+	case since == 0:
+		return nil // the last checkpoint covers it
 	}
 	return p.checkpoint(context.Background())
 }

@@ -9,45 +9,65 @@ import (
 const (
 	janitorEvery   = time.Second
 	retentionEvery = 10 * time.Second
+	complainEvery  = 30 * time.Second
 )
 
 // janitor syncs the marks, writes checkpoints and applies retention.
 func (l *Log) janitor(ctx context.Context) {
 	tick := time.NewTicker(janitorEvery)
 	defer tick.Stop()
-	for last := time.Now(); ; {
+	var retained, told time.Time
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		l.marks.sync()
-		now := l.o.Now()
-		retain := time.Since(last) >= retentionEvery
+		retain := time.Since(retained) >= retentionEvery
 		if retain {
-			last = time.Now()
+			retained = time.Now()
 		}
-		for _, t := range l.Topics() {
-			for _, p := range t.now.Load().partitions {
-				if ctx.Err() != nil {
-					return
-				}
-				if p.due(now) {
-					l.grumble("checkpoint not written; recovery will scan more", p.checkpoint(ctx))
-				}
-				if retain {
-					l.grumble("retention not applied", p.retain(now))
-				}
-			}
+		failures, err := l.tidy(ctx, retain)
+		// A full disk fails at every partition and every tick: say it now and then.
+		if err != nil && time.Since(told) >= complainEvery {
+			told = time.Now()
+			l.logger.Warn("checkpoint or retention failed; it is tried again, and until then recovery would scan more", "failures", failures, "first", err)
 		}
 	}
 }
 
-// grumble logs an error of housekeeping, unless it only says that the end is near.
-func (l *Log) grumble(what string, err error) {
-	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrDeleted) && !errors.Is(err, context.Canceled) {
-		l.logger.Warn(what, "err", err)
+// tidy is one round of the janitor over all partitions, with its first error.
+func (l *Log) tidy(ctx context.Context, retain bool) (failures int, first error) {
+	now := l.o.Now()
+	note := func(err error) {
+		if err == nil || ended(err) {
+			return
+		}
+		failures++
+		if first == nil {
+			first = err
+		}
 	}
+	for _, t := range l.Topics() {
+		for _, p := range t.now.Load().partitions {
+			if ctx.Err() != nil {
+				return failures, first
+			}
+			if p.due(now) {
+				note(p.checkpoint(ctx))
+			}
+			if retain {
+				note(p.retain(now))
+			}
+		}
+	}
+	return failures, first
+}
+
+// ended reports whether err only says that the end has come.
+func ended(err error) bool {
+	return errors.Is(err, ErrClosed) || errors.Is(err, ErrDeleted) || errors.Is(err, context.Canceled)
 }
 
 // retain deletes segments that are older or more than the topic keeps.

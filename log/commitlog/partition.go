@@ -55,7 +55,7 @@ type position struct {
 }
 
 func newPartition(t *Topic, i int32) *Partition {
-	return &Partition{log: t.log, topic: t, index: i, dir: t.log.partitionDir(t.name, i), producers: producers{}}
+	return &Partition{log: t.log, topic: t, index: i, dir: t.log.partitionDir(t.name, i), producers: producers{}, saved: saved{at: t.log.o.Now()}}
 }
 
 // Topic is the topic's name.

@@ -166,7 +166,9 @@ func (l *Log) scrubber(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.grumble("scrub ended early", err)
+		if err != nil && !ended(err) {
+			l.logger.Warn("scrub ended early", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return

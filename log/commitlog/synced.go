@@ -83,6 +83,7 @@ func readSynced(fsys vfs.FS, name string, logger *slog.Logger) (map[markKey]int6
 type syncedFile struct {
 	log *Log
 	buf []byte
+	bad bool // the last append failed
 
 	mu    sync.Mutex
 	f     vfs.File // nil: with NoSync, or after an error
@@ -187,9 +188,10 @@ func (s *syncedFile) append(tasks []task) {
 	if !usable {
 		err = s.renew(tasks)
 	}
-	if err != nil {
+	if err != nil && !s.bad { // told once, it may go on for long
 		s.log.logger.Warn("marks of what was synced not written", "file", s.log.syncedName(), "err", err)
 	}
+	s.bad = err != nil
 }
 
 // sync makes the marks durable.
