@@ -1,13 +1,6 @@
 -- What PostgreSQL clients look for, over DuckDB's catalog. weir_pg stands in for
 -- pg_catalog (which DuckDB does not let anybody extend) and comes after main in the
 -- search path of every user's connection; weir_info stands in for
--- Functions over the above.
-CREATE OR REPLACE MACRO weir_pg.regclass_oid(n) AS coalesce(try_cast(n AS BIGINT), (SELECT min(c.oid) FROM weir_pg.pg_class c WHERE c.relname = regexp_replace(replace(n, '"', ''), '^(public|main|pg_catalog)\.', '')));
-CREATE OR REPLACE MACRO weir_pg.pg_get_function_result(o) AS (SELECT any_value(prorettypename) FROM weir_pg.pg_proc p WHERE p.oid = o);
-CREATE OR REPLACE MACRO weir_pg.pg_get_function_arguments(o) AS (SELECT any_value(proargs) FROM weir_pg.pg_proc p WHERE p.oid = o);
-CREATE OR REPLACE MACRO weir_pg.pg_get_function_identity_arguments(o) AS (SELECT any_value(proargs) FROM weir_pg.pg_proc p WHERE p.oid = o);
-CREATE OR REPLACE MACRO weir_pg.to_regclass(n) AS weir_pg.regclass_oid(n);
-
 -- information_schema. The translation drops the prefix pg_catalog. and turns
 -- information_schema. into weir_info. The schema main is shown as public.
 -- Everything here is CREATE OR REPLACE: it is run at every start.
@@ -88,6 +81,9 @@ CREATE OR REPLACE MACRO weir_pg.pg_get_ruledef(o, pretty := false) AS NULL::VARC
 CREATE OR REPLACE MACRO weir_pg.pg_get_partkeydef(o) AS NULL::VARCHAR;
 CREATE OR REPLACE MACRO weir_pg.pg_get_statisticsobjdef_columns(o) AS NULL::VARCHAR;
 CREATE OR REPLACE MACRO weir_pg.pg_get_serial_sequence(t, c) AS NULL::VARCHAR;
+CREATE OR REPLACE MACRO weir_pg.pg_get_function_result(o) AS 'any';
+CREATE OR REPLACE MACRO weir_pg.pg_get_function_arguments(o) AS '';
+CREATE OR REPLACE MACRO weir_pg.pg_get_function_identity_arguments(o) AS '';
 CREATE OR REPLACE MACRO weir_pg.pg_get_functiondef(o) AS NULL::VARCHAR;
 CREATE OR REPLACE MACRO weir_pg.pg_relation_is_publishable(o) AS false;
 CREATE OR REPLACE MACRO weir_pg.pg_relation_size(o, fork := 'main') AS 0::BIGINT;
@@ -109,6 +105,7 @@ CREATE OR REPLACE MACRO weir_pg.pg_has_role(a, b, c := '') AS true;
 CREATE OR REPLACE MACRO weir_pg.row_security_active(a) AS false;
 CREATE OR REPLACE MACRO weir_pg.array_lower(a, d) AS CASE WHEN len(a) > 0 THEN 1 END;
 CREATE OR REPLACE MACRO weir_pg.array_upper(a, d) AS CASE WHEN len(a) > 0 THEN len(a) END;
+CREATE OR REPLACE MACRO weir_pg.array_remove(a, x) AS list_filter(a, lambda e: e IS DISTINCT FROM x);
 CREATE OR REPLACE MACRO weir_pg.quote_ident(s) AS CASE WHEN regexp_full_match(s, '[a-z_][a-z0-9_$]*') THEN s ELSE '"' || replace(s, '"', '""') || '"' END;
 CREATE OR REPLACE MACRO weir_pg.quote_literal(s) AS '''' || replace(s::VARCHAR, '''', '''''') || '''';
 CREATE OR REPLACE MACRO weir_pg.parse_ident(s, strict := true) AS list_transform(regexp_extract_all(s, '"(?:[^"]|"")*"|[^".]+'), lambda p: CASE WHEN p LIKE '"%' THEN replace(p[2:-2], '""', '"') ELSE lower(p) END);
@@ -158,8 +155,7 @@ CREATE OR REPLACE VIEW weir_pg.pg_stat_user_tables AS SELECT oid AS relid, 'publ
 CREATE OR REPLACE VIEW weir_pg.pg_proc AS SELECT min(function_oid) + 100000 AS oid, function_name AS proname, 11::BIGINT AS pronamespace, 10::BIGINT AS proowner, 14::BIGINT AS prolang,
 	CASE any_value(function_type) WHEN 'aggregate' THEN 'a' ELSE 'f' END AS prokind, any_value(function_type) = 'aggregate' AS proisagg, false AS prosecdef, false AS proleakproof, false AS proisstrict,
 	any_value(function_type) = 'table' AS proretset, 'i' AS provolatile, 's' AS proparallel, 0::SMALLINT AS pronargs, 25::BIGINT AS prorettype, '' AS proargtypes, NULL::VARCHAR[] AS proallargtypes,
-	any_value(parameters) AS proargnames, function_name AS prosrc, NULL::VARCHAR AS probin, NULL::VARCHAR[] AS proacl, any_value(return_type) AS prorettypename,
-	any_value(array_to_string(parameter_types, ', ')) AS proargs FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate') AND schema_name = 'main' GROUP BY function_name;
+	any_value(parameters) AS proargnames, function_name AS prosrc, NULL::VARCHAR AS probin, NULL::VARCHAR[] AS proacl FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate') AND schema_name = 'main' GROUP BY function_name;
 CREATE OR REPLACE VIEW weir_pg.pg_settings AS SELECT name, weir_pg.current_setting(name) AS setting, NULL::VARCHAR AS unit, 'Weir' AS category, '' AS short_desc, NULL::VARCHAR AS extra_desc, 'internal' AS context,
 	'string' AS vartype, 'default' AS source, NULL::VARCHAR AS min_val, NULL::VARCHAR AS max_val, NULL::VARCHAR[] AS enumvals, NULL::VARCHAR AS boot_val, NULL::VARCHAR AS reset_val
 	FROM (VALUES ('server_version'), ('server_version_num'), ('search_path'), ('TimeZone'), ('client_encoding'), ('server_encoding'), ('DateStyle'), ('IntervalStyle'), ('standard_conforming_strings'),
@@ -203,6 +199,10 @@ CREATE OR REPLACE VIEW weir_pg.pg_stat_activity AS SELECT 1::BIGINT AS datid, 'w
 CREATE OR REPLACE VIEW weir_pg.pg_locks AS SELECT '' AS locktype, 0::BIGINT AS database, 0::BIGINT AS relation, 0 AS pid, '' AS mode, false AS granted WHERE false;
 CREATE OR REPLACE VIEW weir_pg.pg_event_trigger AS SELECT 0::BIGINT AS oid, '' AS evtname WHERE false;
 CREATE OR REPLACE VIEW weir_pg.pg_default_acl AS SELECT 0::BIGINT AS oid, 0::BIGINT AS defaclrole, 0::BIGINT AS defaclnamespace, '' AS defaclobjtype, NULL::VARCHAR[] AS defaclacl WHERE false;
+
+-- Functions over the above.
+CREATE OR REPLACE MACRO weir_pg.regclass_oid(n) AS coalesce(try_cast(n AS BIGINT), (SELECT min(c.oid) FROM weir_pg.pg_class c WHERE c.relname = regexp_replace(replace(n, '"', ''), '^(public|main|pg_catalog)\.', '')));
+CREATE OR REPLACE MACRO weir_pg.to_regclass(n) AS weir_pg.regclass_oid(n);
 
 -- information_schema.
 CREATE OR REPLACE VIEW weir_info.schemata AS SELECT 'weir' AS catalog_name, nspname AS schema_name, 'weir' AS schema_owner, NULL::VARCHAR AS default_character_set_name FROM weir_pg.pg_namespace;

@@ -297,5 +297,8 @@ func (e *Engine) freshness(text string) []history.Freshness {
 	return out
 }
 
+// Running is how many statements run.
+func (e *Engine) Running() int { return len(e.slots) }
+
 // Timeout is how long a statement may take.
 func (e *Engine) Timeout() time.Duration { return e.opts.Timeout }

@@ -298,8 +298,9 @@ func (db *DB) OnOpen(f func(w *Writer) error) error {
 
 // Reopen closes the instance and opens the file again, or an empty one where it
 // is damaged: what is left to do when DuckDB says that the database "has been
-// invalidated" (a full disk during a commit). Running queries end first;
-// connections stay usable.
+// invalidated" (a full disk during a commit). Only the writer's owner calls it: the
+// Writer from before is of no more use. Running queries end first; connections
+// stay usable.
 func (db *DB) Reopen() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()

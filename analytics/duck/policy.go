@@ -35,7 +35,9 @@ const checkedMax = 1024
 // whatever its type is an error).
 func (c *Conn) allowed(text string, t mapping.StatementType) error {
 	switch t {
-	case mapping.StatementTypeSelect, mapping.StatementTypeInvalid:
+	case mapping.StatementTypeSelect:
+	case mapping.StatementTypeInvalid:
+		text = explained(text)
 	case mapping.StatementTypeExplain:
 		text = explained(text)
 	default:
@@ -144,6 +146,9 @@ func checkTree(tree []byte) error {
 	}
 	if err := json.Unmarshal(tree, &root); err != nil {
 		return &Denied{Reason: "the statement's parse tree cannot be read: " + err.Error()}
+	}
+	if root.Error && strings.HasPrefix(root.Message, "Only SELECT") {
+		return &Denied{Reason: "only SELECT and EXPLAIN are allowed here: the database is filled from the log"}
 	}
 	if root.Error {
 		return &Denied{Reason: "the statement cannot be checked: " + root.Message}

@@ -15,6 +15,9 @@ func template(text string) string {
 	case strings.Contains(text, "_timescaledb_cache") && strings.Contains(text, "information_schema.tables"):
 		// Grafana's list of tables.
 		return `SELECT quote_ident(table_name) AS "table" FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1`
+	case strings.Contains(text, "pg_publication_rel") && strings.Contains(text, "prattrs[s]"):
+		// psql 15's publications of a table, in \d.
+		return `SELECT pubname, NULL::VARCHAR, NULL::VARCHAR FROM pg_publication WHERE false`
 	case strings.Contains(text, "parse_ident(") && strings.Contains(text, "information_schema.columns") && strings.Contains(text, "generate_series("):
 		if name, ok := literalAfter(text, "PARSE_IDENT"); ok {
 			// Grafana's list of a table's columns.

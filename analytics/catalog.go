@@ -1,6 +1,10 @@
 package analytics
 
-import "github.com/weirstream/weir/analytics/duck"
+import (
+	"fmt"
+
+	"github.com/weirstream/weir/analytics/duck"
+)
 
 // castTypes are names of PostgreSQL's types that queries of clients cast to and
 // DuckDB does not have.
@@ -12,8 +16,10 @@ var castTypes = map[string]string{
 
 // makeCatalog creates what stands in for PostgreSQL's catalog.
 func makeCatalog(w *duck.Writer) error {
-	if err := w.Exec(catalogSQL); err != nil {
-		return err
+	for _, text := range Split(catalogSQL) {
+		if err := w.Exec(text); err != nil {
+			return fmt.Errorf("%w in: %s", err, text)
+		}
 	}
 	for name, as := range castTypes {
 		if err := w.Exec("CREATE TYPE weir_pg." + duck.Quote(name) + " AS " + as); err != nil && !isThere(err) {
