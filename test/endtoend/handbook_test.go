@@ -279,8 +279,8 @@ func TestKillNine(t *testing.T) {
 // 2, and nothing started.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ name, old, new, file, want string }{
-		{"unknown key", "    topic: transactions\n", "    topik: transactions\n", "weir.yaml", `weir.yaml:9:5: streams.transactions.topik`},
-		{"wrong type", "    partitions: 4\n", "    partitions: four\n", "weir.yaml", `weir.yaml:10:17: streams.transactions.partitions`},
+		{"unknown key", "    topic: transactions\n", "    topik: transactions\n", "weir.yaml", `weir.yaml:8:5: streams.transactions.topik`},
+		{"wrong type", "    partitions: 4\n", "    partitions: four\n", "weir.yaml", `weir.yaml:9:17: streams.transactions.partitions`},
 		{"rule does not compile", "tx.amount > 220", "tx.amout > 220", "rules/transactions.yaml", `did you mean "amount"?`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -8,6 +8,6 @@ targets=$(grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | sort)
 for file in $targets; do
 	for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$file"); do
 		echo "== $file $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$duration" "./$(dirname "$file")"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$duration" -fuzzminimizetime 1x "./$(dirname "$file")"
 	done
 done
