@@ -158,7 +158,7 @@ func (w *world) serveSQL(rw http.ResponseWriter, r *http.Request) {
 	}
 	lower := strings.ToLower(body.Query)
 	if at := strings.Index(lower, "transaction "); at >= 0 {
-		problem(rw, 400, `Catalog Error: Table with name transaction does not exist! Did you mean "transactions"?`, `table "transaction" does not exist`, fmt.Sprintf("line %d:%d", strings.Count(lower[:at], "\n")+1, at-strings.LastIndexByte(lower[:at], '\n')))
+		problem(rw, 400, `Catalog Error: Table with name transaction does not exist! Did you mean "transactions"?`, `table "transaction" does not exist`, fmt.Sprintf("body.query character %d", at+1))
 		return
 	}
 	now := time.Now().UTC()

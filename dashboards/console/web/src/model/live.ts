@@ -110,7 +110,8 @@ export function retryNow(): void {
 export function startLive(): void {
   keepRates(() => overview.peek()?.started);
   connect();
-  // The first figures do not wait for the live connection.
+  // The first figures and alerts do not wait for the live connection.
+  void alerts.reload();
   getOverview().then((o) => overview.peek() ?? take(o), () => undefined);
   addEventListener('online', retryNow);
   document.addEventListener('visibilitychange', () => {

@@ -74,9 +74,16 @@ function Toolbar(): JSX.Element {
         <Icon name={store.paused.value ? 'play' : 'pause'} />
         <span>{store.paused.value ? 'Resume' : 'Pause'}</span>
       </button>
-      <p class="toolbar-note" title="Alerts that pass the filter, of those held here"><b>{count(store.shown.value.length)}</b> of {count(store.known.value.length)}</p>
+      <Extent />
     </div>
   );
+}
+
+/** How much of it all is in the list. */
+function Extent(): JSX.Element {
+  const held = store.known.value.length;
+  if (isEmpty(store.filter.value)) return <p class="toolbar-note" title="Alerts in this list, of all in weir.alerts"><b>{count(held)}</b> of {count(Math.max(held, overview.value?.alerts.total ?? 0))}</p>;
+  return <p class="toolbar-note" title="Alerts that pass the filter, of those loaded here"><b>{count(store.shown.value.length)}</b> of {count(held)} loaded</p>;
 }
 
 // --- the list ---

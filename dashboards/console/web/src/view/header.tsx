@@ -84,8 +84,8 @@ function ConnectionMark(): JSX.Element {
       {c.state === 'live' && <span class="since" aria-hidden="true">since {since}</span>}
       {c.state === 'broken' && (
         <>
-          <span class="since">{overviewAt.value > 0 ? `figures are ${ago(now.value - overviewAt.value)} old` : `since ${since}`}</span>
-          <button type="button" class="link" onClick={retryNow}>{wait > 0 ? `now (${wait} s)` : 'now'}</button>
+          <span class="since">{overviewAt.value > 0 ? `figures are ${ago(now.value - overviewAt.value)} old` : `since ${since}`}{wait > 0 && `, next try in ${wait} s`}</span>
+          <button type="button" class="link" onClick={retryNow}>try now</button>
         </>
       )}
     </span>

@@ -96,12 +96,15 @@ function Samples(): JSX.Element {
   );
 }
 
-/** Where an error points to, from "line 2:14" or "line 2, column 14". */
+/** The query's line under which an error belongs: its place is "body.query character 31", from 1. */
 function caret(err: ApiError): string {
   for (const p of err.places) {
-    const at = /(?:line\s*)?(\d+)(?::|,?\s*col(?:umn)?\s*)(\d+)/i.exec(p.location ?? '');
-    const line = at ? asked.split('\n')[Number(at[1]) - 1] : undefined;
-    if (at && line !== undefined) return `${line}\n${' '.repeat(Math.max(0, Number(at[2]) - 1))}^ ${p.message}`;
+    const at = /character (\d+)/.exec(p.location ?? '');
+    if (!at) continue;
+    const characters = [...asked];
+    const before = characters.slice(0, Number(at[1]) - 1).join('').split('\n');
+    const line = asked.split('\n')[before.length - 1];
+    if (line !== undefined) return `${line}\n${' '.repeat([...(before[before.length - 1] ?? '')].length)}^ ${p.message}`;
   }
   return '';
 }
