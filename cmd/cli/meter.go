@@ -34,6 +34,9 @@ func newMeter(out io.Writer, path string, quiet bool) *meter {
 		info, err := f.Stat()
 		m.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
+	if !m.terminal {
+		m.next = meterLine
+	}
 	return m
 }
 

@@ -107,7 +107,7 @@ type Overview struct {
 	} `json:"deliveries"`
 	SQL struct {
 		Lag       int64 `json:"lag" doc:"Records not yet in SQL."`
-		AgeMillis int64 `json:"age_ms" doc:"Age of the oldest of them."`
+		AgeMillis int64 `json:"age_ms" doc:"0 where there are none; else the time since the newest record that is in SQL, at its worst."`
 	} `json:"sql"`
 	Log struct {
 		Bytes  int64 `json:"bytes"`

@@ -3,7 +3,6 @@ package endtoend
 import (
 	"bufio"
 	"bytes"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -173,10 +172,7 @@ func TestFlippedByte(t *testing.T) {
 	a.load(file, "transactions")
 	a.stop()
 
-	segments, err := filepath.Glob(filepath.Join(data, "log", "*", "transactions", "0", "*.log"))
-	if err != nil || len(segments) < 2 {
-		segments, err = filepath.Glob(filepath.Join(data, "log", "transactions-0", "*.log"))
-	}
+	segments, err := filepath.Glob(filepath.Join(data, "log", "topics", "transactions-0", "*.log"))
 	if err != nil || len(segments) < 2 {
 		t.Fatalf("want at least two segments of transactions[0], found %v (%v)", segments, err)
 	}
@@ -209,8 +205,5 @@ func TestFlippedByte(t *testing.T) {
 	good := run(t, t.Context(), tool(t, "kcat"), "-b", b.kafka, "-C", "-t", "transactions", "-p", "1", "-e", "-q", "-f", "%o\n")
 	if n := strings.Count(good, "\n"); n < 10_000 {
 		t.Errorf("partition 1 gives %d records", n)
-	}
-	if _, _, err := net.SplitHostPort(b.kafka); err != nil {
-		t.Error(err)
 	}
 }

@@ -195,6 +195,9 @@ func part(t testing.TB, rows int) (path string, large, four int64) {
 	return path, large, four
 }
 
+// killsMax is how often one load is interrupted before it may end.
+const killsMax = 6
+
 // TestKillNine kills the appliance at random moments of a load, starts it again
 // and resumes, until the file is in; then everything must be there once.
 func TestKillNine(t *testing.T) {
@@ -230,10 +233,14 @@ func TestKillNine(t *testing.T) {
 			var err error
 			done := false
 			// The moment of the kill is the point of the test, not a wait.
+			killAt := time.After(time.Duration(random.Int64N(int64(1500 * time.Millisecond))))
+			if kills == killsMax {
+				killAt = nil
+			}
 			select {
 			case err = <-loaded:
 				done = true
-			case <-time.After(time.Duration(random.Int64N(int64(1500 * time.Millisecond)))):
+			case <-killAt:
 			}
 			if done && err != nil {
 				t.Fatalf("load: %v\n%s", err, a.out)
