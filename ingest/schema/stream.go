@@ -24,7 +24,24 @@ type Field struct {
 	// unix_ms, unix_us, unix_ns, or a strptime layout such as
 	// "%Y-%m-%d %H:%M:%S". Other types have none.
 	Layout string
+	// Sensitive is what happens to the value before the log is written; empty:
+	// nothing. See ingest/protect.
+	Sensitive Policy
+	// FreeText says that people write into it: it is searched for card numbers
+	// before the log is written.
+	FreeText bool
 }
+
+// Policy is what is done with a sensitive value before it is written anywhere.
+type Policy string
+
+// The policies.
+const (
+	Drop    Policy = "drop"    // the value is left out
+	Mask    Policy = "mask"    // the first six and last four characters stay
+	HMAC    Policy = "hmac"    // a keyed hash: equal values stay equal
+	Encrypt Policy = "encrypt" // under a key of its subject, which can be shredded
+)
 
 // Stream is a stream as its owner declared it.
 type Stream struct {
