@@ -1,6 +1,8 @@
 package analytics
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/weirstream/weir/analytics/duck"
@@ -14,8 +16,17 @@ var castTypes = map[string]string{
 	"yes_or_no": "VARCHAR", "oidvector": "VARCHAR", "int2vector": "VARCHAR", "aclitem": "VARCHAR", "jsonb": "JSON", "citext": "VARCHAR", "money": "DECIMAL(18,2)",
 }
 
-// makeCatalog creates what stands in for PostgreSQL's catalog.
+// makeCatalog creates what stands in for PostgreSQL's catalog, unless the database
+// has it already from this version of the text.
 func makeCatalog(w *duck.Writer) error {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s%v", catalogSQL, castTypes)) // a map prints in the order of its keys
+	version := duck.Literal(hex.EncodeToString(sum[:]))
+	if err := w.Exec("CREATE TABLE IF NOT EXISTS weir_state.catalog(version VARCHAR)"); err != nil {
+		return err
+	}
+	if n, err := w.Int64("SELECT count(*) FROM weir_state.catalog WHERE version = " + version); err != nil || n == 1 {
+		return err
+	}
 	for _, text := range Split(catalogSQL) {
 		if err := w.Exec(text); err != nil {
 			return fmt.Errorf("%w in: %s", err, text)
@@ -26,5 +37,5 @@ func makeCatalog(w *duck.Writer) error {
 			return err
 		}
 	}
-	return nil
+	return w.Exec("DELETE FROM weir_state.catalog; INSERT INTO weir_state.catalog VALUES (" + version + ")")
 }

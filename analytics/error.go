@@ -75,7 +75,7 @@ func sqlState(e *duck.Error) string {
 		switch {
 		case strings.Contains(e.Kind, "Function") || strings.Contains(e.Kind, "Macro"):
 			return "42883"
-		case e.Kind == "Table" || e.Kind == "View":
+		case e.Kind == "Table" || e.Kind == "View" || strings.HasPrefix(e.Message, "Table with name"):
 			return "42P01"
 		case e.Kind == "Schema":
 			return "3F000"

@@ -122,8 +122,10 @@ func dollar(s string) (tokenKind, int) {
 	if i > 1 {
 		return param, i
 	}
-	i += wordLen(s[1:])
-	if i < len(s) && s[i] == '$' && !strings.Contains(s[1:i], "$") {
+	for i < len(s) && (s[i]|0x20 >= 'a' && s[i]|0x20 <= 'z' || s[i] == '_' || s[i] >= utf8.RuneSelf || i > 1 && s[i] >= '0' && s[i] <= '9') {
+		i++ // a tag is a word without a dollar
+	}
+	if i < len(s) && s[i] == '$' {
 		tag := s[:i+1]
 		if end := strings.Index(s[len(tag):], tag); end >= 0 {
 			return literal, 2*len(tag) + end

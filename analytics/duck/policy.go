@@ -14,13 +14,13 @@ type Denied struct{ Reason string }
 func (d *Denied) Error() string { return d.Reason }
 
 // tableFunctions are the built-in table functions that users may call: they read
-// nothing but their arguments and the catalog, and change nothing. Weir's own
-// begin with weir_.
+// nothing but their arguments and the catalog, tell nothing of the machine, and
+// change nothing. Weir's own begin with weir_.
 var tableFunctions = map[string]bool{
 	"range": true, "generate_series": true, "unnest": true, "repeat": true, "repeat_row": true, "json_each": true, "json_tree": true,
-	"duckdb_columns": true, "duckdb_constraints": true, "duckdb_databases": true, "duckdb_functions": true, "duckdb_indexes": true, "duckdb_keywords": true,
-	"duckdb_memory": true, "duckdb_schemas": true, "duckdb_sequences": true, "duckdb_settings": true, "duckdb_tables": true, "duckdb_temporary_files": true,
-	"duckdb_types": true, "duckdb_views": true, "pragma_table_info": true, "pragma_database_size": true, "pragma_version": true, "pragma_collations": true,
+	"duckdb_columns": true, "duckdb_constraints": true, "duckdb_functions": true, "duckdb_indexes": true, "duckdb_keywords": true,
+	"duckdb_schemas": true, "duckdb_sequences": true, "duckdb_tables": true,
+	"duckdb_types": true, "duckdb_views": true, "pragma_table_info": true, "pragma_version": true, "pragma_collations": true,
 	"pg_timezone_names": true, "icu_calendar_names": true, "summary": true, "test_all_types": true,
 }
 
