@@ -57,7 +57,7 @@ type splitter struct {
 }
 
 func newSplitter(chunk func() ([]byte, error), recycle func([]byte), delimiter byte) *splitter {
-	return &splitter{chunk: chunk, recycle: recycle, delimiter: delimiter, line: 1, buf: make([]byte, 0, 4*readAheadBytes)}
+	return &splitter{chunk: chunk, recycle: recycle, delimiter: delimiter, line: 1}
 }
 
 // fill adds a chunk to the window, false at the end.
@@ -77,6 +77,9 @@ func (s *splitter) fill() bool {
 		s.buf = s.buf[:copy(s.buf, s.buf[s.pos:])]
 		s.quietFrom, s.quietTo = max(0, s.quietFrom-s.pos), max(0, s.quietTo-s.pos)
 		s.pos = 0
+	}
+	if s.buf == nil {
+		s.buf = make([]byte, 0, 4*cap(chunk))
 	}
 	s.buf = append(s.buf, chunk...)
 	s.recycle(chunk)
@@ -118,6 +121,9 @@ func (s *splitter) nextLine() *row {
 			if skip == 0 {
 				return nil
 			}
+			return s.tooLong()
+		}
+		if end-s.pos > MaxRow {
 			return s.tooLong()
 		}
 		raw := bytes.TrimSpace(s.buf[s.pos:end])
@@ -200,6 +206,9 @@ func (s *splitter) nextCSV() *row {
 		case broken:
 			return s.firstLine(s.row.bad, s.row.column)
 		}
+		if size > MaxRow {
+			return s.firstLine("the row is longer than 8 MiB", 1)
+		}
 		s.row.line = s.line
 		s.row.bad, s.row.reason, s.row.column = "", "", 0
 		s.pos += size
@@ -214,14 +223,14 @@ func (s *splitter) nextCSV() *row {
 // a file that could not be read to its end.
 func (s *splitter) firstLine(bad string, column int) *row {
 	end, skip := s.lineEnd()
-	if end < 0 {
-		if skip == 0 {
-			return nil
-		}
+	if end < 0 && skip == 0 {
+		return nil
+	}
+	if end < 0 || end-s.pos > MaxRow {
 		return s.tooLong()
 	}
 	raw := bytes.TrimSuffix(s.buf[s.pos:end], []byte("\r"))
-	s.row = row{raw: raw[:min(len(raw), MaxRaw)], line: s.line, cells: s.row.cells[:0], reason: "syntax", bad: bad, column: column}
+	s.row = row{raw: raw[:min(len(raw), MaxRaw)], line: s.line, cells: s.row.cells[:0], reason: "syntax", bad: bad, column: min(column, len(raw)+1)}
 	s.pos = end + skip
 	s.line++
 	return &s.row
@@ -318,6 +327,11 @@ func (s *splitter) scanQuoted(b []byte, i int, final bool) (next, newlines int, 
 		return 0, 0, c, more
 	case len(rest) == 0, rest[0] == s.delimiter, rest[0] == '\n', rest[0] == '\r' && (len(rest) == 1 || rest[1] == '\n'):
 		return j, bytes.Count(b[i:j], []byte{'\n'}), c, found
+	}
+	if bytes.IndexByte(b[i:j], '\n') >= 0 {
+		// More likely that this quote opens a cell of a later line.
+		s.fault(neverClosed, i)
+		return 0, 0, c, broken
 	}
 	s.fault(afterQuote, j)
 	return 0, 0, c, broken
