@@ -84,10 +84,26 @@ func (p *Partition) due(now time.Time) bool {
 // checkpoint writes one that covers all that is accepted now, once that is
 // durable.
 func (p *Partition) checkpoint(ctx context.Context) error {
-	c, since, ok := p.snapshot()
-	if !ok {
-		return nil
+	c, since, indexes, err := p.snapshot()
+	if c == nil || err != nil {
+		return p.wrap(diskFull(err))
 	}
+	if err := p.save(ctx, c, indexes); err != nil {
+		p.appendMu.Lock()
+		defer p.appendMu.Unlock()
+		p.indexes = append(indexes, p.indexes...) // for the next one
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.saved = saved{since: p.saved.since - since, at: p.log.o.Now(), base: c.at.base}
+	return nil
+}
+
+// save makes everything that c relies on durable, and then c. An index below the
+// checkpoint is trusted by recovery, so it has to be this one and not what an
+// earlier life left in the file.
+func (p *Partition) save(ctx context.Context, c *checkpoint, indexes []string) error {
 	if p.log.o.NoSync {
 		if err := p.syncAll(); err != nil {
 			return p.wrap(err)
@@ -97,36 +113,51 @@ func (p *Partition) checkpoint(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := vfs.WriteFile(p.log.fs, p.checkpointName(), c.encode()); err != nil {
-		return p.wrap(diskFull(err))
+	for _, name := range indexes {
+		if err := syncIndex(p.log.fs, name); err != nil {
+			return p.wrap(diskFull(err))
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.saved = saved{since: p.saved.since - since, at: p.log.o.Now(), base: c.at.base}
-	return nil
+	return p.wrap(diskFull(vfs.WriteFile(p.log.fs, p.checkpointName(), c.encode())))
 }
 
-// snapshot is the checkpoint of this moment, not yet durable.
-func (p *Partition) snapshot() (c *checkpoint, since int64, ok bool) {
+// syncIndex syncs an index file, if retention has not removed it.
+func syncIndex(fsys vfs.FS, name string) error {
+	f, err := fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// snapshot is the checkpoint of this moment, not yet durable, with the index files
+// that must be durable before it; nil where there is nothing to save.
+func (p *Partition) snapshot() (c *checkpoint, since int64, indexes []string, err error) {
 	p.appendMu.Lock()
 	defer p.appendMu.Unlock()
 	p.mu.Lock()
 	if len(p.segs) == 0 || p.blocked() != nil {
 		p.mu.Unlock()
-		return nil, 0, false
+		return nil, 0, nil, nil
 	}
 	active := p.segs[len(p.segs)-1]
 	c = &checkpoint{topic: p.topic.id, start: p.start, at: position{active.base, active.size}, offset: p.end}
 	since = p.saved.since
 	p.mu.Unlock()
-	p.saveIndex(active)
+	if err := p.saveIndex(active); err != nil {
+		return nil, 0, nil, err
+	}
 	p.producers.expire(p.log.o.Now())
 	c.producers = producers{}
 	for id, one := range p.producers {
 		kept := *one
 		c.producers[id] = &kept
 	}
-	return c, since, true
+	indexes, p.indexes = p.indexes, nil
+	return c, since, indexes, nil
 }
 
 // syncAll syncs the segments from the last checkpoint's on: with NoSync nobody

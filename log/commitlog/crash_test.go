@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weirstream/weir/log/record"
@@ -45,7 +46,9 @@ type crashTest struct {
 	maxID   int64
 	crashed bool
 	tags    int
-	group   sync.WaitGroup
+	idle    chan struct{} // closed when nobody works
+	left    atomic.Int64  // appends until the power goes
+	now     chan struct{} // closed then
 
 	sequence int32 // of the idempotent producer, the next one
 	pending  string
@@ -167,6 +170,13 @@ func (c *crashTest) verifyPartition(p *Partition) int64 {
 		}
 		seen[tag] = true
 	}
+	for range min(next, 20) { // the indexes are those of these batches
+		offset := c.rng.Int64N(next)
+		run, err := p.Read(p.NewCursor(offset), 1)
+		if h, herr := record.ParseHeader(run); err != nil || herr != nil || h.BaseOffset > offset || h.LastOffset() < offset {
+			c.Fatalf("%v: looked for offset %d, found %d to %d: %v", p, offset, h.BaseOffset, h.LastOffset(), err)
+		}
+	}
 	if len(acked) > 0 {
 		c.Fatalf("%v: ends at %d, but %v were acknowledged", p, next, acked)
 	}
@@ -186,7 +196,9 @@ func (c *crashTest) work(l *Log) {
 			c.mu.Unlock()
 		}
 	}
-	group := &c.group
+	c.left.Store(1 + c.rng.Int64N(120))
+	c.now = make(chan struct{})
+	var group sync.WaitGroup
 	for range 3 {
 		rng := rand.New(rand.NewPCG(c.rng.Uint64(), 1))
 		group.Go(func() { c.appender(l, rng) })
@@ -194,8 +206,21 @@ func (c *crashTest) work(l *Log) {
 	rng := rand.New(rand.NewPCG(c.rng.Uint64(), 2))
 	group.Go(func() { c.idempotent(l, rng) })
 	group.Go(func() { c.admin(l) })
-	if c.rng.IntN(2) == 0 {
-		group.Wait() // else the power goes while they work
+	c.idle = make(chan struct{})
+	go func(idle chan struct{}) {
+		group.Wait()
+		close(idle)
+	}(c.idle)
+	select {
+	case <-c.idle:
+	case <-c.now:
+	}
+}
+
+// step counts an append that is under way or done.
+func (c *crashTest) step() {
+	if c.left.Add(-1) == 0 {
+		close(c.now)
 	}
 }
 
@@ -228,6 +253,7 @@ func (c *crashTest) append(p *Partition, o record.BatchOptions, tag string, rng 
 	if err != nil {
 		return false
 	}
+	c.step()
 	h, _ := record.ParseHeader(batch)
 	c.mu.Lock()
 	c.sent[fmt.Sprint(p, base, tag)] = true
@@ -272,6 +298,7 @@ func (c *crashTest) idempotent(l *Log, rng *rand.Rand) {
 			}
 			return
 		}
+		c.step()
 		c.mu.Lock()
 		c.sent[fmt.Sprint(p, base, tag)] = true
 		c.mu.Unlock()
@@ -337,5 +364,5 @@ func (c *crashTest) crash(l *Log) {
 	c.fs = c.fs.CrashClone()
 	c.mu.Unlock()
 	_ = l.Close() // of the machine that is no more
-	c.group.Wait()
+	<-c.idle
 }

@@ -88,8 +88,8 @@ func (x *index) block() []byte {
 	return b
 }
 
-// save appends to the index file what is not in it yet. It is not synced: a
-// damaged or missing index is made anew.
+// save appends to the index file what is not in it yet, and cuts what an earlier
+// life left after it.
 func (x *index) save(fsys vfs.FS, name string) error {
 	if x.fileEnd > 0 && x.savedTo == x.covered {
 		return nil

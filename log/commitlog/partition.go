@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,9 +22,10 @@ type Partition struct {
 	dir   string
 
 	// appendMu serialises appenders; it is held over the write. It guards
-	// producers.
+	// producers and indexes.
 	appendMu  sync.Mutex
 	producers producers
+	indexes   []string // index files written and not synced, for the next checkpoint
 
 	// mu guards the rest. It is never held over disk access.
 	mu    sync.Mutex
@@ -258,15 +261,17 @@ func (p *Partition) cut(seg *segment) error {
 
 // roll makes a new active segment. The caller holds appendMu.
 func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, error) {
+	if old != nil {
+		if err := p.saveIndex(old); err != nil {
+			return nil, err
+		}
+	}
 	seg := newSegment(p.dir, base, now)
 	f, err := p.log.files.acquire(seg, true)
 	if err != nil {
 		return nil, err
 	}
 	f.release()
-	if old != nil {
-		p.saveIndex(old)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old != nil {
@@ -278,12 +283,24 @@ func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, err
 	return seg, nil
 }
 
-// saveIndex brings the index file of the active segment up to date. The caller
-// holds appendMu. That it fails costs a scan later.
-func (p *Partition) saveIndex(seg *segment) {
-	if err := seg.index.save(p.log.fs, seg.indexFile()); err != nil {
-		p.log.logger.Warn("index not saved; it will be made again", "file", seg.indexFile(), "err", err)
+// saveIndex brings the index file of the active segment up to date; the next
+// checkpoint syncs it. The caller holds appendMu. Where it cannot be written it is
+// removed: what an earlier life left in it may be of batches that were cut. An
+// absent index costs a scan later.
+func (p *Partition) saveIndex(seg *segment) error {
+	err := seg.index.save(p.log.fs, seg.indexFile())
+	if err == nil {
+		if !slices.Contains(p.indexes, seg.indexFile()) {
+			p.indexes = append(p.indexes, seg.indexFile())
+		}
+		return nil
 	}
+	seg.index.fileEnd = 0
+	if rerr := p.log.fs.Remove(seg.indexFile()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+		return errors.Join(err, rerr)
+	}
+	p.log.logger.Warn("index not saved; it will be made again", "file", seg.indexFile(), "err", err)
+	return nil
 }
 
 // write puts the batch into the active segment and lets it be seen.

@@ -118,8 +118,7 @@ func (r *recovering) adopt() error {
 	if err := r.loadIndex(active, active.size, false); err != nil {
 		return err
 	}
-	r.publish(nil)
-	return nil
+	return r.publish(nil)
 }
 
 // loadIndex loads the index of a segment up to limit and, unless the rest is
@@ -299,16 +298,17 @@ func (r *recovering) finish(first int) error {
 			return err
 		}
 	}
-	r.publish(r.segs[first:max(first, len(r.segs)-1)])
-	return nil
+	return r.publish(r.segs[first:max(first, len(r.segs)-1)])
 }
 
 // publish sets the partition's state. sealed are segments that were scanned and
 // are not active: their index goes to its file.
-func (r *recovering) publish(sealed []*segment) {
+func (r *recovering) publish(sealed []*segment) error {
 	p := r.p
 	for _, seg := range sealed {
-		p.saveIndex(seg)
+		if err := p.saveIndex(seg); err != nil {
+			return err
+		}
 		seg.maxTime, seg.timed = seg.index.maxTime, true
 		seg.index = index{}
 	}
@@ -323,6 +323,7 @@ func (r *recovering) publish(sealed []*segment) {
 	if active.base != r.from.at.base {
 		p.saved.since = active.size + 1
 	}
+	return nil
 }
 
 // stop takes the partition out of service from e on.
