@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,9 @@ import (
 	"github.com/weirstream/weir/analytics/pgwire"
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/cmd/config"
+	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
@@ -49,8 +52,9 @@ type Prepared struct {
 	Program *rules.Program
 }
 
-// Prepare loads and compiles the rules of a configuration. Its errors are
-// schema.Problems where a person's mistake is the cause.
+// Prepare loads and compiles the rules of a configuration and checks what only the
+// parts together can tell. Its errors are schema.Problems where a person's mistake
+// is the cause.
 func Prepare(cfg *config.Config) (*Prepared, error) {
 	var set rules.Set
 	if cfg.RulesDir != "" {
@@ -59,11 +63,42 @@ func Prepare(cfg *config.Config) (*Prepared, error) {
 			return nil, err
 		}
 	}
+	var problems schema.Problems
+	for _, s := range cfg.Streams {
+		if _, err := decode.New(s, nil, decode.Options{}); err != nil {
+			p := s.Place
+			p.Field, p.Message = "streams."+s.Schema.Stream, err.Error()
+			problems = append(problems, &p)
+		}
+	}
+	problems = append(problems, unknownRules(cfg, set)...)
+	if err := problems.ErrOrNil(); err != nil {
+		return nil, err
+	}
 	prog, err := rules.Compile(set, rules.Catalog{Streams: cfg.Streams})
 	if err != nil {
 		return nil, err
 	}
 	return &Prepared{Config: cfg, Program: prog}, nil
+}
+
+// unknownRules finds receivers that wait for rules which do not exist.
+func unknownRules(cfg *config.Config, set rules.Set) (problems schema.Problems) {
+	ids := make([]string, len(set))
+	for i := range set {
+		ids[i] = set[i].ID
+	}
+	for _, r := range cfg.Receivers {
+		for _, id := range r.Match.Rules {
+			if !slices.Contains(ids, id) {
+				problems = append(problems, &schema.Problem{
+					File: cfg.File, Field: "receivers." + r.Name + ".match.rule",
+					Message: fmt.Sprintf("there is no rule %q", id), Hint: schema.Suggest(id, ids),
+				})
+			}
+		}
+	}
+	return problems
 }
 
 // Node is a running appliance.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirstream/weir/cmd/config"
+	"github.com/weirstream/weir/ingest/schema"
 )
 
 const testConfig = `
@@ -106,10 +108,10 @@ func get(t *testing.T, n *Node, path string, status int, into any) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	decode(t, path, resp, status, into)
+	decodeAnswer(t, path, resp, status, into)
 }
 
-func decode(t *testing.T, path string, resp *http.Response, status int, into any) {
+func decodeAnswer(t *testing.T, path string, resp *http.Response, status int, into any) {
 	t.Helper()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -233,7 +235,7 @@ func TestNode(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			decode(t, text, resp, status, &out)
+			decodeAnswer(t, text, resp, status, &out)
 			return out
 		}
 		if got := query("SELECT sum(amount) FROM payments", 200); len(got.Rows) != 1 || got.Rows[0][0] != "301.01" || len(got.Freshness) != 2 {
@@ -303,7 +305,7 @@ func TestNode(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		decode(t, "cross-site post", resp, http.StatusForbidden, nil)
+		decodeAnswer(t, "cross-site post", resp, http.StatusForbidden, nil)
 	})
 
 	get(t, n, "/-/ready", 200, nil)
@@ -320,5 +322,37 @@ func TestNode(t *testing.T) {
 	get(t, n, "/v1/overview", 200, &o)
 	if o.Alerts.Total != 3 {
 		t.Errorf("after the restart there are %d alerts, want 3", o.Alerts.Total)
+	}
+}
+
+// TestPrepare wants mistakes that only the parts together show, before anything
+// starts.
+func TestPrepare(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"receiver of an unknown rule", strings.Replace(fmt.Sprintf(testConfig, "http://127.0.0.1:1/"), "webhook:", "match: {rule: thricce}\n    webhook:", 1),
+			`receivers.desk.match.rule: there is no rule "thricce" (did you mean "thrice"?)`},
+		{"paths through each other", strings.Replace(fmt.Sprintf(testConfig, "http://127.0.0.1:1/"), "card: string", "card: string, x: {type: string, from: a.b}, y: {type: string, from: a}", 1),
+			`streams.payments: `},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{"weir.yaml": c.text, "rules/r.yaml": testRules} {
+				path := filepath.Join(dir, name)
+				if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg, err := config.Load(filepath.Join(dir, "weir.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var problem *schema.Problem
+			if _, err = Prepare(cfg); !errors.As(err, &problem) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
 	}
 }
