@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
+	}
+	if strings.HasPrefix(err.Error(), "unknown command ") { // cobra has no type for it
+		err = mistake{err}
 	}
 	fmt.Fprintln(stderr, describe(err))
 	var problem *schema.Problem

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/ingest/loader"
+)
+
+// TestExitCodes wants 2 and advice for what a person got wrong, 1 for what failed.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("good.yaml", "streams:\n  s:\n    time: ts\n    fields: {ts: timestamp}\n")
+	bad := write("bad.yaml", "streams:\n  s:\n    time: t\n    fields: {ts: timestamp}\n")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string // in standard output or error
+	}{
+		{[]string{"version"}, 0, "weir "},
+		{[]string{"--help"}, 0, "weir demo"},
+		{[]string{"run", "--no-such-flag"}, 2, "weir run --help"},
+		{[]string{"run", "extra"}, 2, "weir run --help"},
+		{[]string{"run", "--log-level", "loud"}, 2, "expected debug, info, warn or error"},
+		{[]string{"run", "--config", filepath.Join(dir, "none.yaml")}, 2, "--config FILE"},
+		{[]string{"check-config", "--config", good}, 0, "good: 1 streams, 0 rules"},
+		{[]string{"check-config", "--config", bad}, 2, "bad.yaml:3:"},
+		{[]string{"load", "x.csv"}, 2, "--stream NAME"},
+		{[]string{"load", "x.csv", "--stream", "s", "--http-addr", "127.0.0.1:1"}, 1, "weir run"},
+		{[]string{"load", "x.csv", "--stream", "t", "--config", good}, 2, `no stream "t"`},
+		{[]string{"load", filepath.Join(dir, "none.csv"), "--stream", "s", "--config", good, "--kafka-addr", "127.0.0.1:1"}, 2, "no such file"},
+		{[]string{"log"}, 2, "weir log verify"},
+		{[]string{"log", "repair", "--data-dir", dir}, 2, "--topic NAME"},
+		{[]string{"nonsense"}, 2, "nonsense"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			if code := Main(c.args, strings.NewReader(""), &out, &errOut); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			if all := out.String() + errOut.String(); !strings.Contains(all, c.want) {
+				t.Errorf("want %q in:\n%s", c.want, all)
+			}
+		})
+	}
+}
+
+func TestMeter(t *testing.T) {
+	var out bytes.Buffer
+	m := newMeter(&out, "dir/file.csv.gz", false)
+	m.show(loader.Progress{Elapsed: time.Second})
+	if out.Len() > 0 {
+		t.Errorf("shown too early: %q", out.String())
+	}
+	m.show(loader.Progress{Accepted: 1_500_000, Dead: 2, BytesRead: 50, BytesTotal: 100, Elapsed: 10 * time.Second})
+	if want := "file.csv.gz ████████████░░░░░░░░░░░░  50% 1,500,000 rows 150,000 rows/s 2 dead letters 10s left\n"; out.String() != want {
+		t.Errorf("got  %q\nwant %q", out.String(), want)
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", -1234567: "-1,234,567", 1000000: "1,000,000"} {
+		if got := count(n); got != want {
+			t.Errorf("count(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
