@@ -72,6 +72,7 @@ test('spans and counts read well', () => {
   assert.deepEqual([0, 0.4, 9.94, 9.96, 4180.4, 1_754_155].map(format.rate), ['0', '0.4', '9.9', '10', '4,180', '1,754,155']);
   assert.deepEqual([0, 999, 1000, 40_960, 1.8e9].map(format.bytes), ['0 B', '999 B', '1.00 kB', '41.0 kB', '1.80 GB']);
   assert.deepEqual([0, 0.5, 150, 1500, 2e6].map(format.short), ['0', '0.5', '150', '1.5k', '2M']);
+  assert.equal(format.place('/srv/weir/rules/cards.yaml', 18), 'rules/cards.yaml:18');
   assert.equal(format.plural(1, 'stream') + format.plural(2000, 'reply', 'replies'), '1 stream2,000 replies');
 });
 

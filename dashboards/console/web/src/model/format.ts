@@ -80,6 +80,11 @@ export function relative(then: number, now: number): string {
   return then > now + 1000 ? `in ${ago(then - now)}` : `${ago(now - then)} ago`;
 }
 
+/** A file's place, short: "/srv/weir/rules/cards.yaml", 18 -> "rules/cards.yaml:18" */
+export function place(file: string, line: number): string {
+  return `${file.split('/').slice(-2).join('/')}:${line}`;
+}
+
 /** "1 stream", "3 streams" */
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;

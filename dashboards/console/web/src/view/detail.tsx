@@ -5,7 +5,7 @@ import type { Entry } from '../model/alerts.js';
 import type { Alert, Delivery } from '../model/api.js';
 import { plain } from '../model/exact.js';
 import { deliveryState, withField } from '../model/filter.js';
-import { clockOf, fullTime } from '../model/format.js';
+import { clockOf, fullTime, place } from '../model/format.js';
 import { details, overview } from '../model/live.js';
 import { href } from '../model/route.js';
 import { Copy } from './clipboard.js';
@@ -112,7 +112,7 @@ function TheRule({ a }: { a: Alert }): JSX.Element {
       {rule ? (
         <>
           <div class="expression"><Cel text={rule.when} /></div>
-          <p class="unit">{rule.description ? `${rule.description} ` : ''}{rule.file}:{rule.line}. As it is now; it may have changed since.</p>
+          <p class="unit">{rule.description ? `${rule.description} ` : ''}<span title={`${rule.file}:${rule.line}`}>{place(rule.file, rule.line)}</span>. As it is now; it may have changed since.</p>
         </>
       ) : <p class="unit">It is no longer among the rules in force.</p>}
     </Part>

@@ -2,7 +2,7 @@ import { signal } from '@preact/signals';
 import type { JSX } from 'preact';
 import type { Rule } from '../model/api.js';
 import { withField } from '../model/filter.js';
-import { count, plural } from '../model/format.js';
+import { count, place, plural } from '../model/format.js';
 import { now } from '../model/clock.js';
 import { overview } from '../model/live.js';
 import { href, queries, setQuery } from '../model/route.js';
@@ -95,7 +95,7 @@ const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { today: stri
       <th scope="row">
         <span class="rule">{r.id}</span>
         <span class="sub">{r.stream}</span>
-        <span class="sub mono place">{r.file}:{r.line}</span>
+        <span class="sub mono place" title={`${r.file}:${r.line}`}>{place(r.file, r.line)}</span>
       </th>
       <td class="when-cell">
         <div class="expression"><Cel text={r.when} /></div>
