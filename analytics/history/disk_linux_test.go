@@ -16,7 +16,7 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 )
 
-// TestFullDisk fills in a process whose files may not grow beyond 4 MB, which
+// TestFullDisk fills in a process whose files may not grow beyond 2 MB, which
 // DuckDB takes for a full disk; then the limit is lifted and the rest comes.
 func TestFullDisk(t *testing.T) {
 	if path := os.Getenv("WEIR_TEST_DISK"); path != "" {
@@ -26,11 +26,11 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		max := limit.Cur
-		limit.Cur = 4 << 20
+		limit.Cur = 2 << 20
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 			t.Fatal(err)
 		}
-		const total = 300_000
+		const total = 60_000
 		l := newFakeLog(map[string]int{"transactions": 1})
 		recs := make([][]byte, total)
 		for i := range recs {
@@ -39,7 +39,7 @@ func TestFullDisk(t *testing.T) {
 		l.append("transactions", 0, recs...)
 		db := open(t, path)
 		o := l.options()
-		o.CommitRows = 10_000
+		o.CommitRows = 5_000
 		h, stop := start(t, db, []*schema.Stream{transactions()}, o)
 		deadline := time.Now().Add(20 * time.Second)
 		for testutil.ToFloat64(h.metrics.errors) < 2 {
@@ -48,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		fmt.Println("rows while the disk is full:", ask(t, db, "SELECT count(*) > 0 AND count(*) < 300000 AND count(*) = count(DISTINCT id) FROM transactions"))
+		fmt.Println("rows while the disk is full:", ask(t, db, "SELECT count(*) > 0 AND count(*) < 60000 AND count(*) = count(DISTINCT id) FROM transactions"))
 		limit.Cur = max
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestFullDisk(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
 	cmd.Env = append(os.Environ(), "WEIR_TEST_DISK="+filepath.Join(t.TempDir(), "weir.duckdb"))
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "rows while the disk is full: true") || !strings.Contains(string(out), "rows at the end: 300000|300000 moved: false") {
+	if err != nil || !strings.Contains(string(out), "rows while the disk is full: true") || !strings.Contains(string(out), "rows at the end: 60000|60000 moved: false") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
