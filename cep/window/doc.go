@@ -34,7 +34,7 @@
 //
 // Costs: an event that comes in order costs O(1) amortised for each length; one
 // that is d events behind the newest of its key costs O(d + log n) and, for a
-// length, the shorter of the window and the events between. A key costs 32 bytes
+// length, the shorter of the window and the events between. A key costs 40 bytes
 // and its name beyond 8 bytes, 11 for the table, 4 for each length, 16 for each
 // length with a sum of integers (24 for doubles), and each event 8 bytes and 8 for
 // each expression summed, rounded up to a power of two.

@@ -84,8 +84,12 @@ type Sliding struct {
 	entries   int64
 
 	keyBuf  [8]byte
-	scratch []uint64 // an event's words
-	sums    []uint64 // a query's cells
+	ahead   [aheadRows]ahead
+	known   int             // keys when ahead was filled
+	touched uint64          // keeps lookAhead's reads from being optimised away
+	room    [classes]uint32 // events that a ring of each class holds
+	scratch []uint64        // an event's words
+	sums    []uint64        // a query's cells
 }
 
 // length is one window length: what is read of it.
@@ -115,6 +119,7 @@ type read struct {
 // record is what is held of a key, beside its tails and cells.
 type record struct {
 	key    uint64 // the key itself up to 8 bytes, else its block
+	newest event.Time
 	hash   uint32
 	keyLen uint32
 	ring   uint32 // block of the events
@@ -166,6 +171,9 @@ func New(cfg Config) (*Sliding, error) {
 			return nil, fmt.Errorf("window: output reads value %d of %d", o.Value, len(cfg.Values))
 		}
 		s.addOutput(o)
+	}
+	for c := range s.room {
+		s.room[c] = uint32(unitWords << c / s.stride)
 	}
 	s.scratch = make([]uint64, s.stride)
 	s.sums = make([]uint64, s.cells)
@@ -220,7 +228,7 @@ type Stats struct {
 
 // Stats reports what the operator holds.
 func (s *Sliding) Stats() Stats {
-	perRecord := int64(32 + 4*len(s.lengths) + 8*s.cells)
+	perRecord := int64(40 + 4*len(s.lengths) + 8*s.cells)
 	return Stats{
 		Keys:   int64(s.table.n),
 		Events: s.entries,
@@ -234,16 +242,61 @@ func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
 	if !key.Present() {
 		return errors.New("window: the key's column was not decoded")
 	}
-	for row := range b.Len() {
-		s.watermark = out.Watermark[row]
+	for first := 0; first < b.Len(); first += aheadRows {
+		end := min(first+aheadRows, b.Len())
+		s.lookAhead(key, first, end)
+		for row := first; row < end; row++ {
+			s.watermark = out.Watermark[row]
+			if key.IsNull(row) {
+				s.emitNothing(out)
+				continue
+			}
+			s.event(b, row, &s.ahead[row-first], key, out)
+		}
+	}
+	s.sweep(b.Len() + 8)
+	return nil
+}
+
+// aheadRows is how many rows are looked up before they are processed.
+const aheadRows = 64
+
+// ahead is what lookAhead found of a row.
+type ahead struct {
+	hash uint32
+	id   uint32 // noRecord where the key had none
+}
+
+// lookAhead finds the records of some rows and reads of each what processing it
+// will read. Rows do not depend on each other here, so the processor waits for
+// many cache misses at once rather than for one after the other.
+func (s *Sliding) lookAhead(key *event.Column, first, end int) {
+	for row := first; row < end; row++ {
 		if key.IsNull(row) {
-			s.emitNothing(out)
 			continue
 		}
-		s.event(b, row, s.keyBytes(key, row), out)
+		k := s.keyBytes(key, row)
+		a := ahead{hash: hashOf(k), id: noRecord}
+		if id, found := s.find(a.hash, k); found {
+			a.id = id
+		}
+		s.ahead[row-first] = a
 	}
-	s.sweep(2*b.Len() + 8)
-	return nil
+	s.known = s.table.n
+	var touched uint64
+	for row := first; row < end; row++ {
+		if key.IsNull(row) || s.ahead[row-first].id == noRecord {
+			continue
+		}
+		id := s.ahead[row-first].id
+		r, tails := s.rec(id), s.tails(id)
+		v := s.ring(r)
+		touched += v.words[v.at(r.n-1)] + v.words[v.at(min(tails[0], r.n-1))]
+		if s.cells > 0 {
+			touched += s.cellsOf(id)[0]
+		}
+	}
+	s.touched = touched
 }
 
 // Advance implements cep.Operator.
@@ -252,18 +305,23 @@ func (s *Sliding) Advance(t event.Time, _ *cep.Outbox) error {
 	return nil
 }
 
-func (s *Sliding) event(b *event.Batch, row int, key []byte, out *cep.Outbox) {
-	t, late := b.Time[row], out.Late[row]
-	hash := hashOf(key)
-	id, found := s.find(hash, key)
-	if !late && (s.cfg.Filter == nil || s.cfg.Filter(b, row)) {
-		if !found {
-			id, found = s.newRecord(hash, key), true
+func (s *Sliding) event(b *event.Batch, row int, a *ahead, key *event.Column, out *cep.Outbox) {
+	t, late, id := b.Time[row], out.Late[row], a.id
+	enters := !late && (s.cfg.Filter == nil || s.cfg.Filter(b, row))
+	if id == noRecord && s.table.n > s.known {
+		// A row since lookAhead may have brought the key.
+		if found, ok := s.find(a.hash, s.keyBytes(key, row)); ok {
+			id = found
+		}
+	}
+	if enters {
+		if id == noRecord {
+			id = s.newRecord(a.hash, s.keyBytes(key, row))
 		}
 		s.load(b, row)
 		s.push(id, t)
 	}
-	if !found {
+	if id == noRecord {
 		s.emitEmpty(out)
 		return
 	}
@@ -311,64 +369,65 @@ func (s *Sliding) load(b *event.Batch, row int) {
 func (s *Sliding) push(id uint32, t event.Time) {
 	s.scratch[0] = uint64(t)
 	r := s.rec(id)
-	inOrder := r.n == 0 || s.timeOf(r, r.n-1) <= t
-	if inOrder {
-		s.evict(id, r, t)
+	inOrder := true
+	if r.n > 0 {
+		v := s.ring(r)
+		if inOrder = r.newest <= t; inOrder {
+			s.evict(id, r, &v, t)
+		}
+		s.dropOld(id, r, &v)
 	}
-	s.dropOld(id, r)
-	if int(r.n) == s.capacity(r.class) {
+	if r.n == s.room[r.class] {
 		s.resizeRing(r, r.class+1)
 	}
+	v := s.ring(r)
 	at := r.n
-	r.n++
-	s.entries++
 	if !inOrder {
-		// After the last event whose time is not above t.
-		at = s.after(r, 0, r.n-1, t)
-		for i := r.n - 1; i > at; i-- {
-			copy(s.words(r, i), s.words(r, i-1))
-		}
+		at = v.after(0, r.n, t) // behind the last event whose time is not above t
+		v.shift(at, r.n)
 	}
-	copy(s.words(r, at), s.scratch)
+	r.n++
+	if inOrder {
+		r.newest = t
+	}
+	s.entries++
+	copy(v.event(at), s.scratch)
 	tails := s.tails(id)
 	for i := range s.lengths {
 		if at < tails[i] {
 			tails[i]++ // it falls before this window's tail
-			continue
+		} else if cells := s.lengths[i].cells; len(cells) > 0 {
+			s.apply(s.cellsOf(id), s.scratch, id, cells, false)
 		}
-		s.apply(s.cellsOf(id), s.scratch, id, s.lengths[i].cells, false)
 	}
 }
 
 // evict moves the tails to where windows that end at t begin.
-func (s *Sliding) evict(id uint32, r *record, t event.Time) {
+func (s *Sliding) evict(id uint32, r *record, v *ring, t event.Time) {
 	tails := s.tails(id)
 	for i := range s.lengths {
 		l := &s.lengths[i]
-		start := t.Sub(l.d)
-		for tails[i] < r.n {
-			w := s.words(r, tails[i])
-			if event.Time(w[0]) > start {
-				break
-			}
-			tails[i]++
+		start, at := t.Sub(l.d), tails[i]
+		for at < r.n && v.time(at) <= start {
 			if len(l.cells) > 0 {
-				s.apply(s.cellsOf(id), w, id, l.cells, true)
+				s.apply(s.cellsOf(id), v.event(at), id, l.cells, true)
 			}
+			at++
 		}
+		tails[i] = at
 	}
 }
 
 // dropOld forgets the oldest events that nothing can ask for any more.
-func (s *Sliding) dropOld(id uint32, r *record) {
-	if r.n == 0 {
+func (s *Sliding) dropOld(id uint32, r *record, v *ring) {
+	old := s.watermark.Sub(s.longest)
+	if v.time(0) > old {
 		return
 	}
 	tails := s.tails(id)
 	before := slices.Min(tails)
-	old := s.watermark.Sub(s.longest)
 	n := uint32(0)
-	for n < before && s.timeOf(r, n) <= old {
+	for n < before && v.time(n) <= old {
 		n++
 	}
 	if n == 0 {
@@ -378,27 +437,13 @@ func (s *Sliding) dropOld(id uint32, r *record) {
 		tails[i] -= n
 	}
 	s.entries -= int64(n)
-	r.first += n
-	if c := uint32(s.capacity(r.class)); r.first >= c {
-		r.first -= c
+	if r.first += n; r.first >= v.room {
+		r.first -= v.room
 	}
 	r.n -= n
-	if r.class > s.smallest() && int(r.n)*4 <= s.capacity(r.class) {
+	if r.class > s.smallest() && r.n*4 <= v.room {
 		s.resizeRing(r, r.class-1)
 	}
-}
-
-// after is how many of the events in [lo, hi) have a time not above t, plus lo.
-func (s *Sliding) after(r *record, lo, hi uint32, t event.Time) uint32 {
-	for lo < hi {
-		mid := lo + (hi-lo)/2
-		if s.timeOf(r, mid) <= t {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
 }
 
 // apply adds an event's words to the cells of a length, or subtracts them. id is
@@ -472,9 +517,10 @@ func (s *Sliding) emitEmpty(out *cep.Outbox) {
 // emit appends the values of all windows of a key that end at t.
 func (s *Sliding) emit(id uint32, t event.Time, late bool, row int, out *cep.Outbox) {
 	r := s.rec(id)
-	newest := !late && s.timeOf(r, r.n-1) <= t
+	v := s.ring(r)
+	newest := !late && r.newest <= t
 	if newest {
-		s.evict(id, r, t)
+		s.evict(id, r, &v, t)
 	}
 	tails, cells := s.tails(id), s.cellsOf(id)
 	for i := range s.lengths {
@@ -483,14 +529,14 @@ func (s *Sliding) emit(id uint32, t event.Time, late bool, row int, out *cep.Out
 		sums, wideOf := cells, id
 		start := t.Sub(l.d)
 		// A tail may stand too far on: an event that did not pass moved it there.
-		if !newest || lo > 0 && s.timeOf(r, lo-1) > start {
+		if !newest || lo > 0 && v.time(lo-1) > start {
 			if late {
 				start = s.watermark.Sub(l.d) // later than t's own: what is held
 			}
-			lo, hi = s.after(r, 0, r.n, start), s.after(r, 0, r.n, t)
-			lo = min(lo, hi)
+			hi = v.after(0, r.n, t)
+			lo = v.after(0, hi, start)
 			if len(l.cells) > 0 {
-				s.query(id, r, l, tails[i], lo, hi)
+				s.query(id, r, &v, l, tails[i], lo, hi)
 				sums, wideOf = s.sums, noRecord
 			}
 		}
@@ -507,12 +553,12 @@ func (s *Sliding) emit(id uint32, t event.Time, late bool, row int, out *cep.Out
 
 // query computes into s.sums the sums of a length over the events [lo, hi), from
 // the running ones over [tail, n) or from nothing, whichever is shorter.
-func (s *Sliding) query(id uint32, r *record, l *length, tail, lo, hi uint32) {
+func (s *Sliding) query(id uint32, r *record, v *ring, l *length, tail, lo, hi uint32) {
 	clear(s.sums)
 	apart := r.n - hi + max(lo, tail) - min(lo, tail)
 	if hi-lo <= apart {
 		for i := lo; i < hi; i++ {
-			s.apply(s.sums, s.words(r, i), noRecord, l.cells, false)
+			s.apply(s.sums, v.event(i), noRecord, l.cells, false)
 		}
 		return
 	}
@@ -526,13 +572,13 @@ func (s *Sliding) query(id uint32, r *record, l *length, tail, lo, hi uint32) {
 		}
 	}
 	for i := lo; i < tail; i++ {
-		s.apply(s.sums, s.words(r, i), noRecord, l.cells, false)
+		s.apply(s.sums, v.event(i), noRecord, l.cells, false)
 	}
 	for i := tail; i < lo; i++ {
-		s.apply(s.sums, s.words(r, i), noRecord, l.cells, true)
+		s.apply(s.sums, v.event(i), noRecord, l.cells, true)
 	}
 	for i := hi; i < r.n; i++ {
-		s.apply(s.sums, s.words(r, i), noRecord, l.cells, true)
+		s.apply(s.sums, v.event(i), noRecord, l.cells, true)
 	}
 }
 
@@ -602,14 +648,8 @@ func (s *Sliding) sweep(n int) {
 		}
 		id := s.hand
 		s.hand++
-		r := s.rec(id)
-		if r.n == 0 {
-			continue
-		}
-		if s.timeOf(r, r.n-1) <= old {
+		if r := s.rec(id); r.n > 0 && r.newest <= old {
 			s.forget(id, r)
-		} else if s.timeOf(r, 0) <= old {
-			s.dropOld(id, r)
 		}
 	}
 }
@@ -626,28 +666,65 @@ func (s *Sliding) cellsOf(id uint32) []uint64 {
 	return s.records[id>>recordShift].cells[i : i+s.cells]
 }
 
-// capacity is how many events a ring of that class holds.
-func (s *Sliding) capacity(class uint8) int { return unitWords << class / s.stride }
-
 // smallest is the class of the smallest ring.
 func (s *Sliding) smallest() uint8 { return classFor(s.stride) }
 
-// words is event i of a record, 0 being the oldest.
-func (s *Sliding) words(r *record, i uint32) []uint64 {
-	at := s.at(r, i)
-	return s.arena.words(r.ring, r.class)[at : at+s.stride]
+// ring is a view of a record's events, valid until its block changes. Event 0 is
+// the oldest.
+type ring struct {
+	words  []uint64
+	stride int
+	first  uint32
+	room   uint32
 }
 
-func (s *Sliding) at(r *record, i uint32) int {
-	p := int(r.first + i)
-	if c := s.capacity(r.class); p >= c {
-		p -= c
+func (s *Sliding) ring(r *record) ring {
+	return ring{words: s.arena.words(r.ring, r.class), stride: s.stride, first: r.first, room: s.room[r.class]}
+}
+
+// at is where event i begins.
+func (v *ring) at(i uint32) int {
+	if i += v.first; i >= v.room {
+		i -= v.room
 	}
-	return p * s.stride
+	return int(i) * v.stride
 }
 
-func (s *Sliding) timeOf(r *record, i uint32) event.Time {
-	return event.Time(s.arena.words(r.ring, r.class)[s.at(r, i)])
+func (v *ring) time(i uint32) event.Time { return event.Time(v.words[v.at(i)]) }
+
+func (v *ring) event(i uint32) []uint64 {
+	at := v.at(i)
+	return v.words[at : at+v.stride]
+}
+
+// after is lo and how many of the events in [lo, hi) have a time not above t.
+func (v *ring) after(lo, hi uint32, t event.Time) uint32 {
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		if v.time(mid) <= t {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// shift moves the events [lo, n) up by one; there is room.
+func (v *ring) shift(lo, n uint32) {
+	if lo == n {
+		return
+	}
+	from, end := v.at(lo), v.at(n) // end is the free place behind the last
+	if from < end {
+		copy(v.words[from+v.stride:end+v.stride], v.words[from:end])
+		return
+	}
+	// The run goes around the end of the block.
+	last := (int(v.room) - 1) * v.stride
+	copy(v.words[v.stride:end+v.stride], v.words[:end])
+	copy(v.words[:v.stride], v.words[last:last+v.stride])
+	copy(v.words[from+v.stride:last+v.stride], v.words[from:last])
 }
 
 // resizeRing moves a record's events to a block of another class.
@@ -657,8 +734,9 @@ func (s *Sliding) resizeRing(r *record, class uint8) {
 	}
 	ring := s.arena.alloc(class)
 	to := s.arena.words(ring, class)
+	v := s.ring(r)
 	for i := range r.n {
-		copy(to[int(i)*s.stride:], s.words(r, i))
+		copy(to[int(i)*s.stride:], v.event(i))
 	}
 	s.arena.release(r.ring, r.class)
 	r.ring, r.class, r.first = ring, class, 0

@@ -23,7 +23,7 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 		if slot == 0 {
 			continue
 		}
-		if r := s.rec(uint32(slot) - 1); s.timeOf(r, r.n-1) > old {
+		if s.rec(uint32(slot)-1).newest > old {
 			keys++
 		}
 	}
@@ -34,7 +34,8 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 			continue
 		}
 		r := s.rec(uint32(slot) - 1)
-		live := s.after(r, 0, r.n, old)
+		v := s.ring(r)
+		live := v.after(0, r.n, old)
 		if live == r.n {
 			continue
 		}
@@ -43,11 +44,11 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 		w.Uvarint(uint64(r.n - live))
 		last := event.Time(0)
 		for i := live; i < r.n; i++ {
-			words := s.words(r, i)
+			words := v.event(i)
 			w.Varint(int64(event.Time(words[0]) - last))
 			last = event.Time(words[0])
-			for _, v := range words[1:] {
-				w.Uint64(v)
+			for _, word := range words[1:] {
+				w.Uint64(word)
 			}
 		}
 	}
