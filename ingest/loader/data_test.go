@@ -161,7 +161,7 @@ func part(t testing.TB, path string, rows int) string {
 func TestTransactions(t *testing.T) {
 	path, rows := dataFile(t, "transactions.csv.gz"), 1_754_155
 	if os.Getenv("WEIR_LONG") == "" {
-		rows = 150_000
+		rows = 50_000
 		path = part(t, path, rows)
 	}
 	n := startNode(t)

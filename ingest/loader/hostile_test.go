@@ -222,7 +222,7 @@ func TestNoBroker(t *testing.T) {
 // TestPartitionsGrow: a load that began with fewer partitions stays with them.
 func TestPartitionsGrow(t *testing.T) {
 	n := startNode(t)
-	path, dead := generated(t, "rows.csv", 100_000, 777, 9)
+	path, dead := generated(t, "rows.csv", 60_000, 777, 9)
 	topic, err := n.log.CreateTopic(commitlog.TopicSpec{Name: "transactions", Partitions: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestPartitionsGrow(t *testing.T) {
 	if _, err := load(n, path, transactions(schema.JSON)); err != nil {
 		t.Fatal(err)
 	}
-	checkRows(t, n, 100_000, dead, true)
+	checkRows(t, n, 60_000, dead, true)
 }
 
 // TestOthersWrite: records of others at the end of a partition do not hide where a

@@ -235,24 +235,24 @@ func TestLoad(t *testing.T) {
 	for _, name := range []string{"rows.csv", "rows.csv.gz"} {
 		t.Run(name, func(t *testing.T) {
 			n := startNode(t)
-			path, dead := generated(t, name, 30_000, 1000, 1)
+			path, dead := generated(t, name, 12_000, 1000, 1)
 			p, err := load(n, path, transactions(schema.JSON))
-			if err != nil || p.Accepted != 30_000-int64(dead) || p.Dead != int64(dead) || p.Lines != 30_000 || p.BytesRead != p.BytesTotal {
+			if err != nil || p.Accepted != 12_000-int64(dead) || p.Dead != int64(dead) || p.Lines != 12_000 || p.BytesRead != p.BytesTotal {
 				t.Fatalf("%v %+v", err, p)
 			}
-			checkRows(t, n, 30_000, dead, true)
+			checkRows(t, n, 12_000, dead, true)
 			p, err = load(n, path, transactions(schema.JSON))
-			if err != nil || !p.Already || p.Accepted+p.Dead != 0 || p.Skipped != 30_000 {
+			if err != nil || !p.Already || p.Accepted+p.Dead != 0 || p.Skipped != 12_000 {
 				t.Fatalf("second load: %v %+v", err, p)
 			}
-			checkRows(t, n, 30_000, dead, true)
+			checkRows(t, n, 12_000, dead, true)
 			// Again: everything is there twice, and an interrupted repetition resumes.
 			p, err = loader.Load(context.Background(), path, loader.Options{Addr: n.addr, Stream: transactions(schema.JSON), Again: true, Logger: quiet})
-			if err != nil || p.Accepted != 30_000-int64(dead) {
+			if err != nil || p.Accepted != 12_000-int64(dead) {
 				t.Fatalf("again: %v %+v", err, p)
 			}
 			p, err = load(n, path, transactions(schema.JSON))
-			if err != nil || !p.Already || n.count("transactions") != 2*(30_000-dead) {
+			if err != nil || !p.Already || n.count("transactions") != 2*(12_000-dead) {
 				t.Fatalf("after again: %v %+v", err, p)
 			}
 		})
@@ -265,7 +265,7 @@ func TestInterrupted(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	n := startNode(t)
-	const rows = 200_000
+	const rows = 60_000
 	path, dead := generated(t, "rows.csv", rows, 777, seed)
 	for round := 0; ; round++ {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(20+rnd.IntN(100+10*round))*time.Millisecond)
@@ -291,7 +291,7 @@ func TestInterrupted(t *testing.T) {
 // TestBrokerRestarts stops and starts the broker while a load runs.
 func TestBrokerRestarts(t *testing.T) {
 	n := startNode(t)
-	const rows = 200_000
+	const rows = 60_000
 	path, dead := generated(t, "rows.csv", rows, 777, 3)
 	reached := make(chan struct{}, 100)
 	done := make(chan error, 1)

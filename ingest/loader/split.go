@@ -86,6 +86,19 @@ func (s *splitter) fill() bool {
 	return true
 }
 
+// double makes what the window holds twice as much, up to a little over MaxRow, so
+// that a long row is looked at a few times and not once a chunk. False where the
+// window cannot grow.
+func (s *splitter) double() bool {
+	had := len(s.buf) - s.pos
+	for want := min(2*had, MaxRow+1); len(s.buf)-s.pos < want; {
+		if !s.fill() {
+			break
+		}
+	}
+	return len(s.buf)-s.pos > had
+}
+
 // skipBOM passes over a byte order mark at the start of the file.
 func (s *splitter) skipBOM() {
 	for len(s.buf)-s.pos < 3 && s.fill() {
@@ -196,7 +209,7 @@ func (s *splitter) nextCSV() *row {
 		size, newlines, what := s.scan(s.buf[s.pos:], s.eof && s.err == nil)
 		switch what {
 		case more:
-			if len(s.buf)-s.pos <= MaxRow && s.fill() {
+			if s.double() {
 				continue
 			}
 			if s.eof && s.err == nil {
