@@ -287,9 +287,6 @@ func (n *Node) overview() Overview {
 	return o
 }
 
-// alertsMax is the longest page of alerts.
-const alertsMax = 500
-
 type alertsQuery struct {
 	Limit    int    `query:"limit" default:"50" minimum:"1" maximum:"500"`
 	Rule     string `query:"rule" doc:"Only this rule's."`
