@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -34,6 +33,7 @@ type encoder struct {
 	batch   event.Batch
 	project []int
 	recs    []source.Record
+	arrived int64 // of records, in ms since the epoch: what max_ahead is measured from
 
 	// The chunk at hand. Spans are places in buf.
 	buf      []byte
@@ -71,7 +71,7 @@ type accepted struct {
 // newEncoder makes an encoder for a file with these columns, or for NDJSON where
 // columns is nil. The errors are schema.Problems.
 func newEncoder(s *schema.Stream, file string, columns []string) (*encoder, error) {
-	e := &encoder{stream: s, file: file, columns: columns}
+	e := &encoder{stream: s, file: file, columns: columns, arrived: unbounded}
 	for i := range s.Schema.Fields {
 		e.project = append(e.project, i)
 	}
@@ -149,7 +149,7 @@ func (e *encoder) add(r *row) (full bool) {
 			break
 		}
 		one.value.to = len(e.buf)
-		e.recs = append(e.recs, source.Record{Offset: int64(i), Timestamp: math.MaxInt64})
+		e.recs = append(e.recs, source.Record{Offset: int64(i), Timestamp: e.arrived})
 	}
 	e.rows = append(e.rows, one)
 	return len(e.rows) >= chunkRows || len(e.buf) >= chunkBytes
@@ -161,7 +161,7 @@ func (e *encoder) flush(good func(*accepted) error, bad func(*event.DeadLetter) 
 	defer e.reset()
 	for i := range e.recs {
 		v := e.rows[e.recs[i].Offset].value
-		// No max_ahead: the record's timestamp will be its event time.
+		// A load has no max_ahead: the record's timestamp will be its event time.
 		e.recs[i].Value = e.buf[v.from:v.to]
 	}
 	e.batch.Reset(e.stream.Schema, e.project)

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -25,8 +24,8 @@ import (
 //     forgotten topics therefore mean nothing;
 //   - with no transactions the last stable offset is the high watermark and no
 //     transaction was ever aborted, so both isolation levels read the same;
-//   - a batch that fails its checks on disk is CORRUPT_MESSAGE and an error in the
-//     broker's log that names the file; it is never sent.
+//   - a batch that fails its checks on disk is CORRUPT_MESSAGE and never sent; the
+//     log names its file in an error of its own.
 //
 // Versions: 4 brought isolation levels, 5 the start offset, 7 sessions, 9 leader
 // epochs, 12 flexible fields, 13 topic ids instead of names, 15 to 18 fields of
@@ -144,10 +143,6 @@ func (a *fetchAnswer) readPart(part *fetchedPart, limit int64) {
 	}
 	part.cursor = a.c.cur.take(p, part.offset)
 	part.data, part.err = part.cursor.read(int(min(limit, int64(part.limit))))
-	var corrupt *commitlog.CorruptError
-	if errors.As(part.err, &corrupt) {
-		a.c.logger.Error("corrupt batch not served", "err", part.err)
-	}
 	// What was read may be beyond the watermark of a moment ago.
 	part.watermark = p.HighWatermark()
 }

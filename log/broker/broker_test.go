@@ -11,12 +11,13 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // openLog opens the log in dir.
-func openLog(t testing.TB, dir string) *commitlog.Log {
+func openLog(t testing.TB, fs vfs.FS, dir string, logger *slog.Logger) *commitlog.Log {
 	t.Helper()
-	l, err := commitlog.Open(t.Context(), dir, commitlog.Options{Logger: quiet})
+	l, err := commitlog.Open(t.Context(), dir, commitlog.Options{FS: fs, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +30,7 @@ var quiet = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: 
 // same data and address.
 type node struct {
 	t    testing.TB
+	fs   vfs.FS // nil: the operating system's
 	dir  string
 	opt  broker.Options
 	addr string
@@ -36,8 +38,11 @@ type node struct {
 	stop func()
 }
 
-func startNode(t testing.TB, opt broker.Options) *node {
-	n := &node{t: t, dir: t.TempDir(), opt: opt, addr: "127.0.0.1:0"}
+func startNode(t testing.TB, opt broker.Options) *node { return startNodeOn(t, nil, opt) }
+
+// startNodeOn is startNode on a file system.
+func startNodeOn(t testing.TB, fs vfs.FS, opt broker.Options) *node {
+	n := &node{t: t, fs: fs, dir: t.TempDir(), opt: opt, addr: "127.0.0.1:0"}
 	if n.opt.Logger == nil {
 		n.opt.Logger = quiet
 	}
@@ -48,7 +53,7 @@ func startNode(t testing.TB, opt broker.Options) *node {
 
 func (n *node) start() {
 	n.t.Helper()
-	n.log = openLog(n.t, n.dir)
+	n.log = openLog(n.t, n.fs, n.dir, n.opt.Logger)
 	s, err := broker.New(n.log, n.opt)
 	if err != nil {
 		n.t.Fatal(err)
