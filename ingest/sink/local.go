@@ -70,6 +70,20 @@ func (s *Local) Append(ctx context.Context, topic string, partition int32, recs 
 	return base, nil
 }
 
+// AppendBatch appends one record batch as it is and returns the offset of its
+// first record. It is accepted, not yet durable, and not retained. Errors: those of
+// commitlog.Partition.Append.
+func (s *Local) AppendBatch(ctx context.Context, topic string, partition int32, batch []byte) (base int64, err error) {
+	p, err := s.log.Partition(topic, partition)
+	if err != nil {
+		return 0, err
+	}
+	lock := s.lock(topic, partition) // not between the batches of a split Append
+	lock.Lock()
+	defer lock.Unlock()
+	return p.Append(ctx, batch, 0)
+}
+
 // build puts as many of recs into b as make one batch, at least one, and returns
 // how many.
 func build(b *record.Builder, recs []Record) int {
