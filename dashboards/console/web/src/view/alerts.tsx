@@ -201,7 +201,7 @@ const RowBody = memo(function RowBody({ alert: a, at }: { alert: Alert; at: numb
       <span class="cell sub key" title={`${a.stream}, key ${a.key}`}>{a.key}</span>
       <span class="cell message" title={a.message}>{a.message}</span>
       <span class="cell sub values">
-        {values.map(([name, value]) => <span class={name.length > 18 ? 'value is-long' : 'value'} key={name} title={`${name} = ${plain(value)}`}><span class="value-name">{name}</span><span class="value-is">=</span><b>{plain(value)}</b></span>)}
+        {values.map(([name, value]) => <span class="value" key={name} title={`${name} = ${plain(value)}`}><span class="value-name">{name}</span><span class="value-is">=</span><b>{plain(value)}</b></span>)}
       </span>
       <span class="cell score">{String(a.score)}</span>
       <span class="cell act"><Action name={a.action} /></span>
