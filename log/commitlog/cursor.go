@@ -70,8 +70,12 @@ func (p *Partition) place(c *Cursor) (limit int64, more bool, err error) {
 		if limit := p.limit(c.seg); c.pos < limit {
 			return limit, true, nil
 		}
-		// At the end of a segment.
-		i := p.find(c.seg.base) + 1
+		// At the end of a segment. Where retention has removed it meanwhile, the
+		// next one is the first there is.
+		i := p.find(c.seg.base)
+		if p.segs[i] == c.seg {
+			i++
+		}
 		if i >= len(p.segs) {
 			return 0, false, nil
 		}
