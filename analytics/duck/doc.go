@@ -9,7 +9,10 @@
 //     with a log line and an empty one takes its place.
 //  2. There is one writer connection. Only its owner's goroutine uses it
 //     between Begin and Commit or Rollback. Overlapping write transactions would
-//     starve checkpoints and let the write-ahead log grow without bound.
+//     starve checkpoints and let the write-ahead log grow without bound. So would
+//     an UPDATE under steady queries: one that is committed while a query has its
+//     snapshot open makes CHECKPOINT fail until that query ends. INSERT and DELETE
+//     do not.
 //  3. What a transaction appended is visible and durable after Commit, all of
 //     it or nothing of it, also over kill -9 (DuckDB's write-ahead log).
 //  4. A user's statement is a single SELECT (or an EXPLAIN of one) by DuckDB's

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -547,6 +548,66 @@ func TestMovedAside(t *testing.T) {
 		if _, err := os.Stat(path + ".bad"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDamagedLog flips bytes of the write-ahead log of a database that was not
+// closed: it opens with whole transactions, or is put aside, and never fails.
+func TestDamagedLog(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "weir.duckdb")
+	db, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := db.Writer()
+	mustExec(t, w, "CREATE TABLE t(i BIGINT, n BIGINT)")
+	for n := range 20 {
+		mustExec(t, w, fmt.Sprintf("INSERT INTO t SELECT range, %d FROM range(100)", n))
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wal, err := os.ReadFile(path + ".wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for round := range 10 {
+		torn := append([]byte(nil), wal...)
+		if round%2 == 0 {
+			torn = torn[:r.IntN(len(torn))]
+		} else {
+			torn[r.IntN(len(torn))] ^= 1 << r.IntN(8)
+		}
+		copied := filepath.Join(dir, fmt.Sprintf("copy%d.duckdb", round))
+		for name, data := range map[string][]byte{copied: file, copied + ".wal": torn} {
+			if err := os.WriteFile(name, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db, err := Open(copied, Options{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Errorf("round %d: %v", round, err)
+			continue
+		}
+		c, err := db.Conn("main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tryText(c, "SELECT count(*) % 100, count(*) = 100 * count(DISTINCT n) FROM t"); err == nil && got != "0|true" {
+			t.Errorf("round %d: a transaction is there in part: %s", round, got)
+		}
+		c.Close()
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}

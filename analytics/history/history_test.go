@@ -497,6 +497,67 @@ func TestErrors(t *testing.T) {
 	wait(t, h, l, "transactions")
 }
 
+// TestCheckpoint keeps the write-ahead log small while a query holds its snapshot
+// open, and the query's answer whole.
+func TestCheckpoint(t *testing.T) {
+	l, db := newFakeLog(map[string]int{"transactions": 1}), temp(t)
+	more := func(n int) {
+		at := len(l.topics["transactions"][0])
+		recs := make([][]byte, n)
+		for i := range recs {
+			recs[i] = transaction(at + i)
+		}
+		l.append("transactions", 0, recs...)
+	}
+	more(20_000)
+	o := l.options()
+	o.CheckpointBytes = 256 << 10
+	h, _ := start(t, db, []*schema.Stream{transactions()}, o)
+	wait(t, h, l, "transactions")
+	c, err := db.Conn("main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rows, err := c.Query(context.Background(), "SELECT id FROM transactions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for range 5 {
+		more(20_000)
+		wait(t, h, l, "transactions")
+	}
+	// A commit finds the log beyond its size and folds it, before the next.
+	more(1)
+	wait(t, h, l, "transactions")
+	more(1)
+	wait(t, h, l, "transactions")
+	if size := db.WALSize(); size > 4<<20 {
+		t.Errorf("under an open query the write-ahead log has grown to %d bytes", size)
+	}
+	seen := 0
+	for {
+		chunk, err := rows.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chunk == nil {
+			break
+		}
+		seen += chunk.Len()
+	}
+	if seen != 20_000 {
+		t.Errorf("the open query saw %d rows, want 20000", seen)
+	}
+	if n := testutil.ToFloat64(h.metrics.errors); n != 0 {
+		t.Errorf("%v errors", n)
+	}
+	if got := ask(t, db, "SELECT count(*), count(DISTINCT id) FROM transactions"); got != "120002|120002" {
+		t.Errorf("rows %s", got)
+	}
+}
+
 // data opens a file of the test data.
 func data(t testing.TB, name string) io.ReadCloser {
 	t.Helper()

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -157,6 +158,7 @@ type writing struct {
 	rows    int
 	began   time.Time // when the open transaction got its first run; zero: none is open
 	pending map[*partition]position
+	refused time.Time // when DuckDB last refused a checkpoint
 }
 
 // position is what a transaction will make of a partition.
@@ -273,34 +275,48 @@ func (h *History) mergeWatermarks(pending map[*partition]position) {
 	}
 }
 
+// positionsUpdate replaces the positions by DELETE and INSERT. An UPDATE that is
+// committed while a query has its snapshot open makes every CHECKPOINT fail until
+// that query ends, so that under steady queries the write-ahead log would grow
+// without bound; a DELETE does not.
 func positionsUpdate(pending map[*partition]position) string {
-	var b strings.Builder
-	b.WriteString(`UPDATE weir_state.positions AS p SET next = v.next, watermark = make_timestamp_ns(v.watermark), newest = make_timestamp_ns(v.newest) FROM (VALUES `)
-	first := true
+	var gone, come strings.Builder
 	nanos := func(t event.Time) string {
 		if t == event.MinTime {
-			return "NULL::BIGINT"
+			return "NULL"
 		}
-		return strconv.FormatInt(int64(t), 10) + "::BIGINT"
+		return "make_timestamp_ns(" + strconv.FormatInt(int64(t), 10) + ")"
 	}
 	for p, pos := range pending {
-		if !first {
-			b.WriteString(", ")
+		if gone.Len() > 0 {
+			gone.WriteString(" OR ")
+			come.WriteString(", ")
 		}
-		first = false
-		fmt.Fprintf(&b, "(%s, %d, %d::BIGINT, %s, %s)", duck.Literal(p.table.name), p.index, pos.next, nanos(pos.watermark), nanos(pos.newest))
+		fmt.Fprintf(&gone, `(name = %s AND "partition" = %d)`, duck.Literal(p.table.name), p.index)
+		fmt.Fprintf(&come, "(%s, %s, %d, %d, %s, %s)", duck.Literal(p.table.name), duck.Literal(p.table.topic), p.index, pos.next, nanos(pos.watermark), nanos(pos.newest))
 	}
-	b.WriteString(`) AS v(name, part, next, watermark, newest) WHERE p.name = v.name AND p."partition" = v.part`)
-	return b.String()
+	return "DELETE FROM weir_state.positions WHERE " + gone.String() + "; INSERT INTO weir_state.positions VALUES " + come.String()
 }
+
+// checkpointAgain is how long to wait after a checkpoint that DuckDB refused.
+const checkpointAgain = 5 * time.Second
 
 // checkpoint folds a write-ahead log that has grown.
 func (w *writing) checkpoint() error {
-	if w.h.db.WALSize() < w.h.opts.CheckpointBytes {
+	size := w.h.db.WALSize()
+	if size < w.h.opts.CheckpointBytes || time.Since(w.refused) < checkpointAgain {
 		return nil
 	}
 	started := time.Now()
-	if err := w.w.Checkpoint(); err != nil {
+	err := w.w.Checkpoint()
+	var de *duck.Error
+	if errors.As(err, &de) && strings.HasPrefix(de.Message, "Cannot CHECKPOINT") {
+		// Something holds the old state open; it passes, and nothing is lost.
+		w.refused = time.Now()
+		w.h.logger.Warn("a checkpoint of the SQL database has to wait", "wal_bytes", size, "error", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	w.h.metrics.checkpoints.Observe(time.Since(started).Seconds())

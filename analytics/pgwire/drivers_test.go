@@ -462,3 +462,28 @@ func TestConcurrentReaders(t *testing.T) {
 	close(over)
 	wg.Wait()
 }
+
+// BenchmarkRows reads a large result through pgx.
+func BenchmarkRows(b *testing.B) {
+	w := startWorld(b, analytics.Options{}, Options{})
+	c := w.pgx(b, pgx.QueryExecModeCacheStatement)
+	const rows = 200_000
+	if err := w.db.Writer().Exec(fmt.Sprintf("CREATE TABLE many AS SELECT range AS n, 'card ' || range AS card, (range / 7)::DECIMAL(18,2) AS amount, make_timestamp_ns(range * 1000000) AS ts FROM range(%d)", rows)); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		res, err := c.Query(context.Background(), "SELECT * FROM many")
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := 0
+		for res.Next() {
+			n++
+		}
+		if res.Err() != nil || n != rows {
+			b.Fatal(n, res.Err())
+		}
+	}
+	b.ReportMetric(float64(b.N*rows)/b.Elapsed().Seconds(), "rows/s")
+}
