@@ -58,16 +58,11 @@ func (c *client) retry(ctx context.Context, what string, f func() error) error {
 func worthRetrying(err error) bool {
 	var code *kerr.Error
 	if errors.As(err, &code) {
-		return code.Retriable
+		// Sequences do not get into order by themselves.
+		return code.Retriable && code != kerr.OutOfOrderSequenceNumber
 	}
-	var final *finalError
-	return !errors.Is(err, context.Canceled) && !errors.As(err, &final)
+	return !errors.Is(err, context.Canceled)
 }
-
-// finalError is an error that trying again does not mend.
-type finalError struct{ error }
-
-func (f *finalError) Unwrap() error { return f.error }
 
 // topic is what a load knows of a topic.
 type topic struct {

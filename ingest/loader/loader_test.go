@@ -319,3 +319,43 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 	checkRows(t, n, rows, dead, true)
 }
+
+// TestTwoAtOnce resumes an interrupted load twice at the same time: what the one
+// has on its way meets what the other sends, as after a kill and a quick restart.
+// Both succeed, or one of them says that the other is at work.
+func TestTwoAtOnce(t *testing.T) {
+	n := startNode(t)
+	const rows = 60_000
+	path, dead := generated(t, "rows.csv", rows, 777, 21)
+	topic, err := n.log.CreateTopic(commitlog.TopicSpec{Name: "transactions", Partitions: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		p, _ := topic.Partition(0)
+		if p.Wait(ctx, 0) == nil {
+			cancel()
+		}
+	}()
+	if _, err := loader.Load(ctx, path, loader.Options{Addr: n.addr, Stream: transactions(schema.JSON), Logger: discard}); !errors.Is(err, loader.ErrInterrupted) {
+		t.Fatalf("not interrupted: %v", err)
+	}
+	errs := make(chan error, 3)
+	for range 3 {
+		go func() {
+			_, err := load(n, path, transactions(schema.JSON))
+			errs <- err
+		}()
+	}
+	for range 3 {
+		if err := <-errs; err != nil && !strings.Contains(err.Error(), "another load of this file") {
+			t.Fatal(err)
+		}
+	}
+	if _, err := load(n, path, transactions(schema.JSON)); err != nil {
+		t.Fatal(err)
+	}
+	checkRows(t, n, rows, dead, true)
+}

@@ -2,9 +2,12 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirstream/weir/log/record"
 )
@@ -102,6 +105,9 @@ func (s *sender) send(b *staged) error {
 		}
 		return err
 	})
+	if errors.Is(err, kerr.OutOfOrderSequenceNumber) || errors.Is(err, kerr.InvalidProducerEpoch) {
+		return fmt.Errorf("another load of this file seems to be at work: %w", err)
+	}
 	if err != nil {
 		return err
 	}
