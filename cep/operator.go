@@ -1,6 +1,10 @@
 package cep
 
-import "github.com/weirstream/weir/ingest/event"
+import (
+	"time"
+
+	"github.com/weirstream/weir/ingest/event"
+)
 
 // Operator adds what it knows to each batch of a shard: the values of windows,
 // later matches of patterns and scores of models. It owns its state.
@@ -48,6 +52,23 @@ func (o *Outbox) Reset(features []event.Type) {
 	for i, t := range features {
 		o.Features[i].Reset(t)
 	}
+}
+
+// Arrive describes the next row, whose event has time t, where greatest is the
+// greatest event time before it (MinTime: none), and returns the new greatest.
+func (o *Outbox) Arrive(t, greatest event.Time, lateness time.Duration) event.Time {
+	wm := Watermark(greatest, lateness)
+	o.Watermark = append(o.Watermark, wm)
+	o.Late = append(o.Late, t < wm)
+	return max(greatest, t)
+}
+
+// Watermark is the watermark of a stream whose greatest event time is given.
+func Watermark(greatest event.Time, lateness time.Duration) event.Time {
+	if greatest == event.MinTime {
+		return event.MinTime
+	}
+	return greatest.Sub(lateness)
 }
 
 // Fault records that a feature could not be computed. The caller appends the

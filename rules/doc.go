@@ -16,7 +16,10 @@
 //     It is taken out of the parsed expression before type checking and is a typed
 //     variable from then on. Inside where and the aggregate, the alias is the past
 //     event. SPAN is a duration with the units ns us ms s m h d w. cep/window says
-//     what exactly a window holds.
+//     what exactly a window holds. An event for which where has no value does not
+//     enter, one for which the summed expression has none does not count in that
+//     sum; a real error there does the same and is counted with the rules that read
+//     the window.
 //   - decimal(n) is a type of its own. A number written beside a decimal is read as
 //     a decimal from its text, so tx.amount >= 220.005 is what it says. Decimals
 //     add, subtract, multiply and compare exactly, whatever their numbers of places;

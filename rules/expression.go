@@ -125,7 +125,7 @@ func (s *sourceText) offset(line, column int) int {
 			line--
 		}
 	}
-	return i + column
+	return min(max(i+column, 0), len(s.runes)) // the end has column -1
 }
 
 // afterDot is where the name of a selection begins, whose place is its dot.

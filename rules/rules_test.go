@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
@@ -113,20 +112,7 @@ func run(t testing.TB, p *Program, s *schema.Stream, rows ...row) []engine.Findi
 	for _, r := range rows {
 		put(&b, r)
 	}
-	var out cep.Outbox
-	out.Reset(in.Features())
-	greatest := event.MinTime
-	for _, at := range b.Time {
-		out.Watermark = append(out.Watermark, greatest)
-		out.Late = append(out.Late, at < greatest)
-		greatest = max(greatest, at)
-	}
-	for _, op := range in.Operators() {
-		if err := op.Process(&b, &out); err != nil {
-			t.Fatal(err)
-		}
-	}
-	found, err := in.Decide(&b, &out, nil)
+	found, err := decideBatch(in, s, &b)
 	if err != nil {
 		t.Fatal(err)
 	}

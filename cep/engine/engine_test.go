@@ -350,6 +350,28 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// TestAnotherTopic wants a clear error where the log is shorter than what the
+// checkpoint has seen.
+func TestAnotherTopic(t *testing.T) {
+	b := newBench(12, nil)
+	b.stream = testStream(1)
+	for range 3 {
+		b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
+	}
+	b.run(t)
+	b.log.parts = map[string]*memPartition{}
+	b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
+	o := b.opts
+	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
+	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.shards[0].restore(t.Context()); err == nil || !strings.Contains(err.Error(), "in[0]: the checkpoint is at offset 3 and the topic ends at 1") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	b := newBench(1, nil)
 	o := b.opts

@@ -27,6 +27,12 @@ func (s *shard) restore(ctx context.Context) error {
 	if st == nil {
 		st = &savedState{state: state{greatest: event.MinTime}}
 	}
+	// A topic that was deleted and made again would make the shard wait for its
+	// old cursor. What the sink does not know, as an external topic, has no end.
+	if end, err := s.engine.opts.Sink.End(s.origin.Topic, s.partition); err == nil && st.cursor > end {
+		return fmt.Errorf("%s[%d]: the checkpoint is at offset %d and the topic ends at %d: it is not the topic that was decided; remove %s to begin anew",
+			s.origin.Topic, s.partition, st.cursor, end, s.dir())
+	}
 	if err := s.operators(ctx, st); err != nil {
 		return err
 	}

@@ -232,25 +232,16 @@ func (s *shard) process(recs []source.Record) {
 	}
 	s.decoder.Decode(&s.batch, s.origin, recs, s.deadLetter)
 	s.outbox.Reset(s.instance.Features())
-	for _, t := range s.batch.Time {
-		wm := s.watermark()
-		late := t < wm
-		s.outbox.Watermark = append(s.outbox.Watermark, wm)
-		s.outbox.Late = append(s.outbox.Late, late)
-		if late {
+	for row, t := range s.batch.Time {
+		s.greatest = s.outbox.Arrive(t, s.greatest, s.stream.Lateness)
+		if s.outbox.Late[row] {
 			s.counts.late++
 		}
-		s.greatest = max(s.greatest, t)
 	}
 	s.counts.events += int64(s.batch.Len())
 }
 
-func (s *shard) watermark() event.Time {
-	if s.greatest == event.MinTime {
-		return event.MinTime
-	}
-	return s.greatest.Sub(s.stream.Lateness)
-}
+func (s *shard) watermark() event.Time { return cep.Watermark(s.greatest, s.stream.Lateness) }
 
 // operate runs the operators on the batch.
 func (s *shard) operate() error {

@@ -102,13 +102,7 @@ func (o *oracle) aggregate(c Output, in []entered) answer {
 // watermarks fills Late and Watermark as the engine does.
 func watermarks(out *cep.Outbox, greatest event.Time, lateness time.Duration, times []event.Time) event.Time {
 	for _, t := range times {
-		wm := event.MinTime
-		if greatest != event.MinTime {
-			wm = greatest.Sub(lateness)
-		}
-		out.Watermark = append(out.Watermark, wm)
-		out.Late = append(out.Late, t < wm)
-		greatest = max(greatest, t)
+		greatest = out.Arrive(t, greatest, lateness)
 	}
 	return greatest
 }
