@@ -30,6 +30,9 @@ type Field struct {
 	// FreeText says that people write into it: it is searched for card numbers
 	// before the log is written.
 	FreeText bool
+	// Subject says that the field names the event's subject, under whose key values
+	// are encrypted. Where no field does, the stream's key is the subject.
+	Subject bool
 }
 
 // Policy is what is done with a sensitive value before it is written anywhere.
