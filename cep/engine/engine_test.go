@@ -134,7 +134,7 @@ func randomInput(r *rand.Rand) [][]string {
 // TestReplayEquality wants the same bytes straight through, with any batch size,
 // with a checkpoint at every chunk, and killed and restored at random points.
 func TestReplayEquality(t *testing.T) {
-	testSeeds(t, 60, func(t *testing.T, seed uint64) {
+	testSeeds(t, 25, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		in := randomInput(r)
 		straight := newBench(seed, in)
@@ -171,7 +171,7 @@ func TestReplayEquality(t *testing.T) {
 
 // TestOnce wants no identity twice in an output topic.
 func TestOnce(t *testing.T) {
-	testSeeds(t, 20, func(t *testing.T, seed uint64) {
+	testSeeds(t, 8, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		b := newBench(seed, randomInput(r))
 		b.opts.CheckpointEvery = time.Millisecond

@@ -182,7 +182,7 @@ func project(t *event.Batch) { t.Reset(testSchema, []int{0, 1, 2, 3, 4}) }
 // TestAgainstOracle runs random configurations and events in random batches,
 // with snapshot and restore in between, beside the recomputation from scratch.
 func TestAgainstOracle(t *testing.T) {
-	seeds(t, 1000, func(t *testing.T, seed uint64) {
+	seeds(t, 400, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(r)
 		op, err := New(w.cfg)
@@ -296,7 +296,7 @@ func restored(t *testing.T, cfg Config, op *Sliding, watermark event.Time) *Slid
 // TestStateDependsOnContents reaches the same contents by two histories, in
 // another order and with much else before, and wants equal bytes and values.
 func TestStateDependsOnContents(t *testing.T) {
-	seeds(t, 300, func(t *testing.T, seed uint64) {
+	seeds(t, 100, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		cfg := Config{Key: 1, Values: []Value{
 			{Type: testSchema.Fields[2].Type, Read: readInt(2)},

@@ -10,7 +10,7 @@ import (
 // TestDoubleSums adds and takes away doubles of all magnitudes and compares with
 // arbitrary precision, rounded once.
 func TestDoubleSums(t *testing.T) {
-	seeds(t, 2000, func(t *testing.T, seed uint64) {
+	seeds(t, 500, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		var narrow [narrowLimbs]uint64
 		var wide wideSum
