@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -23,31 +22,8 @@ import (
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/published"
 )
-
-// dataFile is a file of the test data: in WEIR_DATA, else beside the project.
-func dataFile(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("WEIR_DATA")
-	if dir == "" {
-		root, err := os.Getwd()
-		for err == nil && root != filepath.Dir(root) {
-			if _, statErr := os.Stat(filepath.Join(root, "go.mod")); statErr == nil {
-				break
-			}
-			root = filepath.Dir(root)
-		}
-		dir = filepath.Join(root, "..", "shared", "data")
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("needs %s", name)
-	}
-	return path
-}
 
 // handbook is the stream of transactions.csv.gz, its lines as they are.
 func handbook(partitions int32) *schema.Stream {
@@ -113,7 +89,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 // produce writes up to limit rows of the file, partitioned by card.
 func produce(t testing.TB, l *commitlog.Log, s *schema.Stream, limit int64) *expected {
 	t.Helper()
-	file, err := os.Open(dataFile(t, "transactions.csv.gz"))
+	file, err := os.Open(published.File(t, "transactions.csv.gz"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/published"
 )
 
 // fakeLog is a log in memory: topics of partitions of records.
@@ -558,36 +559,12 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
-// data opens a file of the test data.
-func data(t testing.TB, name string) io.ReadCloser {
-	t.Helper()
-	dir := os.Getenv("WEIR_DATA")
-	if dir == "" {
-		root, err := os.Getwd()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for root != filepath.Dir(root) {
-			if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
-				break
-			}
-			root = filepath.Dir(root)
-		}
-		dir = filepath.Join(root, "..", "shared", "data")
-	}
-	f, err := os.Open(filepath.Join(dir, name))
-	if err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("not run: %s is not there (set WEIR_DATA)", name)
-	}
-	return f
-}
-
 // realTransactions are the first n rows of the file as JSON records.
 func realTransactions(t testing.TB, n int) [][]byte {
-	f := data(t, "transactions.csv.gz")
+	f, err := os.Open(published.File(t, "transactions.csv.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/analytics"
 	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/test/published"
 )
 
 // world is a running server over a small database.
@@ -74,13 +75,7 @@ func startWorld(t testing.TB, eo analytics.Options, o Options) *world {
 // psql runs the real client.
 func (w *world) psql(t testing.TB, args ...string) (stdout, stderr string) {
 	t.Helper()
-	path, err := exec.LookPath("psql")
-	if err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatal("psql is not installed: apt-get install postgresql-client")
-		}
-		t.Skip("not run: psql is not installed")
-	}
+	path := published.Program(t, "psql")
 	host, port, err := net.SplitHostPort(w.addr)
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,30 +14,15 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/published"
 )
 
-// openData opens a file of the test data, decompressed. Where it is absent the
-// test is skipped, unless WEIR_REQUIRE_DATA=1.
+// openData opens a published file, decompressed.
 func openData(t *testing.T, name string) io.Reader {
 	t.Helper()
-	dir := os.Getenv("WEIR_DATA")
-	if dir == "" {
-		at, err := os.Getwd()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for ; dir == "" && at != filepath.Dir(at); at = filepath.Dir(at) {
-			if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
-				dir = filepath.Join(at, "..", "shared", "data")
-			}
-		}
-	}
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := os.Open(published.File(t, name))
 	if err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("the data file %s is absent", name)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	z, err := gzip.NewReader(f)

@@ -2,35 +2,13 @@ package loader
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
+	"github.com/weirstream/weir/test/published"
 )
-
-// dataFile is a file of the test data; the test is left out where it is absent.
-func dataFile(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("WEIR_DATA")
-	for up := "."; dir == ""; up = filepath.Join(up, "..") {
-		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
-			dir = filepath.Join(up, "..", "shared", "data")
-		} else if len(up) > 60 {
-			t.Fatal("no go.mod above the test")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatalf("test data: %v", err)
-		}
-		t.Skipf("test data: %v", err)
-	}
-	return path
-}
 
 func handbook(format schema.Format) *schema.Stream {
 	return &schema.Stream{
@@ -54,7 +32,7 @@ func handbook(format schema.Format) *schema.Stream {
 func BenchmarkRows(b *testing.B) {
 	for _, format := range []schema.Format{schema.JSON, schema.CSV} {
 		b.Run(string(format), func(b *testing.B) {
-			path := dataFile(b, "transactions.csv.gz")
+			path := published.File(b, "transactions.csv.gz")
 			stream := handbook(format)
 			batches := make([]staged, 3)
 			senders := make([]*sender, 3)

@@ -20,28 +20,8 @@ import (
 	"github.com/weirstream/weir/ingest/loader"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/published"
 )
-
-// dataFile is a file of the test data; the test is left out where it is absent.
-func dataFile(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("WEIR_DATA")
-	for up := "."; dir == ""; up = filepath.Join(up, "..") {
-		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
-			dir = filepath.Join(up, "..", "shared", "data")
-		} else if len(up) > 60 {
-			t.Fatal("no go.mod above the test")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatalf("test data: %v", err)
-		}
-		t.Skipf("test data: %v", err)
-	}
-	return path
-}
 
 // clicks is the stream of clicks.csv.gz.
 func clicks() *schema.Stream {
@@ -61,7 +41,7 @@ func clicks() *schema.Stream {
 // TestClicks loads a real file with quoted cells, interrupted and resumed, and
 // compares with encoding/csv.
 func TestClicks(t *testing.T) {
-	path := dataFile(t, "clicks.csv.gz")
+	path := published.File(t, "clicks.csv.gz")
 	n := startNode(t)
 	for range 5 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.IntN(40))*time.Millisecond)
@@ -159,7 +139,7 @@ func part(t testing.TB, path string, rows int) string {
 // TestTransactions loads a part of the real file (all of it with WEIR_LONG),
 // interrupted at random.
 func TestTransactions(t *testing.T) {
-	path, rows := dataFile(t, "transactions.csv.gz"), 1_754_155
+	path, rows := published.File(t, "transactions.csv.gz"), 1_754_155
 	if os.Getenv("WEIR_LONG") == "" {
 		rows = 50_000
 		path = part(t, path, rows)
@@ -181,7 +161,7 @@ func TestTransactions(t *testing.T) {
 
 // BenchmarkLoad loads the whole file over loopback.
 func BenchmarkLoad(b *testing.B) {
-	path := dataFile(b, "transactions.csv.gz")
+	path := published.File(b, "transactions.csv.gz")
 	for _, codec := range []record.Codec{record.None, record.LZ4, record.Zstd} {
 		b.Run(codec.String(), func(b *testing.B) {
 			n := startNode(b)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/published"
 )
 
 func kgoClient(t testing.TB, n *node, opts ...kgo.Opt) *kgo.Client {
@@ -396,13 +396,7 @@ func TestSarama(t *testing.T) {
 // kcat runs kcat against n with stdin and gives its output.
 func kcat(t *testing.T, n *node, stdin string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("kcat")
-	if err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatal("kcat is not installed (Debian package kcat)")
-		}
-		t.Skip("kcat is not installed (Debian package kcat)")
-	}
+	path := published.Program(t, "kcat")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, append([]string{"-b", n.addr}, args...)...)

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/weirstream/weir/test/published"
 )
 
 const module = "github.com/weirstream/weir"
@@ -38,8 +40,9 @@ var mayImport = map[string][]string{
 }
 
 // testsMayImport is what the tests of any package may use beside the table: a
-// real log to run on, and what decodes and describes the events in it.
-var testsMayImport = []string{"log", "ingest"}
+// real log to run on, what decodes and describes the events in it, and where the
+// published input is.
+var testsMayImport = []string{"log", "ingest", "test/published"}
 
 // topFolders are all folders that may stand at the top.
 var topFolders = []string{"log", "ingest", "cep", "rules", "models", "analytics", "alerts", "dashboards", "cmd", "benchmarks", "test", "docs"}
@@ -52,27 +55,9 @@ type file struct {
 	ast     *ast.File
 }
 
-// projectRoot is the directory with go.mod.
-func projectRoot(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
 func goFiles(t *testing.T) []file {
 	t.Helper()
-	root := projectRoot(t)
+	root := published.Root(t)
 	var files []file
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -182,7 +167,7 @@ func TestTableItself(t *testing.T) {
 }
 
 func TestFolders(t *testing.T) {
-	entries, err := os.ReadDir(projectRoot(t))
+	entries, err := os.ReadDir(published.Root(t))
 	if err != nil {
 		t.Fatal(err)
 	}

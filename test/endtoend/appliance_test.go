@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/test/published"
 )
 
 // binary is the weir under test: WEIR_BINARY, or one built for this run.
@@ -47,55 +49,6 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
-}
-
-// root is the directory with go.mod.
-func root(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
-// dataFile is the path of a file of published input. Without it the test is
-// named as not run, or fails where WEIR_REQUIRE_DATA says that it must be there.
-func dataFile(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("WEIR_DATA")
-	if dir == "" {
-		dir = filepath.Join(filepath.Dir(root(t)), "shared", "data")
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatalf("needed: %v", err)
-		}
-		t.Skipf("not run: %s is not there (set WEIR_DATA)", path)
-	}
-	return path
-}
-
-// tool is the path of an outside client, under the same rule as dataFile.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
-			t.Fatalf("needed: %v (test/scripts/install.sh tests)", err)
-		}
-		t.Skipf("not run: %s is not installed (test/scripts/install.sh tests)", name)
-	}
-	return path
 }
 
 // appliance is one weir process.
@@ -206,7 +159,7 @@ func (a *appliance) psql(query string) string {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return strings.TrimSpace(run(a.t, a.t.Context(), tool(a.t, "psql"), "-X", "-A", "-t", "-h", host, "-p", port, "-c", query))
+	return strings.TrimSpace(run(a.t, a.t.Context(), published.Program(a.t, "psql"), "-X", "-A", "-t", "-h", host, "-p", port, "-c", query))
 }
 
 // psqlInt is psql for a count.
@@ -223,7 +176,7 @@ func (a *appliance) psqlInt(query string) int64 {
 // kcatCount is the number of records that kcat counts in a topic.
 func (a *appliance) kcatCount(topic string) int64 {
 	a.t.Helper()
-	out := run(a.t, a.t.Context(), tool(a.t, "kcat"), "-b", a.kafka, "-C", "-t", topic, "-e", "-q", "-f", "%p %o\n")
+	out := run(a.t, a.t.Context(), published.Program(a.t, "kcat"), "-b", a.kafka, "-C", "-t", topic, "-e", "-q", "-f", "%p %o\n")
 	seen := map[string]bool{}
 	for line := range strings.Lines(out) {
 		if seen[line] {

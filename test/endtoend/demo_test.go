@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/test/published"
 )
 
 // demoTimeout is how soon a newcomer must see everything move.
@@ -101,7 +103,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("rule %s has %d errors", r.ID, r.Errors)
 		}
 	}
-	list := run(t, t.Context(), tool(t, "kcat"), "-b", a.kafka, "-L")
+	list := run(t, t.Context(), published.Program(t, "kcat"), "-b", a.kafka, "-L")
 	for _, topic := range append(streams, "weir.decisions", "weir.alerts", "weir.deliveries", "weir.deadletters") {
 		if !strings.Contains(list, `topic "`+topic+`"`) {
 			t.Errorf("kcat -L does not list %s:\n%s", topic, list)
@@ -144,7 +146,7 @@ func (a *appliance) checkMetrics() {
 	if _, err := text.ReadFrom(resp.Body); err != nil {
 		a.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(a.t.Context(), tool(a.t, "promtool"), "check", "metrics")
+	cmd := exec.CommandContext(a.t.Context(), published.Program(a.t, "promtool"), "check", "metrics")
 	cmd.Stdin = bytes.NewReader(text.Bytes())
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		a.t.Errorf("promtool check metrics: %v\n%s", err, out)
@@ -196,13 +198,13 @@ func TestFlippedByte(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // between two looks at a condition
 	}
 	// A client gets an error or stops before the damage; it never gets the batch.
-	cmd := exec.Command(tool(t, "kcat"), "-b", b.kafka, "-C", "-t", "transactions", "-p", "0", "-o", "beginning", "-e", "-q", "-m", "10", "-f", "%s\n")
+	cmd := exec.Command(published.Program(t, "kcat"), "-b", b.kafka, "-C", "-t", "transactions", "-p", "0", "-o", "beginning", "-e", "-q", "-m", "10", "-f", "%s\n")
 	out, _ := cmd.CombinedOutput()
 	if bytes.Contains(out, bytesOf[max(0, at-16):at+16]) {
 		t.Error("the damaged bytes were served")
 	}
 	// The other partitions are whole.
-	good := run(t, t.Context(), tool(t, "kcat"), "-b", b.kafka, "-C", "-t", "transactions", "-p", "1", "-e", "-q", "-f", "%o\n")
+	good := run(t, t.Context(), published.Program(t, "kcat"), "-b", b.kafka, "-C", "-t", "transactions", "-p", "1", "-e", "-q", "-f", "%o\n")
 	if n := strings.Count(good, "\n"); n < 10_000 {
 		t.Errorf("partition 1 gives %d records", n)
 	}

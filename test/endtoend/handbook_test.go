@@ -13,13 +13,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/test/published"
 )
 
 // writeConfig makes a deployment of the examples' streams and rules with one
 // receiver.
 func writeConfig(t testing.TB, receiver string) string {
 	t.Helper()
-	examples := filepath.Join(root(t), "docs", "examples")
+	examples := filepath.Join(published.Root(t), "docs", "examples")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(examples)); err != nil {
 		t.Fatal(err)
@@ -47,7 +49,7 @@ const (
 
 // TestWholeFiles loads all three published files and has every client count.
 func TestWholeFiles(t *testing.T) {
-	transactions, ticks, clicks := dataFile(t, "transactions.csv.gz"), dataFile(t, "ticks.csv.gz"), dataFile(t, "clicks.csv.gz")
+	transactions, ticks, clicks := published.File(t, "transactions.csv.gz"), published.File(t, "ticks.csv.gz"), published.File(t, "clicks.csv.gz")
 	h := newHook(t)
 	a := start(t, writeConfig(t, h.URL), t.TempDir(), nil)
 	t.Log(a.load(transactions, "transactions"))
@@ -150,7 +152,7 @@ func fileLines(t testing.TB, path string) func(func(string) bool) {
 // looking at every row.
 func part(t testing.TB, rows int) (path string, large, four int64) {
 	t.Helper()
-	source := dataFile(t, "transactions.csv.gz")
+	source := published.File(t, "transactions.csv.gz")
 	path = filepath.Join(t.TempDir(), "part.csv")
 	out, err := os.Create(path)
 	if err != nil {

@@ -12,13 +12,15 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/test/published"
 )
 
 var tableRow = regexp.MustCompile(`(?m)^\| (\d+) \| (\w+) \| (\d+) to (\d+) \|`)
 
 // TestKafkaReference holds docs/reference/kafka.md to what the broker advertises.
 func TestKafkaReference(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root(t), "docs", "reference", "kafka.md"))
+	text, err := os.ReadFile(filepath.Join(published.Root(t), "docs", "reference", "kafka.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

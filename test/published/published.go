@@ -1,0 +1,59 @@
+package published
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Root is the project's root: the directory above the test that has go.mod.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the test")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// File is the path of a file of published input: in the directory WEIR_DATA, else
+// in shared/data beside the project.
+func File(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("WEIR_DATA")
+	if dir == "" {
+		dir = filepath.Join(filepath.Dir(Root(t)), "shared", "data")
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		absent(t, name, "set WEIR_DATA to the directory that has it")
+	}
+	return path
+}
+
+// Program is the path of an outside program, such as kcat or psql.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		absent(t, name, "test/scripts/install.sh tests")
+	}
+	return path
+}
+
+func absent(t testing.TB, what, advice string) {
+	t.Helper()
+	if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
+		t.Fatalf("%s is needed and not there (%s)", what, advice)
+	}
+	t.Skipf("not run: %s is not there (%s)", what, advice)
+}
