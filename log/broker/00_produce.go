@@ -18,7 +18,9 @@ import (
 // Produce: append record batches.
 //
 // Behaviour:
-//   - one batch of format v2 for each partition, appended as received;
+//   - one batch of format v2 for each partition, appended as received or as
+//     Options.Transform rewrites it; a batch that it cannot read is refused, where
+//     without it the log takes records that nobody can decompress;
 //   - batches are appended as the request is read, so pipelined requests share an
 //     fsync; the answer waits until they are durable (acks 1 and -1 are the same
 //     with one broker), for at most the request's timeout;
@@ -172,6 +174,12 @@ func (a *produceAnswer) append(ctx context.Context, part *producedPart, batch []
 	if err != nil {
 		part.err = err
 		return
+	}
+	if transform := a.srv.opt.Transform; transform != nil {
+		if batch, err = transform(part.partition.Topic(), batch); err != nil {
+			part.err = fmt.Errorf("record batch: %w", err)
+			return
+		}
 	}
 	// acks 0 here: what waits for durability is finish, so that the next request
 	// of this connection can be appended meanwhile.

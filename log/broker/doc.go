@@ -18,7 +18,7 @@
 //     durable; acks 0 is never answered, and an error under acks 0 closes the
 //     connection, which is how Kafka tells such a producer.
 //  3. Record batches are appended and fetched as bytes; the broker reads their
-//     headers and never their records.
+//     headers and never their records. Options.Transform may, before the append.
 //  4. What is not served is not advertised. The exceptions are Produce 0 to 2,
 //     advertised because librdkafka up to 2.0.2 turns compression off where the
 //     minimum is 3, and refused with UNSUPPORTED_VERSION.

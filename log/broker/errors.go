@@ -34,6 +34,9 @@ var codes = []struct {
 	{record.ErrShort, kerr.CorruptMessage},
 	{record.ErrCount, kerr.InvalidRecord},
 	{record.ErrCodec, kerr.UnsupportedCompressionType},
+	{record.ErrDecompress, kerr.CorruptMessage}, // this and what follows: Options.Transform
+	{record.ErrDecompressed, kerr.MessageTooLarge},
+	{record.ErrRecord, kerr.InvalidRecord},
 	{commitlog.ErrInvalidBatch, kerr.InvalidRecord},
 	{commitlog.ErrClosed, kerr.KafkaStorageError},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},

@@ -62,6 +62,12 @@ type Options struct {
 	// Nil: everything but Weir's own topics (weir.*); of those, dead letters may be
 	// produced, because loaders write them.
 	MayWrite func(topic string, op Operation) bool
+	// Transform, if set, is given each record batch before it is appended, as it was
+	// received, and returns what is appended in its place: the same bytes, or a batch
+	// of as many records with the same producer id, epoch and sequence. It neither
+	// changes nor retains batch, and is called from many goroutines. A batch that it
+	// returns an error for is refused.
+	Transform func(topic string, batch []byte) ([]byte, error)
 	// Registerer takes the metrics; nil: none.
 	Registerer prometheus.Registerer
 	// Logger; nil: slog.Default.
