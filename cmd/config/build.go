@@ -25,6 +25,7 @@ func (d *draft) build(w *walker) *Config {
 		RulesDir: d.rulesDir(w), Log: d.log, Engine: d.engine, SQL: d.limits}
 	d.checkAddrs(w)
 	taken := newTaken()
+	c.Protect.Keys = d.buildKeys(w)
 	for _, s := range d.streams {
 		taken.check(w, s)
 		c.Streams = append(c.Streams, s.build(w))
@@ -168,6 +169,7 @@ func (s *streamDraft) build(w *walker) *schema.Stream {
 	out.Schema.Key = s.refer(w, out.Schema, s.key, idKinds...)
 	out.Schema.ID = s.refer(w, out.Schema, s.id, idKinds...)
 	s.buildColumns(w, out)
+	s.checkSensitive(w, out)
 	return out
 }
 
@@ -188,7 +190,8 @@ func (s *streamDraft) buildFields(w *walker, out *schema.Stream) {
 		once(w, seen, strings.ToLower(f.name), text{s: f.name, v: f.v.named()}, "a field of this name; SQL does not tell upper from lower case")
 		typ, layout := f.build(w)
 		out.Schema.Fields = append(out.Schema.Fields, event.Field{Name: f.name, Type: typ, Optional: f.optional})
-		out.Fields = append(out.Fields, schema.Field{From: f.from.s, Layout: layout})
+		out.Fields = append(out.Fields, schema.Field{From: f.from.s, Layout: layout,
+			Sensitive: schema.Policy(f.sensitive.s), FreeText: f.freeText, Subject: f.subject.node != nil})
 	}
 }
 

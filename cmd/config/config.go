@@ -34,6 +34,7 @@ type Config struct {
 	Log       Log
 	Engine    Engine
 	SQL       SQL
+	Protect   Protect
 }
 
 // Log is how the log keeps records on disk.
@@ -51,6 +52,17 @@ type Engine struct {
 type SQL struct {
 	MemoryMax    int64 // bytes, of the whole database
 	QueryTimeout time.Duration
+}
+
+// Protect is how sensitive fields are protected.
+type Protect struct {
+	Keys []HMACKey // the first makes tokens; none: one is made in DataDir where a field needs it
+}
+
+// HMACKey is a key of fields that are sensitive: hmac.
+type HMACKey struct {
+	ID     string
+	Secret Secret // base64, see protect.ParseSecret
 }
 
 // Receiver is where alerts go. Exactly one kind is set.

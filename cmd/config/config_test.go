@@ -22,10 +22,10 @@ import (
 
 // world is what the files of the tests see around them.
 func world() ParseOptions {
-	env := map[string]string{"HOOK": "https://hooks.example.com/T0/token", "PORT": "19092", "NOT_A_URL": "token://secret", "FSYNC": "true", "COUNT": "3",
+	env := map[string]string{"HOOK": "https://hooks.example.com/T0/token", "PORT": "19092", "NOT_A_URL": "token://secret", "FSYNC": "true", "HMAC_SECRET": goodHMACSecret, "COUNT": "3",
 		"SECRET": goodSecret, "EMPTY": "", "SNEAKY": "x\nsql_addr: 0.0.0.0:1"}
 	files := map[string]string{"/etc/weir/good.secret": goodSecret + "\n", "/etc/weir/two.secret": goodSecret + "\n" + otherSecret + "\n",
-		"/etc/weir/bad.secret": "whsec_c2VjcmV0", "/etc/weir/empty.secret": " \n"}
+		"/etc/weir/hmac.secret": goodHMACSecret + "\n", "/etc/weir/bad.secret": "whsec_c2VjcmV0", "/etc/weir/empty.secret": " \n"}
 	return ParseOptions{
 		Dir: "/etc/weir",
 		Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
@@ -40,8 +40,9 @@ func world() ParseOptions {
 }
 
 const (
-	goodSecret  = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-	otherSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	goodSecret     = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	goodHMACSecret = "VGhpcyBpcyBubyBzZWNyZXQgYXQgYWxsLCBpdCBpcyBhIHRlc3Qu"
+	otherSecret    = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 )
 
 // TestMistakes and what is right: each file of testdata is a list of weir.yaml
@@ -64,7 +65,7 @@ func TestFiles(t *testing.T) {
 
 func checkNoSecret(t *testing.T, shown string) {
 	t.Helper()
-	for _, secret := range []string{"MfKQ9r8G", "C2FVsBQ", "T0/token", "token://", "token-in-url", "c2VjcmV0", "hunter2"} {
+	for _, secret := range []string{"MfKQ9r8G", "C2FVsBQ", "T0/token", "token://", "token-in-url", "c2VjcmV0", "hunter2", "aHVudGVyMg", "VGhpcyBpcyB"} {
 		if strings.Contains(shown, secret) {
 			t.Errorf("the secret %s is shown in: %s", secret, shown)
 		}

@@ -26,6 +26,13 @@ type draft struct {
 	log              Log
 	engine           Engine
 	limits           SQL
+	protect          []*keyDraft
+}
+
+type keyDraft struct {
+	v                  value
+	id                 text
+	secret, secretFile text
 }
 
 type streamDraft struct {
@@ -58,6 +65,9 @@ type fieldDraft struct {
 	typ          text
 	from, layout text
 	optional     bool
+	sensitive    text
+	freeText     bool
+	subject      value // set where the field is
 }
 
 type receiverDraft struct {
@@ -85,6 +95,7 @@ const (
 	fieldsMax     = 512
 	receiversMax  = 64
 	partitionsMax = 1024
+	hmacKeysMax   = 16
 )
 
 // The tables below are the one place where a key, its default and its meaning
@@ -114,6 +125,8 @@ func init() { // the readers of sections refer to the tables below
 			read: func(w *walker, v value, d *draft) { walk(w, v, engineKeys, &d.engine) }},
 		{name: "sql", expects: "mapping", def: "{}", defDoc: "as below", doc: "What queries may use; see [below](#sql).",
 			read: func(w *walker, v value, d *draft) { walk(w, v, sqlKeys, &d.limits) }},
+		{name: "protect", expects: "mapping", doc: "The keys of sensitive fields; see [below](#protect).",
+			read: func(w *walker, v value, d *draft) { walk(w, v, protectKeys, d) }},
 	}
 }
 
@@ -136,6 +149,30 @@ var sqlKeys = []key[SQL]{
 		read: func(w *walker, v value, s *SQL) { w.size(v, 64<<20, 1<<50, &s.MemoryMax) }},
 	{name: "query_timeout", expects: "duration from 10ms to 24h", def: "30s", doc: "The longest that a query may run.",
 		read: func(w *walker, v value, s *SQL) { w.duration(v, 10*time.Millisecond, 24*time.Hour, &s.QueryTimeout) }},
+}
+
+var protectKeys = []key[draft]{
+	{name: "keys", expects: "list of keys", defDoc: "one made in the data directory, where a field needs it", doc: "The keys of `sensitive: hmac`. The first makes the hashes; hashes under the others are recognised. See [below](#protectkeys).",
+		read: func(w *walker, v value, d *draft) {
+			if n := resolve(v.node); n.Kind == yaml.ScalarNode {
+				w.fail(v, "begin each key with `- id:`", "found %s, expected a list of keys", found(n))
+				return
+			}
+			w.items(v, hmacKeysMax, func(item value) {
+				k := &keyDraft{v: item}
+				walk(w, item, hmacKeys, k)
+				d.protect = append(d.protect, k)
+			})
+		}},
+}
+
+var hmacKeys = []key[keyDraft]{
+	{name: "id", expects: "name", required: true, doc: "The key's name, part of every hash: a lower-case letter, then lower-case letters, digits and `_`, at most 16.",
+		read: func(w *walker, v value, k *keyDraft) { k.id = w.text(v, "a name") }},
+	{name: "secret", expects: "secret", defDoc: "none; one of `secret` and `secret_file` is needed", doc: "32 to 128 random bytes in base64. Better in `secret_file` or as `${env:NAME}`.",
+		read: func(w *walker, v value, k *keyDraft) { k.secret = w.secretText(v, hmacSecretExpected) }},
+	{name: "secret_file", expects: "file", defDoc: "none", doc: "A file that holds what `secret` would.",
+		read: func(w *walker, v value, k *keyDraft) { k.secretFile = w.pathText(v, "a file") }},
 }
 
 var streamKeys = []key[streamDraft]{
@@ -194,6 +231,19 @@ var fieldKeys = []key[fieldDraft]{
 		read: func(w *walker, v value, f *fieldDraft) { f.layout = w.text(v, "a timestamp layout") }},
 	{name: "optional", expects: "`true` or `false`", def: "false", doc: "May be absent or null. A record without a field that is not optional goes to the dead letters.",
 		read: func(w *walker, v value, f *fieldDraft) { f.optional, _ = w.truth(v) }},
+	{name: "sensitive", expects: "`drop`, `mask`, `hmac` or `encrypt`", defDoc: "not sensitive", doc: "What happens to the value before it is written anywhere: left out (the field must be optional), BIN and last four kept, replaced by a keyed hash, or encrypted under a key of its subject. See the guide on [sensitive data](../guides/sensitive-data.md).",
+		read: func(w *walker, v value, f *fieldDraft) {
+			s, ok := w.oneOf(v, string(schema.Drop), string(schema.Mask), string(schema.HMAC), string(schema.Encrypt))
+			f.sensitive = text{s: s, v: v, set: ok}
+		}},
+	{name: "free_text", expects: "`true` or `false`", def: "false", doc: "People write into it: card numbers in it are masked before it is written.",
+		read: func(w *walker, v value, f *fieldDraft) { f.freeText, _ = w.truth(v) }},
+	{name: "subject", expects: "`true` or `false`", defDoc: "the stream's key is the subject", doc: "The field names whom the event is about: `sensitive: encrypt` uses a key for each of its values, and `weir erase` takes one.",
+		read: func(w *walker, v value, f *fieldDraft) {
+			if yes, _ := w.truth(v); yes {
+				f.subject = v
+			}
+		}},
 }
 
 var receiverKeys = []key[receiverDraft]{

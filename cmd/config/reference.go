@@ -19,6 +19,8 @@ func Reference() string {
 	section(&b, "webhook", "Under `webhook` of a receiver; see the guide on [alerts](../guides/alerts.md).", webhookKeys)
 	section(&b, "log", "Under `log`.", logKeys)
 	section(&b, "engine", "Under `engine`.", engineKeys)
+	section(&b, "protect", "Under `protect`; see the guide on [sensitive data](../guides/sensitive-data.md).", protectKeys)
+	section(&b, "protect.keys", "An item of `keys` under `protect`.", hmacKeys)
 	section(&b, "sql", "Under `sql`.", sqlKeys)
 	return b.String()
 }

@@ -11,7 +11,7 @@ import (
 
 const mask = "********"
 
-// Secret is a webhook's signing secret, whsec_ and base64. However it is printed,
+// Secret is a webhook's signing secret, whsec_ and base64, or a key's, base64. However it is printed,
 // logged or encoded, it shows as a mask; Reveal gives the secret itself.
 type Secret struct{ text string }
 

@@ -25,13 +25,25 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	for _, s := range c.Streams {
 		streams[s.Schema.Stream] = streamView(s)
 	}
-	return json.Marshal(object{
+	view := object{
 		"data_dir": c.DataDir, "kafka_addr": c.KafkaAddr, "http_addr": c.HTTPAddr, "sql_addr": c.SQLAddr, "rules": c.RulesDir,
 		"log":     object{"segment_bytes": formatSize(c.Log.SegmentBytes), "fsync": c.Log.Fsync},
 		"engine":  object{"checkpoint_every": formatDuration(c.Engine.CheckpointEvery)},
 		"sql":     object{"memory_max": formatSize(c.SQL.MemoryMax), "query_timeout": formatDuration(c.SQL.QueryTimeout)},
 		"streams": streams, "receivers": append(receivers, c.Receivers...),
-	})
+	}
+	if len(c.Protect.Keys) > 0 {
+		view["protect"] = protectView(c.Protect)
+	}
+	return json.Marshal(view)
+}
+
+func protectView(p Protect) object {
+	keys := []object{}
+	for _, k := range p.Keys {
+		keys = append(keys, object{"id": k.ID, "secret": k.Secret})
+	}
+	return object{"keys": keys}
 }
 
 func streamView(s *schema.Stream) object {
@@ -43,6 +55,15 @@ func streamView(s *schema.Stream) object {
 		}
 		if s.Fields[i].Layout != "" {
 			one["layout"] = s.Fields[i].Layout
+		}
+		if s.Fields[i].Sensitive != "" {
+			one["sensitive"] = s.Fields[i].Sensitive
+		}
+		if s.Fields[i].FreeText {
+			one["free_text"] = true
+		}
+		if s.Fields[i].Subject {
+			one["subject"] = true
 		}
 		fields[f.Name] = one
 	}

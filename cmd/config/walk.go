@@ -72,7 +72,6 @@ var later = map[string]string{
 	"streams.*.dedupe":             "dropping of a client's retries",
 	"streams.*.watermark_by":       "watermarks by field",
 	"streams.*.partitioned_by_key": "declared partitioning",
-	"streams.*.fields.*.sensitive": "sensitive fields",
 	"receivers.*.slack":            "Slack receivers",
 }
 

@@ -329,11 +329,16 @@ func (w *worker) searched(t []byte) []byte {
 	return w.found
 }
 
-// loadID is how ingest/loader writes the ids of loads: hexadecimal, in which a
-// card number could only stand by chance, and by which it finds its place again.
-var loadID = regexp.MustCompile(`^[0-9a-f]{24}(\.[0-9]{1,6})?$`)
+// ownHash is how ingest/loader and ingest/httpin write the hashes by which they
+// find their places again: in hexadecimal, where a card number could only stand by
+// chance.
+var ownHash = regexp.MustCompile(`^[0-9a-f]{24,64}(\.[0-9]{1,6})?$`)
 
-const loadHeader = "weir-load"
+// The headers that have such a hash.
+const (
+	loadHeader    = "weir-load"
+	requestHeader = "weir-idempotency"
+)
 
 // searchHeaders makes w.headers of the headers, searched, and reports whether they
 // are other than before.
@@ -341,7 +346,7 @@ func (w *worker) searchHeaders(headers []record.Header) (changed bool) {
 	w.headers = append(w.headers[:0], headers...)
 	for i := range w.headers {
 		h := &w.headers[i]
-		if h.Key == loadHeader && loadID.Match(h.Value) {
+		if (h.Key == loadHeader || h.Key == requestHeader) && ownHash.Match(h.Value) {
 			continue
 		}
 		if isForbidden([]byte(h.Key)) && h.Value != nil {
