@@ -25,6 +25,7 @@ import (
 	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/log/broker"
@@ -110,15 +111,17 @@ type Node struct {
 	registry *prometheus.Registry
 	started  time.Time
 
-	log     *commitlog.Log
-	broker  *broker.Server
-	engine  *engine.Engine
-	db      *duck.DB
-	history *history.History
-	queries *analytics.Engine
-	pg      *pgwire.Server
-	router  *alerts.Router
-	desk    *desk
+	log       *commitlog.Log
+	subjects  *protect.Subjects // nil where nothing is encrypted
+	protector *protect.Protector
+	broker    *broker.Server
+	engine    *engine.Engine
+	db        *duck.DB
+	history   *history.History
+	queries   *analytics.Engine
+	pg        *pgwire.Server
+	router    *alerts.Router
+	desk      *desk
 
 	kafkaListener, httpListener, sqlListener net.Listener
 
@@ -205,7 +208,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.makeTopics(); err != nil {
 		return err
 	}
-	for _, open := range []func() error{n.openBroker, n.openEngine, n.openSQL, n.openRouter} {
+	for _, open := range []func() error{n.openProtect, n.openBroker, n.openEngine, n.openSQL, n.openRouter} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -334,6 +337,7 @@ func (n *Node) closeAll() error {
 	if n.db != nil {
 		errs = append(errs, n.db.Close())
 	}
+	errs = append(errs, n.closeSubjects())
 	if n.log != nil {
 		errs = append(errs, n.log.Close())
 	}

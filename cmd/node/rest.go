@@ -164,6 +164,7 @@ func (n *Node) registerAPI(api huma.API) {
 		})
 	huma.Register(api, get("/v1/alerts", "list-alerts", "Alerts, newest first"), n.listAlerts)
 	huma.Register(api, huma.Operation{OperationID: "query", Method: http.MethodPost, Path: "/v1/sql", Summary: "Run a query"}, n.runQuery)
+	n.registerErase(api)
 }
 
 func (n *Node) getStream(_ context.Context, in *struct {

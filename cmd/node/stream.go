@@ -34,11 +34,14 @@ type StreamView struct {
 
 // FieldView is one field of a stream.
 type FieldView struct {
-	Name     string `json:"name"`
-	Type     string `json:"type"`
-	Optional bool   `json:"optional"`
-	From     string `json:"from,omitempty"`
-	Layout   string `json:"layout,omitempty"`
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+	Optional  bool   `json:"optional"`
+	From      string `json:"from,omitempty"`
+	Layout    string `json:"layout,omitempty"`
+	Sensitive string `json:"sensitive,omitempty" enum:"drop,mask,hmac,encrypt" doc:"What happens to the value before it is written."`
+	FreeText  bool   `json:"free_text,omitempty" doc:"Card numbers in it are masked before it is written."`
+	Subject   bool   `json:"subject,omitempty" doc:"Names the subject under whose key values are encrypted."`
 }
 
 func streamView(s *schema.Stream) StreamView {
@@ -59,7 +62,9 @@ func streamView(s *schema.Stream) StreamView {
 		v.MaxAhead = s.MaxAhead.String()
 	}
 	for i, f := range s.Schema.Fields {
-		v.Fields = append(v.Fields, FieldView{Name: f.Name, Type: f.Type.String(), Optional: f.Optional, From: s.Fields[i].From, Layout: s.Fields[i].Layout})
+		d := &s.Fields[i]
+		v.Fields = append(v.Fields, FieldView{Name: f.Name, Type: f.Type.String(), Optional: f.Optional, From: d.From, Layout: d.Layout,
+			Sensitive: string(d.Sensitive), FreeText: d.FreeText, Subject: d.Subject})
 	}
 	return v
 }
@@ -77,7 +82,8 @@ func (v *StreamView) Stream() (*schema.Stream, error) {
 			return nil, fmt.Errorf("stream %s, field %s: %w", v.Name, f.Name, err)
 		}
 		s.Schema.Fields = append(s.Schema.Fields, event.Field{Name: f.Name, Type: t, Optional: f.Optional})
-		s.Fields = append(s.Fields, schema.Field{From: f.From, Layout: f.Layout})
+		s.Fields = append(s.Fields, schema.Field{From: f.From, Layout: f.Layout,
+			Sensitive: schema.Policy(f.Sensitive), FreeText: f.FreeText, Subject: f.Subject})
 		if f.Name == v.Key {
 			s.Schema.Key = i
 		}
