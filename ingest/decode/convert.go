@@ -223,11 +223,11 @@ func (d *Decoder) wrongType(f *field, s *slot, value []byte) bool {
 	if f.typ.Kind == event.Bytes {
 		expected = "bytes in base64"
 	}
-	return d.fail(f, s, ReasonType, "expected "+expected+", found "+describe(s, value))
+	return d.fail(f, s, ReasonType, "expected "+expected+", found "+describe(f, s, value))
 }
 
 func (d *Decoder) wrongNumber(f *field, s *slot, value []byte, err error) bool {
-	detail := "expected " + f.typ.String() + ", found " + describe(s, value)
+	detail := "expected " + f.typ.String() + ", found " + describe(f, s, value)
 	switch {
 	case errors.Is(err, event.ErrDecimalRange):
 		detail += ", which is out of range"
@@ -243,9 +243,9 @@ func (d *Decoder) wrongTime(f *field, s *slot, value []byte, err error) bool {
 		expected += ", such as " + e
 	}
 	if errors.Is(err, ErrTimeRange) {
-		return d.fail(f, s, ReasonTime, expected+" and between the years 1678 and 2261, found "+describe(s, value))
+		return d.fail(f, s, ReasonTime, expected+" and between the years 1678 and 2261, found "+describe(f, s, value))
 	}
-	return d.fail(f, s, ReasonType, expected+", found "+describe(s, value))
+	return d.fail(f, s, ReasonType, expected+", found "+describe(f, s, value))
 }
 
 func (d *Decoder) tooFarAhead(f *field, s *slot, r *source.Record, at event.Time) bool {
@@ -259,16 +259,16 @@ func (d *Decoder) wrongEncoding(f *field, s *slot, what string) bool {
 
 const describedBytes = 40
 
-// describe says what stands in a slot: the value itself where it is short and
-// cannot be a card number, its kind and length otherwise.
-func describe(s *slot, value []byte) string {
+// describe says what stands in a slot: the value itself where it is short, not
+// sensitive and cannot be a card number, its kind and length otherwise.
+func describe(f *field, s *slot, value []byte) string {
 	switch s.kind {
 	case text, number, cell:
 	default:
 		return kindNames[s.kind]
 	}
 	t := value[s.start:s.end]
-	if len(t) > describedBytes || mayBeCard(t) || !utf8.Valid(t) {
+	if f.secret || len(t) > describedBytes || mayBeCard(t) || !utf8.Valid(t) {
 		return fmt.Sprintf("%s of %d bytes", kindNames[s.kind], len(t))
 	}
 	if s.kind == number {

@@ -81,6 +81,7 @@ type field struct {
 	project  bool
 	slot     int
 	layout   *Layout // of timestamps
+	secret   bool    // its value may not be quoted
 }
 
 // slot is where the value of one member or cell lies in the record.
@@ -141,6 +142,7 @@ func New(s *schema.Stream, project []int, o Options) (*Decoder, error) {
 		layout := ""
 		if len(s.Fields) > 0 {
 			layout = s.Fields[i].Layout
+			one.secret = s.Fields[i].Sensitive != "" || s.Fields[i].FreeText
 			if from := s.Fields[i].From; from != "" {
 				one.from = from
 			}

@@ -378,3 +378,24 @@ func TestOrigins(t *testing.T) {
 		t.Errorf("%d failures, want 1", bad)
 	}
 }
+
+// TestSensitiveIsNotQuoted: a failure tells what was found, but not of a sensitive
+// field.
+func TestSensitiveIsNotQuoted(t *testing.T) {
+	for _, f := range []schema.Field{{Sensitive: schema.Mask}, {FreeText: true}, {}} {
+		s := &schema.Stream{Format: schema.JSON, Schema: &event.Schema{Stream: "s", Key: -1, ID: -1, Fields: []event.Field{
+			{Name: "at", Type: event.Type{Kind: event.Timestamp}}, {Name: "pin", Type: event.Type{Kind: event.String}}}},
+			Fields: []schema.Field{{Layout: "unix"}, f}}
+		d, err := New(s, nil, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b event.Batch
+		b.Reset(s.Schema, nil)
+		var detail string
+		d.Decode(&b, event.Origin{}, []source.Record{{Value: []byte(`{"at":1,"pin":4711}`)}}, func(_ *source.Record, f Failure) { detail = f.Detail })
+		if sensitive := f != (schema.Field{}); strings.Contains(detail, "4711") == sensitive || detail == "" {
+			t.Errorf("%+v: %q", f, detail)
+		}
+	}
+}

@@ -19,7 +19,7 @@
 //  4. Numbers are exact or refused: decimals and int64 keep their text's value, a
 //     double is the nearest one. NaN and infinities are refused.
 //  5. Failure.Detail never quotes what may be a card number (a run of 12 digits
-//     or more).
+//     or more), nor the value of a sensitive or free-text field.
 //
 // The outcome of bad input, by reason:
 //

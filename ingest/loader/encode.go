@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -212,6 +213,12 @@ func (e *encoder) deadLetter(f *failure) event.DeadLetter {
 		File: e.file, Line: r.line, Column: f.Column, Raw: raw[:min(len(raw), MaxRaw)]}
 	if f.Field != "" && e.columns != nil {
 		d.Column = e.placeOf(f.Field, raw)
+	}
+	// What protects sensitive fields on their way into the log knows the stream's
+	// columns and not the file's: it is given the record that the row would have been.
+	if r.value.to > r.value.from && protect.Sensitive(e.stream) {
+		value := e.buf[r.value.from:r.value.to]
+		d.Raw = value[:min(len(value), MaxRaw)]
 	}
 	return d
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // deadLetter is what the value of a record of weir.deadletters becomes: the raw
-// bytes are treated as a record of their stream where they are JSON, else searched
-// for card numbers, and so is every other text.
+// bytes are treated as a record of their stream, those of a file in another format
+// searched for card numbers, and so is every other text.
 func (w *worker) deadLetter(value []byte) ([]byte, error) {
 	if len(value) == 0 {
 		return value, nil
@@ -48,7 +48,7 @@ func (w *worker) raw(pl *plan, raw []byte) ([]byte, error) {
 	raw = bytes.Clone(raw)
 	if pl != nil {
 		i := skipSpace(raw, 0)
-		if pl.root != nil && i < len(raw) && raw[i] == '{' {
+		if isObject := i < len(raw) && raw[i] == '{'; isObject == (pl.root != nil) {
 			value, err := w.value(pl, raw)
 			if err != nil {
 				return nil, err
