@@ -109,6 +109,7 @@ func (w *worker) cell(c *cellSpan, col *column) {
 	case w.plan.fields[col.field].free:
 		w.searchCell(c, &w.tally.free)
 	case w.plan.fields[col.field].policy == "":
+		w.suspect(text)
 		if !w.mayTrack {
 			return
 		}

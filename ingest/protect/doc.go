@@ -24,7 +24,9 @@
 //   - track data is masked in every string, whichever field it is in.
 //   - of a value that does not parse, declared members or cells before the fault
 //     are treated as ever; then the whole of it is searched for card numbers. It
-//     ends where the value of a sensitive field has no end.
+//     ends where the value of a sensitive field has no end. A value that parses and
+//     that the decoder refuses (a card number where the time is declared) is
+//     searched as a whole, too.
 //   - dead letters (the raw bytes and every text) are treated the same way.
 //
 // Invariants:

@@ -168,6 +168,9 @@ func (w *worker) declared(i, at, depth int) int {
 	if scalar && !escaped && at == w.plan.key {
 		w.keyText = text
 	}
+	if f.policy == "" && !f.free && scalar && !escaped && !w.finding {
+		w.suspect(text)
+	}
 	switch {
 	case w.finding:
 		if at == w.plan.subject {

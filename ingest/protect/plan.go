@@ -11,15 +11,16 @@ import (
 
 // plan is what is done to the records of one stream.
 type plan struct {
-	stream  string
-	fields  []field // as in the schema
-	key     int     // the field that record keys repeat, -1: none
-	subject int     // the field that names the subject of encryption, -1: none
-	encrypt bool    // some field is
-	root    *node   // of JSON; nil for CSV
-	columns []column
-	comma   byte
-	counts  *counts // nil: not counted
+	declared *schema.Stream
+	stream   string
+	fields   []field // as in the schema
+	key      int     // the field that record keys repeat, -1: none
+	subject  int     // the field that names the subject of encryption, -1: none
+	encrypt  bool    // some field is
+	root     *node   // of JSON; nil for CSV
+	columns  []column
+	comma    byte
+	counts   *counts // nil: not counted
 }
 
 // field is what is done to one declared field.
@@ -156,7 +157,7 @@ func newPlan(s *schema.Stream) (*plan, error) {
 	for _, f := range Check(s) {
 		return nil, fmt.Errorf("stream %s, field %s: %s", name, s.Schema.Fields[f.Field].Name, f.Message)
 	}
-	p := &plan{stream: name, key: s.Schema.Key, subject: subject(s), comma: s.Delimiter}
+	p := &plan{declared: s, stream: name, key: s.Schema.Key, subject: subject(s), comma: s.Delimiter}
 	for i := range s.Fields {
 		f := field{name: s.Schema.Fields[i].Name, policy: s.Fields[i].Sensitive, free: s.Fields[i].FreeText}
 		f.bound = []byte(name + "\x00" + f.name)

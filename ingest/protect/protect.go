@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/record"
@@ -131,7 +132,10 @@ type worker struct {
 	recs    []record.Record
 	headers []record.Header
 	key     []byte
-	tally   tally
+	// For records that may be bad.
+	decoders map[*plan]*decode.Decoder
+	rows     event.Batch
+	tally    tally
 	// The text that appendMAC hashed last, and its token.
 	lastText, lastToken []byte
 	sealed              bool // a value of the batch was encrypted
@@ -142,6 +146,7 @@ type worker struct {
 	copied   int
 	finding  bool // the subject is looked for, nothing written
 	mayTrack bool // there may be track data in it
+	suspects bool // a declared field that is not sensitive may hold a card number
 	err      error
 	subject  []byte
 	keyText  []byte // of the key field, where it has no escapes; in src
@@ -153,7 +158,7 @@ type worker struct {
 }
 
 func (p *Protector) newWorker() *worker {
-	w := &worker{p: p, reader: record.NewReader(record.Options{SkipCRC: true}), builder: new(record.Builder)}
+	w := &worker{p: p, reader: record.NewReader(record.Options{SkipCRC: true}), builder: new(record.Builder), decoders: map[*plan]*decode.Decoder{}}
 	for _, k := range p.keys {
 		w.macs = append(w.macs, newMAC(k))
 	}
@@ -204,13 +209,16 @@ func (w *worker) batch(pl *plan, h record.BatchHeader, batch []byte) ([]byte, er
 // record adds one rewritten record to the batch and reports whether anything of it
 // is other than before.
 func (w *worker) record(pl *plan, r *record.Record) (changed bool, err error) {
-	w.keyText = nil
+	w.keyText, w.suspects = nil, false
 	var value []byte
 	key := r.Key
 	if pl == w.p.dead {
 		value, err = w.deadLetter(r.Value)
 	} else {
 		value, err = w.value(pl, r.Value)
+		if err == nil && w.suspects && !w.decodes(pl, value, r.Timestamp) {
+			value, _ = w.searchAll(value)
+		}
 	}
 	if err != nil {
 		return false, err
@@ -254,15 +262,51 @@ func (w *worker) value(pl *plan, value []byte) ([]byte, error) {
 	if good {
 		return w.out, nil
 	}
+	w.suspects = false
+	if found, any := w.searchAll(w.out); any || w.copied > 0 {
+		return found, nil
+	}
+	return value, nil
+}
+
+// searchAll is the value of a bad record, searched from end to end: itself, or what
+// w.out becomes.
+func (w *worker) searchAll(value []byte) (out []byte, any bool) {
+	w.keyText = nil // the key is not taken for a field of it
 	w.tally.malformed++
-	out, cards, track := w.search.broken(w.out)
-	w.out = out
+	w.whole = append(w.whole[:0], value...)
+	out, cards, track := w.search.broken(w.whole)
 	w.tally.cards += int64(cards)
 	w.tally.track += int64(track)
-	if w.copied == 0 && cards+track == 0 {
-		return value, nil
+	if cards+track == 0 {
+		return value, false
 	}
-	return w.out, nil
+	w.out = append(w.out[:0], out...)
+	return w.out, true
+}
+
+// suspect notes whether the text of a declared field that is not sensitive may hold
+// a card number: then the record must be a good one to keep it.
+func (w *worker) suspect(text []byte) {
+	if w.suspects || digitsIn(text) < panMin {
+		return
+	}
+	w.suspects = w.holdsCard(text)
+}
+
+// decodes reports whether the decoder of the stream takes a value.
+func (w *worker) decodes(pl *plan, value []byte, timestamp int64) bool {
+	d := w.decoders[pl]
+	if d == nil {
+		var err error
+		if d, err = decode.New(pl.declared, nil, decode.Options{}); err != nil {
+			return false
+		}
+		w.decoders[pl] = d
+	}
+	w.rows.Reset(pl.declared.Schema, nil)
+	d.Decode(&w.rows, event.Origin{}, []record.Record{{Timestamp: timestamp, Value: value}}, func(*record.Record, decode.Failure) {})
+	return w.rows.Len() == 1
 }
 
 func (w *worker) parse() bool {

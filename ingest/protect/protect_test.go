@@ -175,8 +175,10 @@ func TestJSON(t *testing.T) {
 		{"hmac of escapes", `{"card":"\u0034111111111111\u00311\u0031"}`, `{"card":"` + h + `"}`},
 		{"escaped name", `{"c\u0061rd":"4111111111111111"}`, `{"c\u0061rd":"` + h + `"}`},
 		{"all of equal members", `{"card":"4111111111111111","card" : "4111111111111111" }`, `{"card":"` + h + `","card" : "` + h + `" }`},
-		{"other fields stay byte for byte", ` { "ts" : "2026-01-01T00:00:00Z", "amount":1.50,"merchant":"a\u0062 4111111111111111"}  `,
-			` { "ts" : "2026-01-01T00:00:00Z", "amount":1.50,"merchant":"a\u0062 4111111111111111"}  `},
+		{"other fields stay byte for byte", ` { "ts" : "2026-01-01T00:00:00Z", "card":"","amount":1.50,"merchant":"a\u0062 4111111111111111"}  `,
+			` { "ts" : "2026-01-01T00:00:00Z", "card":"","amount":1.50,"merchant":"a\u0062 4111111111111111"}  `},
+		{"a card where a time is declared", `{"ts":"4111111111111111","merchant":"5555555555554444"}`, `{"ts":"411111******1111","merchant":"555555******4444"}`},
+		{"a good record keeps what is declared", `{"ts":"2026-01-01T00:00:00Z","card":"x1","merchant":"5555555555554444"}`, `{"ts":"2026-01-01T00:00:00Z","card":"` + token(p, "x1") + `","merchant":"5555555555554444"}`},
 		{"a token stays", `{"card":"` + h + `"}`, `{"card":"` + h + `"}`},
 		{"mask of a card", `{"shown":"5555555555554444"}`, `{"shown":"555555******4444"}`},
 		{"mask of groups", `{"shown":"5555 5555 5555 4444"}`, `{"shown":"5555 55** **** 4444"}`},
@@ -271,9 +273,9 @@ func TestOtherKeys(t *testing.T) {
 		s := testStream(format)
 		s.Schema.Key, s.Fields[2].Subject = 6, false // merchant
 		p := newTestProtector(t, s)
-		value := `{"merchant":"4111111111111111"}`
+		value := `{"ts":"2026-01-01T00:00:00Z","card":"x","merchant":"4111111111111111"}`
 		if format == schema.CSV {
-			value = `t,,,,,,4111111111111111,,,`
+			value = `2026-01-01T00:00:00Z,x,,,,,4111111111111111,,,`
 		}
 		got := transform(t, p, "pay", record.None, record.Record{Key: []byte("4111111111111111"), Value: []byte(value)},
 			record.Record{Key: []byte("5555555555554444"), Value: []byte(value)})
