@@ -25,7 +25,7 @@ import (
 // one before it does, with more to suppress.
 const (
 	checkpointMagic   = "WEIRCKP1"
-	checkpointVersion = 1
+	checkpointVersion = 2 // 1 did not say of which source it is
 	checkpointSuffix  = ".checkpoint"
 	generationsKept   = 2
 	identityMax       = 1 << 20
@@ -37,8 +37,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type savedState struct {
 	state
 	program   string
+	source    savedSource
 	ends      []savedEnd
 	operators map[string][]byte // state by identity
+}
+
+// savedSource is what a checkpoint was made of: the same cursor in another topic,
+// or the same operators over events that are read in another way, are not the
+// same state.
+type savedSource struct {
+	known    bool   // false in version 1
+	topic    string // its name
+	id       string // tells it from another of that name; empty where not known
+	declared string // what of the stream's declaration an event's values hang on
 }
 
 type savedEnd struct {
@@ -58,6 +69,11 @@ func (s *shard) checkpoint(ctx context.Context) error {
 	if s.cursor == s.saved && s.generation > 0 {
 		return nil
 	}
+	return s.save(ctx)
+}
+
+// save writes a checkpoint even where nothing has moved.
+func (s *shard) save(ctx context.Context) error {
 	begun := time.Now()
 	ends, err := s.settle(ctx)
 	if err != nil {
@@ -115,6 +131,9 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 	w := cep.NewSnapshotWriter(&buf)
 	w.Uvarint(checkpointVersion)
 	w.Bytes([]byte(s.engine.program.ID()))
+	for _, text := range []string{s.source.topic, s.source.id, s.source.declared} {
+		w.Bytes([]byte(text))
+	}
 	w.Varint(s.cursor)
 	w.Varint(int64(s.greatest))
 	c := &s.counts
@@ -157,12 +176,18 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 		return nil, errors.New("damaged: its checksum does not match")
 	}
 	r := cep.NewSnapshotReader(bytes.NewReader(body[len(checkpointMagic):]))
-	if v := r.Uvarint(); v != checkpointVersion {
+	v := r.Uvarint()
+	if v < 1 || v > checkpointVersion {
 		return nil, fmt.Errorf("version %d, this program reads %d", v, checkpointVersion)
 	}
 	limit := len(data)
 	out := &savedState{operators: map[string][]byte{}}
 	out.program = string(r.Bytes(nil, limit))
+	if out.source.known = v > 1; out.source.known {
+		for _, text := range []*string{&out.source.topic, &out.source.id, &out.source.declared} {
+			*text = string(r.Bytes(nil, limit))
+		}
+	}
 	out.cursor = r.Varint()
 	out.greatest = event.Time(r.Varint())
 	c := &out.counts

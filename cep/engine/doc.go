@@ -16,8 +16,11 @@
 //  3. A record that does not decode becomes a dead letter and nothing else.
 //  4. A late event (its time is before the watermark, the greatest event time
 //     seen less the stream's lateness) is decided and flagged.
-//  5. Where a checkpoint is missing, damaged or from another program's operators,
-//     the operators' state is made again from the log; it is never guessed.
+//  5. Where a checkpoint is missing, damaged, from another program's operators or
+//     from before the stream's declaration changed, the operators' state is made
+//     again from the log; it is never guessed. A checkpoint of another topic, or of
+//     one that was deleted and made again, says nothing about this one: the shard
+//     begins at its start.
 //  6. A panic while a batch is processed is contained: the shard restarts from its
 //     checkpoint and goes on record by record. The second time on the same offset
 //     that record becomes a dead letter with the reason panic. Any other error is

@@ -34,6 +34,9 @@ type Options struct {
 	Open func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error)
 	// Sink takes the outputs.
 	Sink Outputs
+	// TopicID tells a topic from another that had its name before. Nil: they cannot
+	// be told apart.
+	TopicID func(topic string) (string, error)
 	// OutputPartitions is how many partitions the output topics have; 1 where
 	// a topic is not named.
 	OutputPartitions map[string]int32

@@ -3,6 +3,8 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,14 +26,17 @@ func (s *shard) restore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s[%d]: read checkpoints: %w", s.origin.Topic, s.partition, err)
 	}
-	if st == nil {
-		st = &savedState{state: state{greatest: event.MinTime}}
+	switch {
+	case st == nil:
+		st = fresh()
+	case st.source.known && st.source.topic != s.source.topic:
+		s.logger.Warn("the stream reads another topic than its checkpoint is of: the shard begins at the start of the topic", "before", st.source.topic)
+		st = fresh() // whatever was decided of this topic is looked for in all outputs
+	case st.source.known && st.source.id != s.source.id && st.source.id != "" && s.source.id != "":
+		return s.beginAnew(ctx)
 	}
-	// A topic that was deleted and made again would make the shard wait for its
-	// old cursor. What the sink does not know, as an external topic, has no end.
-	if end, err := s.engine.opts.Sink.End(s.origin.Topic, s.partition); err == nil && st.cursor > end {
-		return fmt.Errorf("%s[%d]: the checkpoint is at offset %d and the topic ends at %d: it is not the topic that was decided; remove %s to begin anew",
-			s.origin.Topic, s.partition, st.cursor, end, s.dir())
+	if err := s.reachable(ctx, st.cursor); err != nil {
+		return err
 	}
 	if err := s.operators(ctx, st); err != nil {
 		return err
@@ -47,9 +52,80 @@ func (s *shard) restore(ctx context.Context) error {
 	return nil
 }
 
+func fresh() *savedState { return &savedState{state: state{greatest: event.MinTime}} }
+
+// beginAnew is restore where the topic was deleted and made again: its events have
+// the identities of others that were decided before. What is in the outputs now
+// suppresses nothing, and a checkpoint says so before the first event is decided.
+func (s *shard) beginAnew(ctx context.Context) error {
+	s.logger.Warn("the topic was deleted and made again: the shard begins at its start")
+	for i := range s.outputs.topics {
+		o := &s.outputs.topics[i]
+		end, err := s.durableEnd(ctx, o)
+		if err != nil {
+			return err
+		}
+		o.from, o.end = end, end
+	}
+	clear(s.strikes)
+	clear(s.poisoned)
+	s.carefulUntil, s.shown = 0, nil
+	s.mu.Lock()
+	s.status.HighWatermark = 0
+	s.mu.Unlock()
+	if err := s.save(ctx); err != nil {
+		return err
+	}
+	s.publish(s.cursor)
+	return nil
+}
+
+// reachable refuses a cursor beyond the end of the log, where the shard would wait
+// without a word for what was decided before. What the sink does not know, as an
+// external topic, has no end.
+func (s *shard) reachable(ctx context.Context, cursor int64) error {
+	end, err := s.engine.opts.Sink.End(s.origin.Topic, s.partition)
+	if err != nil || cursor <= end {
+		return nil
+	}
+	// Damage says more than the end that it makes.
+	now, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.engine.opts.Sink.Durable(now, s.origin.Topic, s.partition, cursor-1); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s[%d]: the checkpoint is at offset %d and the topic ends at %d: %w", s.origin.Topic, s.partition, cursor, end, err)
+	}
+	return fmt.Errorf("%s[%d]: the checkpoint is at offset %d and the topic ends at %d: it is not the topic that was decided; remove %s to begin anew",
+		s.origin.Topic, s.partition, cursor, end, s.dir())
+}
+
+// sourceNow is what a checkpoint of this shard is made of.
+func (s *shard) sourceNow() (savedSource, error) {
+	src := savedSource{known: true, topic: s.origin.Topic}
+	type field struct{ Name, Type, From, Layout string }
+	fields := make([]field, len(s.stream.Schema.Fields))
+	for i, f := range s.stream.Schema.Fields {
+		fields[i] = field{f.Name, fmt.Sprint(f.Type, f.Optional), s.stream.Fields[i].From, s.stream.Fields[i].Layout}
+	}
+	text, err := json.Marshal(map[string]any{"format": s.stream.Format, "columns": s.stream.Columns, "delimiter": s.stream.Delimiter, "fields": fields,
+		"time": s.stream.Schema.Time, "zone": fmt.Sprint(s.stream.Zone), "lateness": s.stream.Lateness, "max_ahead": s.stream.MaxAhead})
+	if err != nil {
+		return src, err
+	}
+	src.declared = string(text)
+	if s.engine.opts.TopicID != nil {
+		if src.id, err = s.engine.opts.TopicID(s.origin.Topic); err != nil {
+			return src, err
+		}
+	}
+	return src, nil
+}
+
 // begin makes everything that a life needs anew.
 func (s *shard) begin() error {
 	var err error
+	if s.source, err = s.sourceNow(); err != nil {
+		return fmt.Errorf("stream %s: %w", s.stream.Schema.Stream, err)
+	}
 	if s.instance, err = s.engine.program.Instance(s.stream); err != nil {
 		return fmt.Errorf("stream %s: %w", s.stream.Schema.Stream, err)
 	}
@@ -79,6 +155,12 @@ func (s *shard) begin() error {
 func (s *shard) operators(ctx context.Context, st *savedState) error {
 	if st.cursor == 0 {
 		return nil
+	}
+	if st.source.known && st.source.declared != s.source.declared {
+		s.logger.Info("the stream's declaration has changed: the state of its windows is made from the log")
+		err := s.fill(ctx, st.cursor)
+		st.greatest = s.greatest
+		return err
 	}
 	for _, op := range s.instance.Operators() {
 		data, found := st.operators[op.Identity]
@@ -135,20 +217,15 @@ func (s *shard) scan(ctx context.Context, o *output, ends []savedEnd) error {
 			o.from = e.end
 		}
 	}
-	end, err := s.engine.opts.Sink.End(o.topic, o.partition)
+	end, err := s.durableEnd(ctx, o)
 	if err != nil {
-		return fmt.Errorf("end of %s[%d]: %w", o.topic, o.partition, err)
+		return err
 	}
 	o.end = o.from
 	if o.from >= end {
 		return nil
 	}
 	from := o.from
-	// What was accepted in an earlier life of this process may still become
-	// durable: it is waited for, else it could appear behind the scan.
-	if err := s.engine.opts.Sink.Durable(ctx, o.topic, o.partition, end-1); err != nil {
-		return fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, end-1, err)
-	}
 	src, err := s.engine.opts.Open(ctx, o.topic, o.partition, from)
 	if err != nil {
 		return err
@@ -174,6 +251,23 @@ func (s *shard) scan(ctx context.Context, o *output, ends []savedEnd) error {
 	}
 	o.end = end
 	return nil
+}
+
+// durableEnd is the end of an output partition once all before it is durable: what was
+// accepted in an earlier life of this process may still become so, and is waited
+// for, else it could appear behind the scan.
+func (s *shard) durableEnd(ctx context.Context, o *output) (int64, error) {
+	end, err := s.engine.opts.Sink.End(o.topic, o.partition)
+	if err != nil {
+		return 0, fmt.Errorf("end of %s[%d]: %w", o.topic, o.partition, err)
+	}
+	if end == 0 || end <= o.from {
+		return end, nil
+	}
+	if err := s.engine.opts.Sink.Durable(ctx, o.topic, o.partition, end-1); err != nil {
+		return 0, fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, end-1, err)
+	}
+	return end, nil
 }
 
 // originOf is a record's identity, empty where it has none.

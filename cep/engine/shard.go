@@ -36,6 +36,7 @@ type shard struct {
 	state
 	project  []int
 	decoder  *decode.Decoder
+	source   savedSource
 	instance Instance
 	batch    event.Batch
 	outbox   cep.Outbox
@@ -184,6 +185,9 @@ func (s *shard) panicked(r any) error {
 // chunk decides a chunk in batches.
 func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	taken := time.Now()
+	if len(c.Records) > 0 && c.Records[0].Offset > s.cursor {
+		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.cursor, "to", c.Records[0].Offset)
+	}
 	err := s.batches(c.Records, func() error {
 		if err := s.decide(); err != nil {
 			return err
