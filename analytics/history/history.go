@@ -22,6 +22,10 @@ type Options struct {
 	Open          func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error)
 	Partitions    func(topic string) (int32, error)
 	HighWatermark func(topic string, partition int32) (int64, error)
+	// Damaged tells that a partition ends early because damage took it out of
+	// service: its rows are kept, they may be all that is left of the lost records.
+	// Nil: none is.
+	Damaged func(topic string, partition int32) bool
 
 	// CommitRows and CommitEvery bound a transaction: it is committed when it has
 	// that many rows, or when its first row has waited that long. 0: 100,000 and

@@ -97,11 +97,16 @@ func drop(w *duck.Writer, name string) error {
 	return err
 }
 
-// topicIsAnother reports whether a position lies beyond the end of its partition.
+// topicIsAnother reports whether a position lies beyond the end of its partition,
+// and not because of damage.
 func (h *History) topicIsAnother(w *duck.Writer, t *table) (bool, error) {
 	another := false
 	err := w.Each(`SELECT "partition", next FROM weir_state.positions WHERE name = `+duck.Literal(t.name), func(c *duck.Chunk, i int) error {
-		end, err := h.opts.HighWatermark(t.topic, int32(c.Columns[0].Int64(i)))
+		partition := int32(c.Columns[0].Int64(i))
+		if h.opts.Damaged != nil && h.opts.Damaged(t.topic, partition) {
+			return nil
+		}
+		end, err := h.opts.HighWatermark(t.topic, partition)
 		if err != nil || end < c.Columns[1].Int64(i) {
 			another = true // a partition that is no longer there, too
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -24,13 +25,25 @@ func newLog() *cobra.Command {
 	return cmd
 }
 
+// logDir is the log within a data directory, or dir itself where it is the log: as
+// the log's own messages name it.
+func logDir(dir string) string {
+	if _, err := os.Stat(filepath.Join(dir, "meta")); err == nil {
+		return dir
+	}
+	return filepath.Join(dir, "log")
+}
+
 func newLogVerify() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Check every batch of every partition", Args: cobra.NoArgs,
 		Example: "  weir log verify --data-dir /var/lib/weir",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := commitlog.Open(cmd.Context(), filepath.Join(dir, "log"), commitlog.Options{Logger: newLogger(cmd.ErrOrStderr(), levelQuiet, false)})
+			if _, err := os.Stat(logDir(dir)); err != nil {
+				return mistake{fmt.Errorf("no log in %s: %w", dir, err)} // Open would make one
+			}
+			l, err := commitlog.Open(cmd.Context(), logDir(dir), commitlog.Options{Logger: newLogger(cmd.ErrOrStderr(), levelQuiet, false)})
 			if err != nil {
 				return err
 			}

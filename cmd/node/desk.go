@@ -57,7 +57,7 @@ func (d *desk) run(ctx context.Context) error {
 		return err
 	}
 	for p := range parts {
-		g.Go(func() error { return d.tail(ctx, p) })
+		g.Go(func() error { return d.follow(ctx, p) })
 	}
 	g.Go(func() error { return d.sample(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -66,7 +66,29 @@ func (d *desk) run(ctx context.Context) error {
 	return nil
 }
 
-// tail follows one partition of weir.alerts.
+// tailBackoff is the time between two tries to read a partition of weir.alerts.
+const tailBackoff = 5 * time.Second
+
+// follow tails one partition of weir.alerts until ctx is done. A partition that
+// cannot be read (damage took it out of service) is no reason to stop the node.
+func (d *desk) follow(ctx context.Context, partition int32) error {
+	for {
+		err := d.tail(ctx, partition)
+		if ctx.Err() != nil || err == nil {
+			return err
+		}
+		d.logger.Error("the console cannot follow the alerts and tries again", "topic", event.TopicAlerts, "partition", partition, "err", err, "in", tailBackoff)
+		again := time.NewTimer(tailBackoff)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// tail follows one partition of weir.alerts until something fails.
 func (d *desk) tail(ctx context.Context, partition int32) error {
 	from, err := d.node.highWatermark(event.TopicAlerts, partition)
 	if err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -246,6 +247,16 @@ func (n *Node) partitions(topic string) (int32, error) {
 	return int32(len(t.Partitions())), nil
 }
 
+// topicID tells a topic from another that had its name before.
+func (n *Node) topicID(topic string) (string, error) {
+	t, ok := n.log.Topic(topic)
+	if !ok {
+		return "", fmt.Errorf("topic %s: %w", topic, commitlog.ErrUnknownTopic)
+	}
+	id := t.ID()
+	return hex.EncodeToString(id[:]), nil
+}
+
 // openSource is how every reader inside the node gets at a partition.
 func (n *Node) openSource(_ context.Context, topic string, partition int32, from int64) (source.Source, error) {
 	p, err := n.log.Partition(topic, partition)
@@ -261,6 +272,38 @@ func (n *Node) highWatermark(topic string, partition int32) (int64, error) {
 		return 0, err
 	}
 	return p.HighWatermark(), nil
+}
+
+// damaged tells that damage took a partition out of service.
+func (n *Node) damaged(topic string, partition int32) bool {
+	p, err := n.log.Partition(topic, partition)
+	var damage *commitlog.CorruptError
+	return err == nil && errors.As(p.Err(), &damage)
+}
+
+// troubles are what keeps parts of the node from their work, one line each.
+func (n *Node) troubles() []string {
+	lines := []string{}
+	for _, t := range n.log.Topics() {
+		for _, p := range t.Partitions() {
+			if err := p.Err(); err != nil && !errors.Is(err, commitlog.ErrClosed) && !errors.Is(err, commitlog.ErrDeleted) {
+				lines = append(lines, fmt.Sprintf("%s[%d]: %v", p.Topic(), p.Index(), err))
+			}
+		}
+	}
+	decided := map[string]int32{} // partitions by topic
+	for _, sh := range n.engine.Status() {
+		decided[sh.Topic] = max(decided[sh.Topic], sh.Partition+1)
+		if sh.Err != "" {
+			lines = append(lines, fmt.Sprintf("stream %s, partition %d is not decided from offset %d on: %s", sh.Stream, sh.Partition, sh.Cursor, sh.Err))
+		}
+	}
+	for _, s := range n.cfg.Streams {
+		if have, err := n.partitions(s.Topic); err == nil && have > decided[s.Topic] {
+			lines = append(lines, fmt.Sprintf("stream %s: its topic %s has grown to %d partitions; the new ones are decided and in SQL after a restart", s.Schema.Stream, s.Topic, have))
+		}
+	}
+	return lines
 }
 
 // part is one long-running piece: run returns when its context is done, after

@@ -50,7 +50,7 @@ func (n *Node) openEngine() (err error) {
 		}
 	}
 	n.engine, err = engine.New(n.cfg.Streams, n.program, engine.Options{
-		FS: vfs.OS, Dir: filepath.Join(n.cfg.DataDir, checkpointDir), Open: n.openSource, Sink: sink.NewLocal(n.log),
+		FS: vfs.OS, Dir: filepath.Join(n.cfg.DataDir, checkpointDir), Open: n.openSource, Sink: sink.NewLocal(n.log), TopicID: n.topicID,
 		OutputPartitions: map[string]int32{
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
 		},
@@ -67,7 +67,7 @@ func (n *Node) openSQL() (err error) {
 		return err
 	}
 	n.history, err = history.New(n.db, n.cfg.Streams, history.Options{
-		Open: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Registerer: n.registry, Logger: logger,
+		Open: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Damaged: n.damaged, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {
 		return err

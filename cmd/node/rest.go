@@ -29,7 +29,7 @@ func (n *Node) webServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/", console.Handler())
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{Registry: n.registry, ErrorLog: promLog{n.logger}}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })
+	mux.HandleFunc("GET /-/healthy", n.serveHealthy)
 	mux.HandleFunc("GET /-/ready", n.serveReady)
 	mux.HandleFunc("GET /v1/live", n.serveLive)
 
@@ -50,6 +50,15 @@ func (n *Node) webServer() *http.Server {
 // sameOrigin refuses requests that another site's page makes a browser send.
 func sameOrigin(next http.Handler) http.Handler {
 	return http.NewCrossOriginProtection().Handler(next)
+}
+
+// serveHealthy says that the process works. What keeps a part of it from its work
+// is named and no failure: a restart would not mend it, and the rest works.
+func (n *Node) serveHealthy(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintln(w, "healthy")
+	for _, line := range n.troubles() {
+		fmt.Fprintln(w, "but", line)
+	}
 }
 
 func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
@@ -91,6 +100,7 @@ type Overview struct {
 	Version string       `json:"version"`
 	Started time.Time    `json:"started"`
 	Program string       `json:"program" doc:"Hash of the rule set in force."`
+	Trouble []string     `json:"trouble" doc:"What keeps parts of the node from their work: damaged partitions, streams that are not decided."`
 	Streams []StreamView `json:"streams"`
 	Rules   []RuleView   `json:"rules"`
 	Alerts  struct {
@@ -255,7 +265,7 @@ func timeOrNil(t event.Time) *time.Time {
 }
 
 func (n *Node) overview() Overview {
-	o := Overview{Version: n.opts.Version, Started: n.started.UTC(), Program: n.program.ID(), Streams: n.streamViews(), Rules: n.ruleViews()}
+	o := Overview{Version: n.opts.Version, Started: n.started.UTC(), Program: n.program.ID(), Trouble: n.troubles(), Streams: n.streamViews(), Rules: n.ruleViews()}
 	total := func(topic string) int64 {
 		start, end, err := n.extent(topic)
 		if err != nil {
