@@ -103,6 +103,23 @@ func NewRows(s *schema.Stream, t Text) (*Rows, error) {
 	return r, nil
 }
 
+// OpenRows opens a file as Load does and reads it for a stream, without a broker.
+// The file is closed by end.
+func OpenRows(ctx context.Context, path string, s *schema.Stream) (rows *Rows, end func() error, err error) {
+	lines, err := OpenLines(ctx, path, s.Delimiter)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows = &Rows{split: lines.split, columns: lines.header, next: lines.split.nextLine}
+	if lines.header != nil {
+		rows.next = lines.split.nextCSV
+	}
+	if rows.e, err = newEncoder(s, path, lines.header); err != nil {
+		return nil, nil, errors.Join(err, lines.Close())
+	}
+	return rows, lines.Close, nil
+}
+
 // cutElsewhere makes rows of what values gives.
 func cutElsewhere(values func() *Raw, delimiter byte, csv bool) func() *row {
 	var one row
