@@ -64,7 +64,11 @@ func runLoad(cmd *cobra.Command, path string, f loadFlags) error {
 		return mistake{err}
 	}
 	if errors.Is(err, context.Canceled) {
-		return fmt.Errorf("stopped after %s of the file's rows were written; the same command resumes", count(p.Accepted+p.Skipped))
+		how := "the same command resumes"
+		if f.again {
+			how = "the same command without --again resumes"
+		}
+		return fmt.Errorf("stopped after %s of the file's rows were written; %s", count(p.Accepted+p.Skipped), how)
 	}
 	if err != nil {
 		return err

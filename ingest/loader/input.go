@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -27,6 +28,7 @@ type input struct {
 	file    *os.File
 	name    string // as the caller wrote it
 	size    int64
+	changed time.Time // as of the start
 	gzipped bool
 	read    atomic.Int64 // bytes of the file
 	chunks  chan []byte  // unpacked; closed at the end
@@ -47,12 +49,25 @@ func openInput(path string) (*input, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	in := &input{file: f, name: path, size: st.Size(), chunks: make(chan []byte, readAheadChunks), free: make(chan []byte, readAheadChunks+2)}
+	in := &input{file: f, name: path, size: st.Size(), changed: st.ModTime(), chunks: make(chan []byte, readAheadChunks), free: make(chan []byte, readAheadChunks+2)}
 	var magic [2]byte
 	if n, _ := f.ReadAt(magic[:], 0); n == 2 {
 		in.gzipped = magic == [2]byte{0x1f, 0x8b}
 	}
 	return in, nil
+}
+
+// unchanged is an error where the file was written to since openInput: what was
+// loaded has the id of what the file was then.
+func (in *input) unchanged() error {
+	st, err := in.file.Stat()
+	if err != nil {
+		return fmt.Errorf("%s: %w", in.name, err)
+	}
+	if st.Size() == in.size && st.ModTime().Equal(in.changed) {
+		return nil
+	}
+	return fmt.Errorf("%s was written to while it was loaded (it had %d bytes and has %d): the load may have met half a row, and a load of the file as it is now would write its rows once more", in.name, in.size, st.Size())
 }
 
 // loadID names the load of this file into a stream.

@@ -57,6 +57,15 @@ const progressEvery = 200 * time.Millisecond
 // the way: the same call resumes it.
 var ErrInterrupted = errors.New("the load is not finished; the same command resumes it")
 
+// errAgain is ErrInterrupted of a repeated load: repeated with Options.Again it
+// would begin anew, and double what it has written.
+type errAgain struct{}
+
+func (errAgain) Error() string {
+	return "the load is not finished; the same command without --again resumes it"
+}
+func (errAgain) Is(target error) bool { return target == ErrInterrupted }
+
 // Load puts the rows of a file into a stream. The file is CSV with a header or
 // NDJSON, plain or gzip, told by its content. It resumes what an earlier call
 // left, and does nothing where the file is wholly loaded, unless Options.Again.
@@ -93,6 +102,9 @@ func Load(ctx context.Context, path string, o Options) (Progress, error) {
 	reported()
 	p := l.progress()
 	p.Already = err == nil && p.Skipped > 0 && p.Accepted+p.Dead == 0
+	if err == nil {
+		err = in.unchanged()
+	}
 	if o.Progress != nil {
 		o.Progress(p)
 	}
@@ -251,7 +263,11 @@ func (l *load) run() error {
 	l.end()
 	// What a sender failed on comes before what followed from it.
 	if cause := context.Cause(l.ctx); cause != nil && !errors.Is(cause, errEnded) {
-		return fmt.Errorf("load %s, line %d: %w: %w", l.in.name, l.lines.Load(), ErrInterrupted, cause)
+		unfinished := ErrInterrupted
+		if l.o.Again {
+			unfinished = errAgain{}
+		}
+		return fmt.Errorf("load %s, line %d: %w: %w", l.in.name, l.lines.Load(), unfinished, cause)
 	}
 	if err != nil {
 		return fmt.Errorf("load %s: %w", l.in.name, err)
