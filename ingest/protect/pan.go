@@ -29,6 +29,20 @@ type searcher struct {
 // check; and, within one longer group, such a stretch that begins like a card. All
 // that qualify are masked, so that one found by chance does not shadow a real one.
 func (s *searcher) cards(b []byte) (found int) {
+	for range passesMax {
+		n := s.pass(b)
+		if found += n; n == 0 {
+			break
+		}
+	}
+	return found
+}
+
+// passesMax bounds how often text is gone over: what stays of one number may make
+// another with the digits beside it, and masked text is not to change again.
+const passesMax = 8
+
+func (s *searcher) pass(b []byte) (found int) {
 	for i := 0; i < len(b); {
 		if !isDigit(b[i]) {
 			i++
