@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/httpin"
 	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
@@ -40,7 +42,11 @@ var ownTopics = map[string]int32{
 	event.TopicAlerts:      4,
 	event.TopicDeliveries:  1,
 	event.TopicDeadLetters: 1,
+	httpin.TopicRequests:   1,
 }
+
+// ownRetention is how long the topics keep what they need not keep for ever, ms.
+var ownRetention = map[string]string{httpin.TopicRequests: "172800000"} // twice what is looked back
 
 // Options are what a node takes beside its configuration.
 type Options struct {
@@ -122,6 +128,7 @@ type Node struct {
 	queries   *analytics.Engine
 	pg        *pgwire.Server
 	router    *alerts.Router
+	ingest    *httpin.Handler
 	desk      *desk
 
 	kafkaListener, httpListener, sqlListener net.Listener
@@ -209,7 +216,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.makeTopics(); err != nil {
 		return err
 	}
-	for _, open := range []func() error{n.openProtect, n.openBroker, n.openEngine, n.openSQL, n.openRouter} {
+	for _, open := range []func() error{n.openProtect, n.openBroker, n.openEngine, n.openSQL, n.openRouter, n.openIngest} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -230,7 +237,7 @@ func (n *Node) makeTopics() error {
 		if _, ok := n.log.Topic(name); ok {
 			continue
 		}
-		spec := commitlog.TopicSpec{Name: name, Partitions: parts, Configs: map[string]string{"retention.ms": "-1"}}
+		spec := commitlog.TopicSpec{Name: name, Partitions: parts, Configs: map[string]string{"retention.ms": cmp.Or(ownRetention[name], "-1")}}
 		if _, err := n.log.CreateTopic(spec); err != nil {
 			return fmt.Errorf("topic %s: %w", name, err)
 		}

@@ -41,7 +41,7 @@ func (n *Node) webServer() *http.Server {
 	api := humago.New(mux, conf)
 	n.registerAPI(api)
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(sameOrigin(mux), bodyMax),
+		Handler:           sameOrigin(n.withIngest(http.MaxBytesHandler(mux, bodyMax))),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	}

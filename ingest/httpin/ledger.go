@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +25,7 @@ const TopicRequests = "weir.requests"
 
 // The headers of the first record of each batch of a request with a key.
 const (
-	HeaderKey   = "weir-idempotency"       // hash of the stream's name and the key, hex
+	HeaderKey   = "weir-idempotency"       // hash of the stream's name and the key
 	HeaderEvent = "weir-idempotency-event" // number of the batch's last event in the body / of its records
 )
 
@@ -38,7 +37,30 @@ var (
 // hash identifies a key or a body.
 type hash [16]byte
 
-func (h hash) String() string { return hex.EncodeToString(h[:]) }
+// String has letters only, a to p: digits could pass for a card number, which is
+// masked wherever it stands.
+func (h hash) String() string {
+	text := make([]byte, 0, 2*len(h))
+	for _, b := range h {
+		text = append(text, 'a'+b>>4, 'a'+b&15)
+	}
+	return string(text)
+}
+
+// parseHash reads what String wrote.
+func parseHash(s string) (h hash, ok bool) {
+	if len(s) != 2*len(h) {
+		return h, false
+	}
+	for i := range h {
+		hi, lo := s[2*i]-'a', s[2*i+1]-'a'
+		if hi > 15 || lo > 15 {
+			return h, false
+		}
+		h[i] = hi<<4 | lo
+	}
+	return h, true
+}
 
 // keyHash hides the key, which may be anything.
 func keyHash(stream, key string) hash {
@@ -304,9 +326,13 @@ func (l *ledger) scan(ctx context.Context, topic string, partition int32, from, 
 // recall takes a note back.
 func (l *ledger) recall(r *source.Record) {
 	var n note
-	var id, body hash
-	if json.Unmarshal(r.Value, &n) != nil || !unhex(id[:], n.ID) || !unhex(body[:], n.Body) || n.Stream == "" || n.Parts < 1 {
+	if json.Unmarshal(r.Value, &n) != nil {
 		return // not ours: anyone may produce to the topic
+	}
+	id, ok := parseHash(n.ID)
+	body, ok2 := parseHash(n.Body)
+	if !ok || !ok2 || n.Stream == "" || n.Parts < 1 {
+		return
 	}
 	e := l.entries[id]
 	if e == nil {
@@ -318,11 +344,6 @@ func (l *ledger) recall(r *source.Record) {
 	if !n.Settled {
 		e.starts, e.dead = n.Starts, n.Dead
 	}
-}
-
-func unhex(dst []byte, s string) bool {
-	n, err := hex.Decode(dst, []byte(s[:min(len(s), 2*len(dst))]))
-	return err == nil && n == len(dst) && len(s) == 2*len(dst)
 }
 
 // settle finds what the unsettled requests wrote: they were under way when the
@@ -392,12 +413,11 @@ func (l *ledger) find(ctx context.Context, topic string, partition, as int32, fr
 // mark reads the headers of a batch's first record; e is nil where it is none of
 // theirs.
 func mark(r *source.Record, entries map[hash]*entry) (e *entry, last, count int64) {
-	var id hash
-	var ok bool
+	ok := false
 	for i := range r.Headers {
 		switch hd := &r.Headers[i]; hd.Key {
 		case HeaderKey:
-			if unhex(id[:], string(hd.Value)) {
+			if id, ok := parseHash(string(hd.Value)); ok {
 				e = entries[id]
 			}
 		case HeaderEvent:
