@@ -16,6 +16,9 @@ func TestExitCodes(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -23,6 +26,13 @@ func TestExitCodes(t *testing.T) {
 	}
 	good := write("good.yaml", "streams:\n  s:\n    time: ts\n    fields: {ts: timestamp}\n")
 	bad := write("bad.yaml", "streams:\n  s:\n    time: t\n    fields: {ts: timestamp}\n")
+	rule := func(dir, expect string) {
+		write(dir+".yaml", "rules: "+dir+"\nstreams:\n  s:\n    time: ts\n    id: id\n    fields: {ts: timestamp, id: string, n: int64}\n")
+		write(filepath.Join(dir, "r.yaml"), "id: big\nstream: s\nwhen: s.n > 5\ntests:\n  - {name: a case, file: e.ndjson, expect: ["+expect+"]}\n")
+		write(filepath.Join(dir, "e.ndjson"), `{"ts":"2026-01-01T00:00:00Z","id":"a","n":5}`+"\n"+`{"ts":"2026-01-01T00:00:00Z","id":"b","n":6}`+"\n")
+	}
+	rule("right", "b")
+	rule("wrong", "a")
 	for _, c := range []struct {
 		args []string
 		code int
@@ -43,6 +53,11 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"log"}, 2, "weir log verify"},
 		{[]string{"log", "repair", "--data-dir", dir}, 2, "--topic NAME"},
 		{[]string{"nonsense"}, 2, "nonsense"},
+		{[]string{"rule", "test", "--config", filepath.Join(dir, "right.yaml")}, 0, "all 1 cases passed"},
+		{[]string{"rule", "test", "--config", filepath.Join(dir, "wrong.yaml")}, 1, "fired on b"},
+		{[]string{"rule", "test", "bog", "--config", filepath.Join(dir, "right.yaml")}, 2, `no rule "bog"`},
+		{[]string{"rule", "test", "--config", good}, 2, "no rule has a case"},
+		{[]string{"rule", "list", "--config", filepath.Join(dir, "right.yaml")}, 0, "big  s"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			var out, errOut bytes.Buffer
