@@ -122,6 +122,7 @@ func (o *output) settled(cursor int64) int64 {
 		return o.from // some that were found are of events still to come
 	}
 	clear(o.written)
+	clear(o.decided)
 	return max(o.end, o.last+1)
 }
 

@@ -12,7 +12,9 @@
 //     checkpoint holds the cursor, the end of each output partition and all
 //     operator state, and is written only when the outputs before it are durable.
 //     A shard that restarts from it reads the outputs behind those ends, and
-//     leaves out what it finds there already.
+//     leaves out what it finds there already. An event up to the last one decided
+//     there is decided, with or without a decision record: a program that was
+//     edited meanwhile adds nothing to it but alerts that its decision names.
 //  3. A record that does not decode becomes a dead letter and nothing else.
 //  4. A late event (its time is before the watermark, the greatest event time
 //     seen less the stream's lateness) is decided and flagged.

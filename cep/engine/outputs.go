@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -42,13 +43,14 @@ type output struct {
 	from, end int64               // what was read after the restart: all durable
 	written   map[string]struct{} // the shard's identities found there
 	reach     int64               // one past the greatest source offset among them
+	decided   map[int64][]string  // of decisions: the live rules by source offset
 }
 
 func newOutputs(partition int32, partitions map[string]int32) outputs {
 	var o outputs
 	for i, topic := range []string{event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters} {
 		n := max(1, partitions[topic])
-		o.topics[i] = output{topic: topic, partition: partition % n, last: -1, written: map[string]struct{}{}}
+		o.topics[i] = output{topic: topic, partition: partition % n, last: -1, written: map[string]struct{}{}, decided: map[int64][]string{}}
 	}
 	return o
 }
@@ -72,6 +74,31 @@ func (o *outputs) alert(s *shard, a *event.Alert) {
 	start := len(o.buf)
 	o.buf = a.AppendJSON(o.buf)
 	o.add(s, toAlerts, a.Time.Millis(), keyBytes(a.Key), start, event.Identity{Topic: a.Topic, Partition: a.Partition, Offset: a.Offset, Role: a.Rule})
+}
+
+// standing is what of the findings on one event may be written where an earlier
+// life has decided it, perhaps by another program: that decision stands. Alerts of
+// other rules than it names are not raised for it, and it is not made where there
+// is none. What the kill cut off, an alert that the decision names or a shadow's
+// decision behind the last one, is still written.
+func (o *outputs) standing(id event.Identity, found []Finding) (stand []Finding, silent bool) {
+	t := &o.topics[toDecisions]
+	if id.Offset >= t.reach {
+		return found, false
+	}
+	rules, decided := t.decided[id.Offset]
+	for _, f := range found {
+		keep := slices.Contains(rules, f.Rule)
+		if f.Shadow {
+			id.Role = "shadow:" + f.Rule
+			_, keep = t.written[string(id.AppendText(nil))]
+			keep = keep || id.Offset == t.reach-1
+		}
+		if keep {
+			stand = append(stand, f)
+		}
+	}
+	return stand, !decided
 }
 
 // keyBytes is a record key, null for an event without one.

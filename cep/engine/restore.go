@@ -243,9 +243,17 @@ func (s *shard) scan(ctx context.Context, o *output, ends []savedEnd) error {
 			rest, ours := strings.CutPrefix(id, prefix)
 			digits, _, _ := strings.Cut(rest, "/")
 			offset, err := strconv.ParseInt(digits, 10, 64)
-			if ours && err == nil {
-				o.written[id] = struct{}{}
-				o.reach = max(o.reach, offset+1)
+			if !ours || err != nil {
+				continue
+			}
+			o.written[id] = struct{}{}
+			o.reach = max(o.reach, offset+1)
+			if o.topic == event.TopicDecisions && strings.HasSuffix(rest, "/"+event.RoleLive) {
+				var d event.Decision
+				if err := d.UnmarshalJSON(c.Records[i].Value); err != nil {
+					return fmt.Errorf("%s[%d]@%d: %w", o.topic, o.partition, c.Records[i].Offset, err)
+				}
+				o.decided[offset] = d.Rules
 			}
 		}
 	}

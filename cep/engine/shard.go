@@ -299,7 +299,8 @@ func (s *shard) row(row int, found []Finding) {
 	}
 	live := d
 	live.Role, live.Action = event.RoleLive, "allow"
-	fired := s.stream.AllDecisions
+	found, silent := s.outputs.standing(d.Identity(), found)
+	fired := s.stream.AllDecisions && !silent
 	first := true
 	for i := range found {
 		f := &found[i]

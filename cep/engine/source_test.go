@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
 )
 
@@ -137,3 +139,71 @@ type damagedLog struct{ *memLog }
 func (damagedLog) Durable(context.Context, string, int32, int64) error { return errDamage }
 
 var _ sink.Sink = damagedLog{}
+
+// TestEditAfterKill kills an engine and starts it with edited rules: events that
+// the first program had decided keep its decisions, with the alerts that they name
+// and no others; what it had not reached is the second program's.
+func TestEditAfterKill(t *testing.T) {
+	b := newBench(20, nil)
+	b.stream = testStream(1)
+	b.prog = ruleAbove{"before", 5000}
+	for i := range 6 {
+		b.log.produce("in", 0, fmt.Sprintf(`{"ts": %d, "key": "k", "amount": %d}`, 1000+i, 20*(i+1)))
+	}
+	b.run(t)
+	names, err := b.fs.List("checkpoints/s-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names { // as a kill before the first one
+		if err := b.fs.Remove("checkpoints/s-0/" + n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alerts := b.log.part(event.TopicAlerts, 0)
+	alerts.recs = alerts.recs[:len(alerts.recs)-1] // and between decision and alert
+	alerts.durable = len(alerts.recs)
+	b.log.produce("in", 0, `{"ts": 1007, "key": "k", "amount": 90}`)
+	b.prog = both{ruleAbove{"before", 5000}, ruleAbove{"after", 3000}}
+	b.run(t)
+	var got []string
+	for _, topic := range []string{event.TopicDecisions, event.TopicAlerts} {
+		for _, s := range b.log.outputOf(topic, outputPartitions, "in/0") {
+			got = append(got, strings.Fields(s)[1])
+		}
+	}
+	want := []string{"in/0/2/live", "in/0/3/live", "in/0/4/live", "in/0/5/live", "in/0/6/live",
+		"in/0/2/before", "in/0/3/before", "in/0/4/before", "in/0/5/before", "in/0/6/before", "in/0/6/after"}
+	if !slices.Equal(got, want) {
+		t.Errorf(" got %q\nwant %q", got, want)
+	}
+}
+
+// ruleAbove fires on amounts from a least one on, in hundredths.
+type ruleAbove struct {
+	rule  string
+	least int64
+}
+
+func (p ruleAbove) ID() string                                { return p.rule }
+func (p ruleAbove) Instance(*schema.Stream) (Instance, error) { return both{p}, nil }
+
+// both are several such rules.
+type both []ruleAbove
+
+func (p both) ID() string                                { return fmt.Sprint(p) }
+func (p both) Instance(*schema.Stream) (Instance, error) { return p, nil }
+func (p both) Needs() []int                              { return []int{2} }
+func (p both) Features() []event.Type                    { return nil }
+func (p both) Operators() []Operator                     { return nil }
+
+func (p both) Decide(b *event.Batch, _ *cep.Outbox, dst []Finding) ([]Finding, error) {
+	for row := range b.Len() {
+		for _, r := range p {
+			if b.Cols[2].Int64[row] >= r.least {
+				dst = append(dst, Finding{Row: row, Rule: r.rule, Action: "decline", Severity: "low"})
+			}
+		}
+	}
+	return dst, nil
+}
