@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/cmd/node"
 	"github.com/weirstream/weir/rules"
 )
@@ -45,17 +44,16 @@ events named under expect and on no other.`,
 	return cmd
 }
 
-func prepare(path string) (*config.Config, *node.Prepared, error) {
+func prepare(path string) (*node.Prepared, error) {
 	cfg, err := loadConfig(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	p, err := node.Prepare(cfg)
-	return cfg, p, err
+	return node.Prepare(cfg)
 }
 
 func checkRules(out io.Writer, path string) error {
-	_, p, err := prepare(path)
+	p, err := prepare(path)
 	if err != nil {
 		return err
 	}
@@ -64,7 +62,7 @@ func checkRules(out io.Writer, path string) error {
 }
 
 func listRules(out io.Writer, path string) error {
-	_, p, err := prepare(path)
+	p, err := prepare(path)
 	if err != nil {
 		return err
 	}
@@ -77,19 +75,16 @@ func listRules(out io.Writer, path string) error {
 }
 
 func testRules(out io.Writer, path string, ids []string) error {
-	cfg, _, err := prepare(path)
+	p, err := prepare(path)
 	if err != nil {
 		return err
 	}
-	set, err := rules.LoadDir(cfg.RulesDir)
+	set, err := only(p.Rules, ids)
 	if err != nil {
-		return err
-	}
-	if set, err = only(set, ids); err != nil {
 		return err
 	}
 	failed, passed := 0, 0
-	for _, r := range rules.RunTests(set, rules.Catalog{Streams: cfg.Streams}) {
+	for _, r := range rules.RunTests(set, rules.Catalog{Streams: p.Config.Streams}) {
 		if r.Passed() {
 			passed++
 			fmt.Fprintf(out, "ok    %s: %s (%d events)\n", r.Rule, r.Name, r.Events)

@@ -57,6 +57,7 @@ type Options struct {
 // Prepared is a configuration that was found good, rules included.
 type Prepared struct {
 	Config  *config.Config
+	Rules   rules.Set
 	Program *rules.Program
 }
 
@@ -87,7 +88,7 @@ func Prepare(cfg *config.Config) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Prepared{Config: cfg, Program: prog}, nil
+	return &Prepared{Config: cfg, Rules: set, Program: prog}, nil
 }
 
 // unknownRules finds receivers that wait for rules which do not exist.
