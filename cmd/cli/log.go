@@ -83,7 +83,7 @@ again. What is lost is printed.`,
 			if topic == "" || partition < 0 {
 				return mistake{errors.New("which one? name it with --topic NAME --partition N")}
 			}
-			report, err := commitlog.Repair(cmd.Context(), filepath.Join(dir, "log"), topic, partition, commitlog.Options{Logger: newLogger(cmd.ErrOrStderr(), levelQuiet, false)})
+			report, err := commitlog.Repair(cmd.Context(), logDir(dir), topic, partition, commitlog.Options{Logger: newLogger(cmd.ErrOrStderr(), levelQuiet, false)})
 			if err != nil {
 				return err
 			}
