@@ -240,7 +240,7 @@ func (d *Decoder) syntax(r *source.Record) Failure {
 	}
 	f.Column = d.fault.at + 1
 	if f.Reason == ReasonSyntax && strings.HasPrefix(f.Detail, "expected") && !strings.Contains(f.Detail, "found") {
-		found := "its end"
+		found := "the end of the record"
 		if d.fault.at < len(value) {
 			found = describeByte(value[d.fault.at])
 		}

@@ -254,7 +254,7 @@ func TestFailures(t *testing.T) {
 		{`{"ts":1}`, Failure{ReasonMissing, "amount", `member "amount" is absent, expected decimal(2)`, 0}},
 		{`{"ts":1,"amount":null}`, Failure{ReasonMissing, "amount", `member "amount" is null, expected decimal(2)`, 0}},
 		{`{"ts":1 "amount":1}`, Failure{ReasonSyntax, "", `expected a comma or the end of the object, found '"'`, 9}},
-		{`{"ts":1,"amount":1`, Failure{ReasonSyntax, "", `expected a comma or the end of the object, found its end`, 19}},
+		{`{"ts":1,"amount":1`, Failure{ReasonSyntax, "", `expected a comma or the end of the object, found the end of the record`, 19}},
 		{`{"ts":61,"amount":1}`, Failure{ReasonTime, "ts", `the event time 1970-01-01T00:01:01Z is more than 1m0s ahead of the record's 1970-01-01T00:00:00Z`, 7}},
 		{`{"ts":1,"amount":1,"at":"2018-04-01"}`, Failure{ReasonType, "at", `expected a time as %Y-%m-%d %H:%M:%S, found "2018-04-01"`, 26}},
 	} {
