@@ -107,19 +107,32 @@ func from(s *schema.Stream, i int) string {
 // column finds the file's column of that name, -1 where there is none.
 func (e *encoder) column(name string) int { return slices.Index(e.columns, name) }
 
+// headerShown is how many bytes of a header a message quotes.
+const headerShown = 300
+
 // missingColumns is a Problem for each required field that the file has no column
 // for, and for columns that stand in the header twice.
 func (e *encoder) missingColumns() error {
 	var problems schema.Problems
+	var twice []string
+	header := strings.Join(e.columns, ", ")
+	if len(header) > headerShown {
+		header = strings.ToValidUTF8(header[:headerShown], "") + " ..."
+	}
 	for i, name := range e.columns {
-		if slices.Contains(e.columns[:i], name) {
+		if strings.Contains(name, "\r") {
+			return &schema.Problem{File: e.file, Line: 1, Message: "the header has a CR that no LF follows: expected lines that end in LF or CRLF"}
+		}
+		// Nameless columns, as spreadsheets write them, are of no field.
+		if name != "" && slices.Index(e.columns, name) < i && !slices.Contains(twice, name) {
+			twice = append(twice, name)
 			problems = append(problems, &schema.Problem{File: e.file, Line: 1, Message: fmt.Sprintf("column %q stands in the header twice", name)})
 		}
 	}
 	for i, f := range e.stream.Schema.Fields {
 		if name := from(e.stream, i); !f.Optional && e.column(name) < 0 {
 			problems = append(problems, &schema.Problem{File: e.file, Line: 1, Field: "streams." + e.stream.Schema.Stream + ".fields." + f.Name,
-				Message: fmt.Sprintf("the file has no column %q; its header has %s", name, strings.Join(e.columns, ", ")),
+				Message: fmt.Sprintf("the file has no column %q; its header has %s", name, header),
 				Hint:    cmp.Or(schema.Suggest(name, e.columns), "declare the field `from` another column, or optional")})
 		}
 	}

@@ -81,6 +81,7 @@ func NewRows(s *schema.Stream, t Text) (*Rows, error) {
 		r.next = r.split.nextLine
 	}
 	if r.split != nil && t.CSV {
+		r.split.first()
 		header := r.split.nextCSV()
 		switch {
 		case header == nil && r.split.err != nil:

@@ -49,6 +49,9 @@ type splitter struct {
 	err  error // at the end of the window, nil at the end of the file
 	line int64 // of pos, from 1
 
+	// foreign is what the file is instead of CSV or NDJSON; see first.
+	foreign string
+
 	// There is no quote in buf[quietFrom:quietTo]: a quote that is never closed is
 	// looked for once, not once a line.
 	quietFrom, quietTo int
@@ -109,7 +112,7 @@ func (s *splitter) skipBOM() {
 }
 
 // first is the first byte of the file that is not white space, 0 where there is
-// none.
+// none. What is plainly neither CSV nor NDJSON is noted, and refused as a header.
 func (s *splitter) first() byte {
 	for i := s.pos; i-s.pos < MaxRow; i++ {
 		for i == len(s.buf) {
@@ -120,10 +123,32 @@ func (s *splitter) first() byte {
 			i = s.pos + at
 		}
 		if c := s.buf[i]; c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			s.foreign = foreign(s.buf[i:min(len(s.buf), i+foreignBytes)])
 			return c
 		}
 	}
 	return 0
+}
+
+// foreignBytes is how much of a file's start is looked at to tell what it is.
+const foreignBytes = 512
+
+// foreign names what begins with b where it is plainly neither CSV nor NDJSON.
+func foreign(b []byte) string {
+	line, _, _ := bytes.Cut(b, []byte{'\n'})
+	switch {
+	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}):
+		return "this is UTF-16: expected CSV or NDJSON in UTF-8"
+	case bytes.HasPrefix(b, []byte("PK\x03\x04")):
+		return "this is a zip archive: expected CSV or NDJSON, plain or gzip"
+	case bytes.HasPrefix(b, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return "this is compressed with zstd: expected CSV or NDJSON, plain or gzip"
+	case bytes.HasPrefix(b, []byte("[")) && bytes.HasPrefix(bytes.TrimSpace(b[1:]), []byte("{")):
+		return "this is a JSON array: expected CSV, or NDJSON with one object a line"
+	case bytes.IndexByte(line, 0) >= 0:
+		return "this is not text, it has NUL bytes: expected CSV or NDJSON, plain or gzip"
+	}
+	return ""
 }
 
 // nextLine is the next line that is not blank, nil at the end.
@@ -202,6 +227,10 @@ const (
 
 // nextCSV is the next row of CSV, nil at the end.
 func (s *splitter) nextCSV() *row {
+	if s.foreign != "" {
+		s.row = row{line: s.line, reason: "syntax", bad: s.foreign, column: 1}
+		return &s.row
+	}
 	for {
 		if s.pos == len(s.buf) && !s.fill() {
 			return nil
