@@ -14,7 +14,7 @@ func (w *worker) deadLetter(value []byte) ([]byte, error) {
 		return value, nil
 	}
 	w.whole = append(w.whole[:0], value...)
-	out, cards, track := w.search.broken(w.whole) // also of members that no dead letter has
+	out, cards, track := w.search.broken(w.whole, false) // also of members that no dead letter has
 	var d event.DeadLetter
 	if err := d.UnmarshalJSON(value); err != nil {
 		if cards+track == 0 {
@@ -46,6 +46,7 @@ func (w *worker) deadLetter(value []byte) ([]byte, error) {
 // raw is what the raw bytes of a dead letter become.
 func (w *worker) raw(pl *plan, raw []byte) ([]byte, error) {
 	raw = bytes.Clone(raw)
+	cut := pl != nil
 	if pl != nil {
 		i := skipSpace(raw, 0)
 		if isObject := i < len(raw) && raw[i] == '{'; isObject == (pl.root != nil) {
@@ -53,10 +54,10 @@ func (w *worker) raw(pl *plan, raw []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			raw = bytes.Clone(value)
+			raw, cut = bytes.Clone(value), false
 		}
 	}
-	raw, cards, track := w.search.broken(raw)
+	raw, cards, track := w.search.broken(raw, cut)
 	w.tally.cards += int64(cards)
 	w.tally.track += int64(track)
 	return raw, nil

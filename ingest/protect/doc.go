@@ -24,7 +24,8 @@
 //   - track data is masked in every string, whichever field it is in.
 //   - of a value that does not parse, declared members or cells before the fault
 //     are treated as ever; then the whole of it is searched for card numbers. It
-//     ends where the value of a sensitive field has no end. A value that parses and
+//     ends where the value of a sensitive field has no end, and 11 digits or more
+//     at its end, a card number cut short, lose all but six. A value that parses and
 //     that the decoder refuses (a card number where the time is declared) is
 //     searched as a whole, too.
 //   - dead letters (the raw bytes and every text) are treated the same way.
@@ -36,8 +37,8 @@
 //     that deduplication of a producer's retries works. A batch in which nothing
 //     is sensitive comes back as it is.
 //  2. What is not replaced stays byte for byte.
-//  3. Transform of its own output changes no value that parses: a token under a known key, a
-//     masked value and a ciphertext are recognised. So a dead letter can be
+//  3. Transform of its own output changes no value that parses: a token under a
+//     known key, a masked value and a ciphertext are recognised. So a dead letter can be
 //     replayed, and a consumer's output produced again.
 //  4. The same card gives the same token in a value and in a record key, however
 //     its digits are grouped. The partition is the client's choice, made from the

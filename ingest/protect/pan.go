@@ -290,17 +290,51 @@ func (s *searcher) text(b []byte) (cards, track int) {
 }
 
 // broken is text for bytes that no parser took: a card number may stand in JSON's
-// escapes. It returns b, masked in place, or, where the escapes had to go for it,
+// escapes, and, where cut, one at the end may be cut short. It returns b, masked in place, or, where the escapes had to go for it,
 // another slice.
-func (s *searcher) broken(b []byte) (out []byte, cards, track int) {
+func (s *searcher) broken(b []byte, cut bool) (out []byte, cards, track int) {
 	if bytes.Contains(b, []byte(`\u00`)) {
 		plain := unescapeASCII(b)
 		if cards, track = s.text(plain); cards+track > 0 {
-			return plain, cards, track
+			b = plain
 		}
 	}
-	cards, track = s.text(b)
+	if cards+track == 0 {
+		cards, track = s.text(b)
+	}
+	if cut {
+		cards += cutShort(b)
+	}
 	return b, cards, track
+}
+
+// cutMin is how many digits of a card number are too many to keep where the others
+// were cut off: the Luhn check gives the last one, and a list the next.
+const cutMin = 11
+
+// cutShort masks the digits at the end of b but the first six, where it may be a
+// card number that was cut short, and returns how many it found.
+func cutShort(b []byte) int {
+	from, digits := len(b), 0
+	for from > 0 && digits <= panMax {
+		if c := b[from-1]; isDigit(c) {
+			digits++
+		} else if c != ' ' && c != '-' {
+			break
+		}
+		from--
+	}
+	if digits < cutMin || digits > panMax {
+		return 0
+	}
+	for k, i := 0, from; i < len(b); i++ {
+		if isDigit(b[i]) {
+			if k++; k > 6 {
+				b[i] = '*'
+			}
+		}
+	}
+	return 1
 }
 
 // unescapeASCII is b with the \u00XX of printable ASCII characters other than the

@@ -217,7 +217,7 @@ func (w *worker) record(pl *plan, r *record.Record) (changed bool, err error) {
 	} else {
 		value, err = w.value(pl, r.Value)
 		if err == nil && w.suspects && !w.decodes(pl, value, r.Timestamp) {
-			value, _ = w.searchAll(value)
+			value, _ = w.searchAll(value, false)
 		}
 	}
 	if err != nil {
@@ -263,19 +263,19 @@ func (w *worker) value(pl *plan, value []byte) ([]byte, error) {
 		return w.out, nil
 	}
 	w.suspects = false
-	if found, any := w.searchAll(w.out); any || w.copied > 0 {
+	if found, any := w.searchAll(w.out, true); any || w.copied > 0 {
 		return found, nil
 	}
 	return value, nil
 }
 
 // searchAll is the value of a bad record, searched from end to end: itself, or what
-// w.out becomes.
-func (w *worker) searchAll(value []byte) (out []byte, any bool) {
+// w.out becomes. cut says that a card number may be cut short at its end.
+func (w *worker) searchAll(value []byte, cut bool) (out []byte, any bool) {
 	w.keyText = nil // the key is not taken for a field of it
 	w.tally.malformed++
 	w.whole = append(w.whole[:0], value...)
-	out, cards, track := w.search.broken(w.whole)
+	out, cards, track := w.search.broken(w.whole, cut)
 	w.tally.cards += int64(cards)
 	w.tally.track += int64(track)
 	if cards+track == 0 {

@@ -490,11 +490,24 @@ func findPlain(data []byte) string {
 		}
 	}
 	for _, pan := range cards {
-		if bytes.Contains(digits, []byte(pan)) || bytes.Contains(data, []byte(pan)) {
-			return pan
+		if i := bytes.Index(digits, []byte(pan)); i >= 0 {
+			return fmt.Sprintf("%s (%q)", pan, around(data, i))
 		}
 	}
 	return ""
+}
+
+// around is the part of data about its ith byte that is neither space nor dash.
+func around(data []byte, i int) []byte {
+	for at, c := range data {
+		if c == ' ' || c == '-' {
+			continue
+		}
+		if i--; i < 0 {
+			return data[max(0, at-40):min(len(data), at+60)]
+		}
+	}
+	return nil
 }
 
 var escape = regexp.MustCompile(`\\u00([0-9a-fA-F]{2})`)
