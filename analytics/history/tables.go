@@ -3,9 +3,11 @@ package history
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/ingest/deadletter"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
@@ -92,7 +94,7 @@ func streamDecoder(s *schema.Stream, project []int, d batchDecoder, origin event
 	return func(r *run, recs []source.Record) int {
 		refused = 0
 		r.batch.Reset(s.Schema, project)
-		d.Decode(&r.batch, origin, recs, bad)
+		d.Decode(&r.batch, origin, withoutCopies(recs, s.Topic), bad)
 		n := r.batch.Len()
 		r.extra(2)
 		for _, off := range r.batch.Offset {
@@ -113,6 +115,30 @@ func streamDecoder(s *schema.Stream, project []int, d batchDecoder, origin event
 		r.rows = n
 		return refused
 	}
+}
+
+// withoutCopies leaves out replayed copies of records that fit the declaration
+// where they stand in the same topic: this table, filled from the log's start under
+// that declaration, has them already.
+func withoutCopies(recs []source.Record, topic string) []source.Record {
+	copied := func(r *source.Record) bool {
+		return slices.ContainsFunc(r.Headers, func(h source.Header) bool {
+			return h.Key == deadletter.HeaderOriginal && strings.HasPrefix(string(h.Value), topic+"/")
+		})
+	}
+	for i := range recs {
+		if !copied(&recs[i]) {
+			continue
+		}
+		kept := slices.Clone(recs[:i])
+		for k := range recs[i:] {
+			if r := &recs[i+k]; !copied(r) {
+				kept = append(kept, *r)
+			}
+		}
+		return kept
+	}
+	return recs
 }
 
 // checkNames refuses names that SQL cannot tell apart: it ignores case.

@@ -62,7 +62,9 @@ func TestHTTPIngest(t *testing.T) {
 		if k := sqlInt(t, n, "select count(*) from payments"); k != 40_000 {
 			t.Errorf("%d events", k)
 		}
-		eventually(t, "the dead letter in SQL", func() bool { return sqlInt(t, n, "select count(*) from deadletters where file = 'http' and line = 40001") == 1 })
+		eventually(t, "the dead letter in SQL", func() bool {
+			return sqlInt(t, n, "select count(*) from deadletters where file = 'http' and line = 40001") == 1
+		})
 	}
 	check()
 	check()
@@ -79,6 +81,46 @@ func TestHTTPIngest(t *testing.T) {
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("a long query: %s", resp.Status)
+	}
+}
+
+// TestReplay mends a declaration after events did not fit it, and replays them:
+// each is decided and in SQL once.
+func TestReplay(t *testing.T) {
+	dir := t.TempDir()
+	config := fmt.Sprintf(testConfig, "http://127.0.0.1:9/")
+	n, stop := startConfigured(t, dir, config)
+	produce(t, n, payment("a", 1, "150.00"), payment("a", 2, "200.005"), payment("b", 3, `"much"`)) // the second has too many places
+	_, event, _ := strings.Cut(payment("c", 4, "300.005"), " ")
+	if status, a, text := postEvents(t, n, event); status != 422 || a.Refused != 1 {
+		t.Fatal(status, text)
+	}
+	eventually(t, "three dead letters", func() bool { return sqlInt(t, n, "select count(*) from deadletters") == 3 })
+	stop()
+	n, _ = startConfigured(t, dir, strings.Replace(config, "decimal(2)", "decimal(3)", 1))
+	for i, want := range []string{`{"read":3,"replayed":2,"already":0,"bad":{"type":1}`, `{"read":3,"replayed":0,"already":2,"bad":{"type":1}`} {
+		resp, err := http.Post("http://"+n.HTTPAddr()+"/v1/deadletters/replay", "application/json", strings.NewReader(`{"stream":"payments"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || !strings.HasPrefix(string(text), want) {
+			t.Fatalf("replay %d: %s %s %v", i, resp.Status, text, err)
+		}
+	}
+	eventually(t, "all in SQL", func() bool { return sqlInt(t, n, "select count(*) from payments where amount > 100") == 3 })
+	eventually(t, "all decided", func() bool { return sqlInt(t, n, "select count(*) from alerts where rule = 'large'") == 3 })
+	eventually(t, "all that is written read", func() bool {
+		var o Overview
+		get(t, n, "/v1/overview", 200, &o)
+		return o.SQL.Lag == 0 && o.Streams[0].Lag == 0
+	})
+	if k := sqlInt(t, n, "select count(*) from payments"); k != 3 {
+		t.Errorf("%d events in SQL", k)
+	}
+	if k := sqlInt(t, n, "select count(*) from alerts where rule = 'large'"); k != 3 {
+		t.Errorf("%d alerts", k)
 	}
 }
 

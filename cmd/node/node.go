@@ -25,6 +25,7 @@ import (
 	"github.com/weirstream/weir/analytics/pgwire"
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/cmd/config"
+	"github.com/weirstream/weir/ingest/deadletter"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/httpin"
@@ -43,6 +44,8 @@ var ownTopics = map[string]int32{
 	event.TopicDeliveries:  1,
 	event.TopicDeadLetters: 1,
 	httpin.TopicRequests:   1,
+
+	deadletter.TopicReplays: 1,
 }
 
 // ownRetention is how long the topics keep what they need not keep for ever, ms.
@@ -130,6 +133,7 @@ type Node struct {
 	pg        *pgwire.Server
 	router    *alerts.Router
 	ingest    *httpin.Handler
+	replay    *deadletter.Replayer
 	desk      *desk
 
 	kafkaListener, httpListener, sqlListener net.Listener

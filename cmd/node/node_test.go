@@ -54,6 +54,12 @@ severity: high
 // startNode runs a node in dir until the test ends or stop is called.
 func startNode(t *testing.T, dir, receiver string) (n *Node, stop func()) {
 	t.Helper()
+	return startConfigured(t, dir, fmt.Sprintf(testConfig, receiver))
+}
+
+// startConfigured is startNode with any weir.yaml.
+func startConfigured(t *testing.T, dir, weirYAML string) (n *Node, stop func()) {
+	t.Helper()
 	write := func(name, text string) {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
@@ -63,7 +69,7 @@ func startNode(t *testing.T, dir, receiver string) (n *Node, stop func()) {
 			t.Fatal(err)
 		}
 	}
-	write("weir.yaml", fmt.Sprintf(testConfig, receiver))
+	write("weir.yaml", weirYAML)
 	write("rules/rules.yaml", testRules)
 	cfg, err := config.Load(filepath.Join(dir, "weir.yaml"))
 	if err != nil {

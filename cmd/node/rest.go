@@ -172,6 +172,7 @@ func (n *Node) registerAPI(api huma.API) {
 		func(context.Context, *struct{}) (*answer[[]RuleView], error) {
 			return &answer[[]RuleView]{n.ruleViews()}, nil
 		})
+	n.registerReplay(api)
 	huma.Register(api, get("/v1/alerts", "list-alerts", "Alerts, newest first"), n.listAlerts)
 	huma.Register(api, huma.Operation{OperationID: "query", Method: http.MethodPost, Path: "/v1/sql", Summary: "Run a query"}, n.runQuery)
 	n.registerErase(api)

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -125,7 +126,8 @@ type load struct {
 	free       chan *staged // batches not in use
 	senders    sync.WaitGroup
 	started    []*sender
-	reading    bool // the input's goroutine was started
+	columns    []byte // of the file, for the header of dead letters
+	reading    bool   // the input's goroutine was started
 	ended      bool
 	record     []byte // a dead letter's
 
@@ -298,6 +300,9 @@ func (l *load) rowsOf() error {
 	}
 	e, err := newEncoder(l.o.Stream, l.in.name, columns)
 	if err != nil {
+		return err
+	}
+	if l.columns, err = json.Marshal(columns); err != nil {
 		return err
 	}
 	for r := next(); r != nil; r = next() {

@@ -121,6 +121,9 @@ func (s *sender) build(b *staged) ([]byte, error) {
 		record.Header{Key: HeaderLoad, Value: []byte(s.load.id)},
 		record.Header{Key: HeaderLine, Value: strconv.AppendInt(nil, b.last, 10)},
 		record.Header{Key: HeaderPartitions, Value: strconv.AppendInt(nil, int64(s.marks.partitions), 10)})
+	if s.dead {
+		s.headers = append(s.headers, record.Header{Key: HeaderColumns, Value: s.load.columns})
+	}
 	s.builder.Reset(record.BatchOptions{Codec: s.load.o.Codec, ProducerID: s.producer, ProducerEpoch: s.epoch, BaseSequence: s.sequence})
 	headers, data := s.headers, b.data
 	for _, r := range b.rows {
