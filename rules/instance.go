@@ -256,10 +256,11 @@ func (in *instance) finding(r *compiledRule) engine.Finding {
 	out := engine.Finding{Row: f.row, Rule: r.rule.ID, Shadow: r.rule.Mode == "shadow", Action: r.rule.Action,
 		Severity: r.rule.Severity, Score: r.rule.Score, Values: make(event.Values, 0, len(r.mentions))}
 	for _, m := range r.mentions {
-		c := &f.b.Cols[m.v.index]
+		columns := f.b.Cols
 		if m.v.kind == windowVar {
-			c = &f.out.Features[m.v.index]
+			columns = f.out.Features
 		}
+		c := &columns[m.v.index]
 		out.Values = append(out.Values, event.Value{Name: m.name, JSON: jsonOf(c, f.row)})
 	}
 	if r.message == nil {

@@ -384,3 +384,26 @@ func TestDecimalCompare(t *testing.T) {
 		t.Error("an overflow passed")
 	}
 }
+
+// TestMoreWindowsThanFields has a rule with more windows than its stream has
+// fields: what fired must be told all the same.
+func TestMoreWindowsThanFields(t *testing.T) {
+	s := transactions()
+	var when []string
+	for i := range 2 * len(s.Schema.Fields) {
+		when = append(when, fmt.Sprintf(`last("%dm").by(tx.card).count() >= 1`, i+1))
+	}
+	p, err := Compile(Set{{ID: "r", Stream: "transactions", When: strings.Join(when, " && "), Action: "alert", Mode: "live"}}, Catalog{Streams: []*schema.Stream{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := run(t, p, s, row{"id": "t1", "card": "c1"})
+	if len(found) != 1 || len(found[0].Values) != len(when) {
+		t.Fatalf("found %+v, want one finding with %d values", found, len(when))
+	}
+	for _, v := range found[0].Values {
+		if v.JSON != "1" {
+			t.Errorf("%s = %s, want 1", v.Name, v.JSON)
+		}
+	}
+}
