@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -58,7 +59,9 @@ func runLoad(cmd *cobra.Command, path string, f loadFlags) error {
 		return err
 	}
 	meter := newMeter(cmd.ErrOrStderr(), path, f.quiet)
-	p, err := loader.Load(cmd.Context(), path, loader.Options{Addr: f.kafkaAddr, Stream: stream, Again: f.again, Progress: meter.show})
+	p, err := loader.Load(cmd.Context(), path, loader.Options{
+		Addr: f.kafkaAddr, Stream: stream, Again: f.again, Progress: meter.show, Logger: newLogger(cmd.ErrOrStderr(), slog.LevelWarn, false),
+	})
 	meter.end()
 	if errors.Is(err, os.ErrNotExist) {
 		return mistake{err}

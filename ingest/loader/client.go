@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -18,6 +19,9 @@ type client struct {
 	kgo      *kgo.Client
 	logger   *slog.Logger
 	retryFor time.Duration
+
+	mu   sync.Mutex
+	told time.Time // when a retry was last told
 }
 
 func newClient(o *Options) (*client, error) {
@@ -27,6 +31,20 @@ func newClient(o *Options) (*client, error) {
 		return nil, fmt.Errorf("kafka client for %s: %w", o.Addr, err)
 	}
 	return &client{kgo: cl, logger: o.Logger, retryFor: o.RetryFor}, nil
+}
+
+// complainEvery is how long retries are silent after one was told: partitions fail
+// together, and a person needs to read it once.
+const complainEvery = 10 * time.Second
+
+// complain tells of a retry, rarely.
+func (c *client) complain(what string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.told) >= complainEvery {
+		c.told = now
+		c.logger.Warn("trying again", "what", what, "err", err, "for", c.retryFor)
+	}
 }
 
 // retry calls f until it succeeds, its error is not worth another try, or
@@ -44,7 +62,7 @@ func (c *client) retry(ctx context.Context, what string, f func() error) error {
 		if time.Since(began)+wait > c.retryFor {
 			return fmt.Errorf("%s: given up after %s: %w", what, time.Since(began).Round(time.Second), err)
 		}
-		c.logger.Warn("trying again", "what", what, "err", err, "wait", wait)
+		c.complain(what, err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
