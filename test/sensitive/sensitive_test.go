@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -321,28 +322,61 @@ func (h *house) loadFile(path, stream string) loader.Progress {
 	return p
 }
 
+// web sends each card over HTTP, as NDJSON and as CSV, with good and bad rows.
+func (h *house) web() (good, bad int) {
+	h.t.Helper()
+	csv := "name,amount,card,ts,note,phone,cvv,shown\n"
+	var lines string
+	for _, pan := range cards {
+		for s := range 2 {
+			csv += fmt.Sprintf("Ada Lovelace,2.5,%s,2026-01-01T00:00:3%dZ,\"see, %s\",+41 44 555 01 02,cvv-value-912,%s\n", pan, s, grouped(pan, "-"), pan)
+			lines += jsonEvent(pan, 40+s) + "\n"
+		}
+		csv += fmt.Sprintf("Ada Lovelace,x%s,%s,2026-01-01T00:00:15Z,,+41 44 555 01 02,cvv-value-912,%s\n", pan, pan, pan)
+		lines += `{"ts":"` + pan + `","name":"Ada Lovelace","card":"` + pan + `","cvv":"cvv-value-912","amount":1}` + "\n" + `{"card":"` + pan + "\n"
+	}
+	for contentType, text := range map[string]string{"text/csv": csv, "application/x-ndjson": lines} {
+		for _, s := range []string{"payments", "lines"} {
+			resp, err := http.Post("http://"+h.HTTPAddr()+"/v1/streams/"+s+"/events", contentType, strings.NewReader(text))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			var a struct{ Accepted, Refused int }
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err := errors.Join(err, json.Unmarshal(body, &a)); err != nil || a.Accepted != 2*len(cards) || a.Refused == 0 {
+				h.t.Fatalf("%s into %s: %s, %v: %.1000s", contentType, s, resp.Status, err, body)
+			}
+			good, bad = good+a.Accepted, bad+a.Refused
+		}
+	}
+	return good, bad
+}
+
 func TestNothingInTheClear(t *testing.T) {
 	h := startHouse(t)
 	goodSent, badSent := h.kafka()
 	goodLoaded, badLoaded := h.load()
-	good, bad := goodSent+goodLoaded, badSent+badLoaded
+	goodPosted, badPosted := h.web()
+	good, bad := goodSent+goodLoaded+goodPosted, badSent+badLoaded+badPosted
 	h.wait(fmt.Sprintf("%d events and %d dead letters in SQL", good, bad), func() bool {
 		return h.count("SELECT (SELECT count(*) FROM payments) + (SELECT count(*) FROM lines)") == good && h.count("SELECT count(*) FROM deadletters") == bad
 	})
-	// Every card met itself: 10 events by Kafka and 4 by files make a window of 14.
+	// Every card met itself: 10 events by Kafka, 4 by files and 4 by HTTP make a window
+	// of 18.
 	for _, stream := range []string{"payments", "lines"} {
 		h.wait("alerts of "+stream, func() bool {
-			return h.count("SELECT count(*) FROM alerts WHERE stream = '"+stream+"'") == 13*len(cards)
+			return h.count("SELECT count(*) FROM alerts WHERE stream = '"+stream+"'") == 17*len(cards)
 		})
-		if n := h.count("SELECT count(*) FROM (SELECT card FROM " + stream + " GROUP BY card HAVING count(*) = 14 AND card LIKE 'h1.%')"); n != len(cards) {
+		if n := h.count("SELECT count(*) FROM (SELECT card FROM " + stream + " GROUP BY card HAVING count(*) = 18 AND card LIKE 'h1.%')"); n != len(cards) {
 			t.Errorf("%s: %d cards have all their events, want %d", stream, n, len(cards))
 		}
 	}
 	h.wait("deliveries", func() bool {
-		return h.count("SELECT count(DISTINCT alert) FROM deliveries WHERE outcome = 'delivered'") == 26*len(cards)
+		return h.count("SELECT count(DISTINCT alert) FROM deliveries WHERE outcome = 'delivered'") == 34*len(cards)
 	})
-	if n := h.count("SELECT count(*) FROM payments p JOIN lines l USING (card) WHERE p.phone IS NULL AND p.name LIKE 'e1.%' AND p.shown LIKE '______%*%____'"); n != 14*14*len(cards) {
-		t.Errorf("%d pairs are as they should be, want %d", n, 14*14*len(cards))
+	if n := h.count("SELECT count(*) FROM payments p JOIN lines l USING (card) WHERE p.phone IS NULL AND p.name LIKE 'e1.%' AND p.shown LIKE '______%*%____'"); n != 18*18*len(cards) {
+		t.Errorf("%d pairs are as they should be, want %d", n, 18*18*len(cards))
 	}
 	for _, table := range []string{"payments", "lines", "deadletters", "decisions", "alerts", "deliveries"} {
 		for offset := 0; ; offset += 500 {
