@@ -217,11 +217,11 @@ func wholes(t *testing.T) []whole {
 		{name: "truncated gzip", format: schema.JSON, gzip: true, content: text(string(many[:len(many)/2])), taken: -1},
 		{name: "gzip with a wrong checksum", format: schema.JSON, gzip: true, content: text(string(damaged)), taken: 20_000},
 		{name: "gzip of nothing", nothing: true, format: schema.JSON, gzip: true, content: text(string(gzipped(text(""))))},
-		{name: "gzip bomb: 100 MB of blank lines", nothing: true, format: schema.JSON, gzip: true, content: bomb(strings.Repeat("\n", 1<<20), 100)},
-		{name: "gzip bomb: one line of 1 GB", format: schema.JSON, gzip: true, content: bomb(mega, 1000)},
-		{name: "a line of 100 MB, NDJSON", format: schema.JSON, content: repeat(goodJSON+"\n", mega, 100, "\n"+goodJSON+"\n"), taken: 2},
-		{name: "a line of 100 MB, CSV", format: schema.CSV, content: repeat(csvHead+"\n"+goodCSV+"\n", mega, 100, "\n"+goodCSV+"\n"), taken: 2},
-		{name: "a quote that 100 MB do not close", format: schema.CSV, content: repeat(csvHead+"\n"+goodCSV+"\n\"", mega, 100, "\n"+goodCSV+"\n"), taken: 2},
+		{name: "gzip bomb: 100 MB of blank lines", nothing: true, format: schema.JSON, gzip: true, content: bomb(strings.Repeat("\n", 1<<20), hundred)},
+		{name: "gzip bomb: one line of 1 GB", format: schema.JSON, gzip: true, content: bomb(mega, gigabyte)},
+		{name: "a line of 100 MB, NDJSON", format: schema.JSON, content: repeat(goodJSON+"\n", mega, hundred, "\n"+goodJSON+"\n"), taken: 2},
+		{name: "a line of 100 MB, CSV", format: schema.CSV, content: repeat(csvHead+"\n"+goodCSV+"\n", mega, hundred, "\n"+goodCSV+"\n"), taken: 2},
+		{name: "a quote that 100 MB do not close", format: schema.CSV, content: repeat(csvHead+"\n"+goodCSV+"\n\"", mega, hundred, "\n"+goodCSV+"\n"), taken: 2},
 	}
 }
 
