@@ -37,5 +37,10 @@ func makeCatalog(w *duck.Writer) error {
 			return err
 		}
 	}
-	return w.Exec("DELETE FROM weir_state.catalog; INSERT INTO weir_state.catalog VALUES (" + version + ")")
+	if err := w.Exec("DELETE FROM weir_state.catalog; INSERT INTO weir_state.catalog VALUES (" + version + ")"); err != nil {
+		return err
+	}
+	// DuckDB 1.5 cannot replay these macros from its write-ahead log after a kill:
+	// it binds them before the schema they name is there.
+	return w.Checkpoint()
 }

@@ -242,6 +242,8 @@ func appendYear(dst []byte, t time.Time, rest string) []byte {
 	return dst
 }
 
+// appendTimestamp writes microseconds, which is what PostgreSQL's timestamp has:
+// drivers refuse more digits. A cast to text in SQL shows the nanoseconds.
 func appendTimestamp(dst []byte, v *duck.Vector, i int) []byte {
 	t, ok := analytics.Instant(v, i)
 	switch {
@@ -250,9 +252,9 @@ func appendTimestamp(dst []byte, v *duck.Vector, i int) []byte {
 	case !ok:
 		return append(dst, "-infinity"...)
 	case v.Type.Kind == duck.TimestampTZ:
-		return appendYear(dst, t, "-01-02 15:04:05.999999999+00")
+		return appendYear(dst, t, "-01-02 15:04:05.999999+00")
 	}
-	return appendYear(dst, t, "-01-02 15:04:05.999999999")
+	return appendYear(dst, t, "-01-02 15:04:05.999999")
 }
 
 // appendArray writes a list of plain values as an array literal.

@@ -93,6 +93,7 @@ func interruptible(stderr io.Writer) (context.Context, func()) {
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "weir",
+		Version:       version(),
 		Short:         "Fraud detection, complex event processing and live SQL on one log",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -150,7 +151,7 @@ func version() string {
 }
 
 // levelQuiet keeps a client command's log to what a person must know.
-const levelQuiet = slog.LevelError
+const levelQuiet = slog.LevelWarn
 
 // newLogger writes to stderr, for people; log.format json is for machines.
 func newLogger(stderr io.Writer, level slog.Level, asJSON bool) *slog.Logger {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -42,7 +41,7 @@ written again. A file that is wholly there is left alone unless --again.`,
 	}
 	d := config.Default()
 	cmd.Flags().StringVar(&f.stream, "stream", "", "`NAME` of the stream (needed)")
-	cmd.Flags().StringVar(&f.config, "config", "", "take the stream's declaration from this `FILE`, not from the running weir")
+	cmd.Flags().StringVar(&f.config, "config", "", "take the stream's declaration and the address from this `FILE`, not from the running weir")
 	cmd.Flags().StringVar(&f.kafkaAddr, "kafka-addr", d.KafkaAddr, "`HOST:PORT` of weir's Kafka listener")
 	cmd.Flags().StringVar(&f.httpAddr, "http-addr", d.HTTPAddr, "`HOST:PORT` of weir's HTTP listener")
 	cmd.Flags().BoolVar(&f.again, "again", false, "load the file although its rows are already there")
@@ -54,13 +53,13 @@ func runLoad(cmd *cobra.Command, path string, f loadFlags) error {
 	if f.stream == "" {
 		return mistake{errors.New("which stream? name it with --stream NAME")}
 	}
-	stream, err := findStream(cmd.Context(), f)
+	stream, err := findStream(cmd, &f)
 	if err != nil {
 		return err
 	}
 	meter := newMeter(cmd.ErrOrStderr(), path, f.quiet)
 	p, err := loader.Load(cmd.Context(), path, loader.Options{
-		Addr: f.kafkaAddr, Stream: stream, Again: f.again, Progress: meter.show, Logger: newLogger(cmd.ErrOrStderr(), slog.LevelWarn, false),
+		Addr: f.kafkaAddr, Stream: stream, Again: f.again, Progress: meter.show, Logger: newLogger(cmd.ErrOrStderr(), levelQuiet, false),
 	})
 	meter.end()
 	if errors.Is(err, os.ErrNotExist) {
@@ -81,15 +80,18 @@ func runLoad(cmd *cobra.Command, path string, f loadFlags) error {
 	return nil
 }
 
-// findStream takes the declaration from the file where one is named, else from
-// the running weir.
-func findStream(ctx context.Context, f loadFlags) (*schema.Stream, error) {
+// findStream takes the declaration, and the address that is not given, from the
+// file where one is named, else the declaration from the running weir.
+func findStream(cmd *cobra.Command, f *loadFlags) (*schema.Stream, error) {
 	if f.config == "" {
-		return askStream(ctx, f.httpAddr, f.stream)
+		return askStream(cmd.Context(), f.httpAddr, f.stream)
 	}
 	cfg, err := config.Load(f.config)
 	if err != nil {
 		return nil, err
+	}
+	if !cmd.Flags().Changed("kafka-addr") {
+		f.kafkaAddr = cfg.KafkaAddr
 	}
 	var names []string
 	for _, s := range cfg.Streams {

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/schema"
@@ -314,6 +316,27 @@ func TestNode(t *testing.T) {
 		decodeAnswer(t, "cross-site post", resp, http.StatusForbidden, nil)
 	})
 
+	t.Run("a declared topic is not a client's to delete", func(t *testing.T) {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(n.KafkaAddr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		for _, topic := range []string{"payments", "weir.alerts"} {
+			req := kmsg.NewPtrDeleteTopicsRequest()
+			req.TopicNames = []string{topic}
+			rt := kmsg.NewDeleteTopicsRequestTopic()
+			rt.Topic = &topic
+			req.Topics = append(req.Topics, rt)
+			resp, err := req.RequestWith(t.Context(), cl)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code := resp.Topics[0].ErrorCode; code != kerr.TopicAuthorizationFailed.Code {
+				t.Errorf("deleting %s: error code %d, want %d", topic, code, kerr.TopicAuthorizationFailed.Code)
+			}
+		}
+	})
 	get(t, n, "/-/ready", 200, nil)
 	get(t, n, "/-/healthy", 200, nil)
 	live.Body.Close()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/weirstream/weir/alerts"
 	"github.com/weirstream/weir/alerts/webhook"
@@ -14,11 +16,15 @@ import (
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/vfs"
 )
+
+// ownPrefix begins the names of the topics that Weir itself writes.
+const ownPrefix = "weir."
 
 // Folders of the data directory.
 const (
@@ -36,9 +42,19 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 
 func (n *Node) openBroker() (err error) {
 	n.broker, err = broker.New(n.log, broker.Options{
-		LogDir: filepath.Join(n.cfg.DataDir, logDir), Transform: n.transform(), Registerer: n.registry, Logger: n.logger.With("part", "kafka"),
+		LogDir: filepath.Join(n.cfg.DataDir, logDir), MayWrite: n.mayWrite, Transform: n.transform(), Registerer: n.registry, Logger: n.logger.With("part", "kafka"),
 	})
 	return err
+}
+
+// mayWrite keeps clients from what only Weir may do: write its own topics (but for
+// dead letters, which loaders bring) and delete the topics of declared streams.
+func (n *Node) mayWrite(topic string, op broker.Operation) bool {
+	if strings.HasPrefix(topic, ownPrefix) {
+		return op == broker.OpProduce && topic == event.TopicDeadLetters
+	}
+	declared := slices.ContainsFunc(n.cfg.Streams, func(s *schema.Stream) bool { return s.Topic == topic })
+	return op != broker.OpDelete || !declared
 }
 
 func (n *Node) openEngine() (err error) {
