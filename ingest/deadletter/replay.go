@@ -100,10 +100,14 @@ func New(streams []*schema.Stream, l Log, open Open, o Options) *Replayer {
 	return &Replayer{streams: streams, log: l, open: open, o: o, turn: make(chan struct{}, 1)}
 }
 
+// ReasonPanic is of records that are in their stream and on which deciding failed:
+// they are replayed only where that is asked for, since they would fail again.
+const ReasonPanic = "panic"
+
 // Request says which dead letters to replay.
 type Request struct {
 	Stream string
-	Reason string // only those of this reason; empty: any
+	Reason string // only those of this reason; empty: any but ReasonPanic
 	// Columns are those of the CSV files whose dead letters do not name them; nil:
 	// such dead letters are left.
 	Columns []string
@@ -238,6 +242,8 @@ func (p *replay) take(l *letter) bool {
 	switch {
 	case p.r.isDone(l.at):
 		p.res.Already++
+	case l.Reason == ReasonPanic && p.q.Reason != ReasonPanic:
+		p.res.Bad[ReasonPanic]++
 	case len(l.Raw) >= loader.MaxRaw:
 		p.res.Cut++
 	case !inTopic && l.columns == nil && !p.columnsSeen && !isObject(l.Raw):

@@ -251,6 +251,8 @@ func (h *Handler) failed(err error, a *Answer) *problem {
 		return p
 	case errors.As(err, &one):
 		return &problem{Status: http.StatusUnprocessableEntity, Detail: plain(one)}
+	case errors.Is(err, errCut):
+		return &problem{Status: http.StatusBadRequest, Detail: err.Error()}
 	case errors.Is(err, errOtherBody):
 		return &problem{Status: http.StatusUnprocessableEntity, Detail: err.Error()}
 	case errors.Is(err, errRunning):

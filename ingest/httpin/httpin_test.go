@@ -404,7 +404,7 @@ func TestGzip(t *testing.T) {
 		h := newHouse(t, Options{BodyMax: 1 << 20, InFlight: 4 << 20})
 		var b bytes.Buffer
 		z, zeros := gzip.NewWriter(&b), make([]byte, 1<<20)
-		for range 200 {
+		for range 20 {
 			if _, err := z.Write(zeros); err != nil {
 				t.Fatal(err)
 			}
@@ -585,7 +585,7 @@ func TestKeysAreForgotten(t *testing.T) {
 // their events and before the note of it, and sends all of them again: every event
 // is there once.
 func TestCrashes(t *testing.T) {
-	seeds := uint64(15)
+	seeds := uint64(8)
 	if os.Getenv("WEIR_LONG") == "1" {
 		seeds = 300
 	}
