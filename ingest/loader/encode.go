@@ -175,7 +175,6 @@ func (e *encoder) flush(good func(*accepted) error, bad func(*event.DeadLetter) 
 	defer e.reset()
 	for i := range e.recs {
 		v := e.rows[e.recs[i].Offset].value
-		// A load has no max_ahead: the record's timestamp will be its event time.
 		e.recs[i].Value = e.buf[v.from:v.to]
 	}
 	e.batch.Reset(e.stream.Schema, e.project)

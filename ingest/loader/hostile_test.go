@@ -284,3 +284,20 @@ func TestNoDeadLetterTopic(t *testing.T) {
 		t.Fatalf("%v %q", err, n.values("s"))
 	}
 }
+
+// TestFarAhead: one wrong year in a file would move the watermark past all that
+// follows, so max_ahead holds for files as well, measured from the load.
+func TestFarAhead(t *testing.T) {
+	n := startNode(t)
+	s := small(schema.JSON)
+	s.MaxAhead = time.Minute
+	now := time.Now()
+	file := fmt.Sprintf("at,key,n,a.b\n%d,k,1,x\n%d,k,1,x\n%d,k,1,x\n", now.Add(-time.Hour).Unix(), now.AddDate(1, 0, 0).Unix(), now.Add(-time.Minute).Unix())
+	p, err := load(n, write(t, "ahead.csv", []byte(file)), s)
+	if err != nil || p.Accepted != 2 || p.Dead != 1 {
+		t.Fatalf("%v %+v", err, p)
+	}
+	if d := n.deadLetters(); len(d) != 1 || d[0].Reason != "time" || d[0].Line != 3 {
+		t.Fatalf("%+v", d)
+	}
+}

@@ -302,6 +302,9 @@ func (l *load) rowsOf() error {
 	if err != nil {
 		return err
 	}
+	// A record bears its event's time, so max_ahead is measured from now: one wrong
+	// year in a file must not move the watermark.
+	e.arrived = time.Now().UnixMilli()
 	if l.columns, err = json.Marshal(columns); err != nil {
 		return err
 	}

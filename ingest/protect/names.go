@@ -5,7 +5,7 @@ package protect
 // values, track data, PIN blocks.
 var forbidden = func() map[string]bool {
 	names := map[string]bool{}
-	for _, value := range []string{"cvv", "cvv1", "cvv2", "cvc", "cvc1", "cvc2", "cvn", "cvn2", "csc", "cav", "cav2", "cid", "icvv", "dcvv"} {
+	for _, value := range []string{"cvv", "cvv1", "cvv2", "cvc", "cvc1", "cvc2", "cvn", "cvn2", "csc", "cav", "cav2", "icvv", "dcvv"} {
 		for _, before := range []string{"", "card", "cc", "creditcard"} {
 			for _, after := range []string{"", "code", "number", "value", "num", "no"} {
 				names[before+value+after] = true

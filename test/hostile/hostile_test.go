@@ -66,7 +66,7 @@ As a record is what a Kafka client sends, decoded as the engine does; in a file 
 stands between two good ones, which the tests find in the log each time. A refused
 event is in ` + "`weir.deadletters`" + ` with its reason, its place and its raw bytes (at most
 64 KiB of them). Nothing is lost in silence: the tests count. A file is history, whose
-records bear the times of their events, so max_ahead refuses nothing of it.
+records bear the times of their events; max_ahead is measured from the time of the load.
 `
 
 // within runs f as a test of its own, to which the house then belongs.
