@@ -293,6 +293,9 @@ func (n *Node) damaged(topic string, partition int32) bool {
 	return err == nil && errors.As(p.Err(), &damage)
 }
 
+// troublesMax bounds the damaged places that are named.
+const troublesMax = 20
+
 // troubles are what keeps parts of the node from their work, one line each.
 func (n *Node) troubles() []string {
 	lines := []string{}
@@ -301,6 +304,14 @@ func (n *Node) troubles() []string {
 			if err := p.Err(); err != nil && !errors.Is(err, commitlog.ErrClosed) && !errors.Is(err, commitlog.ErrDeleted) {
 				lines = append(lines, fmt.Sprintf("%s[%d]: %v", p.Topic(), p.Index(), err))
 			}
+		}
+	}
+	for _, d := range n.log.Damage() {
+		if len(lines) == troublesMax {
+			break // the log names them all
+		}
+		if !d.Offline { // the others are their partition's error
+			lines = append(lines, d.Error())
 		}
 	}
 	decided := map[string]int32{} // partitions by topic

@@ -8,7 +8,7 @@ import { startClock } from './model/clock.js';
 import { startLive, connection } from './model/live.js';
 import { route } from './model/route.js';
 import { AlertsView, onAlertsKey } from './view/alerts.js';
-import { Brand, Nav, Status } from './view/header.js';
+import { Brand, Nav, Status, Trouble } from './view/header.js';
 import { RulesView } from './view/rules.js';
 import { SqlView } from './view/sql.js';
 import { StreamsView } from './view/streams.js';
@@ -24,7 +24,10 @@ function Page(): JSX.Element {
         <Nav />
         <Status />
       </header>
-      <Strip />
+      <div>
+        <Trouble />
+        <Strip />
+      </div>
       <main id="main" tabIndex={-1}>
         {view === 'alerts' && <AlertsView />}
         {view === 'streams' && <StreamsView />}

@@ -52,6 +52,8 @@ export interface Overview {
   version: string;
   started: string;
   program: string;
+  /** What keeps parts of the node from their work, one line each. */
+  trouble?: string[] | null;
   streams: Stream[];
   rules: Rule[];
   alerts: { total: number; per_minute: number };

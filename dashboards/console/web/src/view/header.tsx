@@ -52,6 +52,17 @@ export function Status(): JSX.Element {
   );
 }
 
+/** Damage and stopped parts, named by the node; nothing where all is well. */
+export function Trouble(): JSX.Element | null {
+  const lines = overview.value?.trouble ?? [];
+  if (lines.length === 0) return null;
+  return (
+    <ul class="trouble" role="alert">
+      {lines.map((line) => <li key={line}>{line}</li>)}
+    </ul>
+  );
+}
+
 /** How far the slowest stream is complete: promise that what is shown includes it. */
 function Freshness(): JSX.Element | null {
   const streams = (overview.value?.streams ?? []).filter((s) => s.watermark !== null);
