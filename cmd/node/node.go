@@ -307,7 +307,7 @@ func (n *Node) troubles() []string {
 		}
 	}
 	for _, d := range n.log.Damage() {
-		if len(lines) == troublesMax {
+		if len(lines) >= troublesMax {
 			break // the log names them all
 		}
 		if !d.Offline { // the others are their partition's error

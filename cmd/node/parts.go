@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/weirstream/weir/alerts"
 	"github.com/weirstream/weir/alerts/webhook"
@@ -22,9 +21,6 @@ import (
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/vfs"
 )
-
-// ownPrefix begins the names of the topics that Weir itself writes.
-const ownPrefix = "weir."
 
 // Folders of the data directory.
 const (
@@ -47,14 +43,11 @@ func (n *Node) openBroker() (err error) {
 	return err
 }
 
-// mayWrite keeps clients from what only Weir may do: write its own topics (but for
-// dead letters, which loaders bring) and delete the topics of declared streams.
+// mayWrite keeps clients from what only Weir may do: beside the broker's own rule,
+// to delete the topics of declared streams.
 func (n *Node) mayWrite(topic string, op broker.Operation) bool {
-	if strings.HasPrefix(topic, ownPrefix) {
-		return op == broker.OpProduce && topic == event.TopicDeadLetters
-	}
 	declared := slices.ContainsFunc(n.cfg.Streams, func(s *schema.Stream) bool { return s.Topic == topic })
-	return op != broker.OpDelete || !declared
+	return broker.MayWrite(topic, op) && !(op == broker.OpDelete && declared)
 }
 
 func (n *Node) openEngine() (err error) {

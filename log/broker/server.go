@@ -87,7 +87,8 @@ const (
 // ownPrefix begins the names of the topics that Weir itself writes.
 const ownPrefix = "weir."
 
-func mayWriteByDefault(topic string, op Operation) bool {
+// MayWrite is the rule where Options.MayWrite is nil, for others to build upon.
+func MayWrite(topic string, op Operation) bool {
 	return !strings.HasPrefix(topic, ownPrefix) || op == OpProduce && topic == event.TopicDeadLetters
 }
 
@@ -102,7 +103,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.IdleTimeout, 10*time.Minute)
 	setDefault(&o.DrainTimeout, 5*time.Second)
 	if o.MayWrite == nil {
-		o.MayWrite = mayWriteByDefault
+		o.MayWrite = MayWrite
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
