@@ -87,6 +87,7 @@ func describeTopic(t *commitlog.Topic) kmsg.MetadataResponseTopic {
 	st := kmsg.NewMetadataResponseTopic()
 	name := t.Name()
 	st.Topic, st.TopicID, st.AuthorizedOperations = &name, t.ID(), noOperations
+	st.IsInternal = internalTopic(name)
 	for _, p := range t.Partitions() {
 		sp := kmsg.NewMetadataResponseTopicPartition()
 		sp.Partition, sp.Leader, sp.LeaderEpoch = p.Index(), nodeID, p.LeaderEpoch()

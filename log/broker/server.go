@@ -60,7 +60,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MayWrite says whether clients may produce to a topic, create and delete it.
 	// Nil: everything but Weir's own topics (weir.*); of those, dead letters may be
-	// produced, because loaders write them.
+	// produced, because loaders write them. The coordinators' topics are never
+	// clients' to write, whatever it says.
 	MayWrite func(topic string, op Operation) bool
 	// Transform, if set, is given each record batch before it is appended, as it was
 	// received, and returns what is appended in its place: the same bytes, or a batch
@@ -89,7 +90,7 @@ const ownPrefix = "weir."
 
 // MayWrite is the rule where Options.MayWrite is nil, for others to build upon.
 func MayWrite(topic string, op Operation) bool {
-	return !strings.HasPrefix(topic, ownPrefix) || op == OpProduce && topic == event.TopicDeadLetters
+	return !internalTopic(topic) && (!strings.HasPrefix(topic, ownPrefix) || op == OpProduce && topic == event.TopicDeadLetters)
 }
 
 func (o Options) withDefaults() Options {
@@ -102,8 +103,10 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.FetchBytes, 256<<20)
 	setDefault(&o.IdleTimeout, 10*time.Minute)
 	setDefault(&o.DrainTimeout, 5*time.Second)
-	if o.MayWrite == nil {
+	if mayWrite := o.MayWrite; mayWrite == nil {
 		o.MayWrite = MayWrite
+	} else {
+		o.MayWrite = func(topic string, op Operation) bool { return !internalTopic(topic) && mayWrite(topic, op) }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
