@@ -216,6 +216,7 @@ func (p *Partition) DeleteRecords(ctx context.Context, before int64) error {
 		return p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, before, p.start, p.hw))
 	}
 	p.start = max(p.start, before)
+	p.wake()
 	p.mu.Unlock()
 	if err := p.checkpoint(ctx); err != nil {
 		return err

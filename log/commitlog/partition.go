@@ -42,11 +42,12 @@ type Partition struct {
 	corrupt *CorruptError // no appends and nothing past hw: found at recovery
 	mark    int64         // with corrupt: what was known to be durable
 
-	watch  chan struct{} // closed at the next change of hw, gone, failed; nil: nobody waits
-	dirty  []*handle     // segments written to since the flusher last took them
-	queued bool          // with the flusher
-	newDir bool          // a segment's name is not durable yet
-	behind int64         // bytes accepted and not durable
+	watch    chan struct{}     // closed at the next change of hw, gone, failed; nil: nobody waits
+	watchers []chan<- struct{} // see Watch
+	dirty    []*handle         // segments written to since the flusher last took them
+	queued   bool              // with the flusher
+	newDir   bool              // a segment's name is not durable yet
+	behind   int64             // bytes accepted and not durable
 
 	saved saved // about the last checkpoint; guarded by mu
 }
@@ -120,6 +121,7 @@ func (p *Partition) blocked() error {
 
 // wake tells waiters that something changed. The caller holds mu.
 func (p *Partition) wake() {
+	p.signal()
 	if p.watch != nil {
 		close(p.watch)
 		p.watch = nil
