@@ -20,6 +20,7 @@ type checkpoint struct {
 	at        position
 	offset    int64 // at that position
 	producers producers
+	aborts    []abortCount // by segment, in order
 }
 
 // saved is when a partition had its last checkpoint.
@@ -36,6 +37,11 @@ func (c *checkpoint) encode() []byte {
 	for _, v := range []int64{c.start, c.at.base, c.at.pos, c.offset} {
 		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(c.aborts)))
+	for _, a := range c.aborts {
+		b = binary.BigEndian.AppendUint64(b, uint64(a.base))
+		b = binary.BigEndian.AppendUint32(b, a.n)
+	}
 	return checkpointKind.wrap(c.producers.appendTo(b))
 }
 
@@ -49,23 +55,39 @@ func (p *Partition) readCheckpoint() (*checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checkpoint{}
-	payload, err := checkpointKind.unwrap(name, b)
+	c, err := decodeCheckpoint(name, b)
 	if errors.Is(err, ErrNewerFormat) {
 		return nil, err
 	}
-	if err == nil {
-		f := newFields(payload)
-		copy(c.topic[:], f.take(len(c.topic)))
-		c.start, c.at.base, c.at.pos, c.offset = f.i64(), f.i64(), f.i64(), f.i64()
-		c.producers = readProducers(f)
-		if !f.ok || c.topic != p.topic.id {
-			err = fmt.Errorf("%s: %w", name, ErrDamagedFile)
-		}
+	if err == nil && c.topic != p.topic.id {
+		err = fmt.Errorf("%s: %w: it is of another topic", name, ErrDamagedFile)
 	}
 	if err != nil {
 		p.log.logger.Warn("no use of a checkpoint; the whole partition is scanned", "topic", p.topic.name, "partition", p.index, "err", err)
 		return nil, nil
+	}
+	return c, nil
+}
+
+// decodeCheckpoint reads what encode wrote. Errors: ErrNewerFormat,
+// ErrDamagedFile.
+func decodeCheckpoint(name string, b []byte) (*checkpoint, error) {
+	payload, err := checkpointKind.unwrap(name, b)
+	if err != nil {
+		return nil, err
+	}
+	version := versionOf(b)
+	c, f := &checkpoint{}, newFields(payload)
+	copy(c.topic[:], f.take(len(c.topic)))
+	c.start, c.at.base, c.at.pos, c.offset = f.i64(), f.i64(), f.i64(), f.i64()
+	if version >= 2 {
+		for n := f.u32(); n > 0 && f.ok; n-- {
+			c.aborts = append(c.aborts, abortCount{f.i64(), f.u32()})
+		}
+	}
+	c.producers = readProducers(f, version)
+	if !f.ok || c.start < 0 || c.at.base < 0 || c.at.pos < 0 || c.offset < c.at.base {
+		return nil, fmt.Errorf("%s: %w", name, ErrDamagedFile)
 	}
 	return c, nil
 }
@@ -113,12 +135,40 @@ func (p *Partition) save(ctx context.Context, c *checkpoint, indexes []string) e
 			return err
 		}
 	}
+	if err := p.saveAborts(); err != nil {
+		return p.wrap(diskFull(err))
+	}
 	for _, name := range indexes {
 		if err := syncIndex(p.log.fs, name); err != nil {
 			return p.wrap(diskFull(err))
 		}
 	}
 	return p.wrap(diskFull(vfs.WriteFile(p.log.fs, p.checkpointName(), c.encode())))
+}
+
+// saveAborts writes the transaction indexes that have changed.
+func (p *Partition) saveAborts() error {
+	type change struct {
+		seg  *segment
+		list []aborted
+	}
+	var changes []change
+	p.mu.Lock()
+	for _, seg := range p.segs {
+		if seg.abortsSaved != len(seg.aborts) {
+			changes = append(changes, change{seg, seg.aborts[:len(seg.aborts):len(seg.aborts)]})
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range changes {
+		if err := saveTxnIndex(p.log.fs, c.seg.txnIndexFile(), c.list); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		c.seg.abortsSaved = len(c.list)
+		p.mu.Unlock()
+	}
+	return nil
 }
 
 // syncIndex syncs an index file, if retention has not removed it.
@@ -146,11 +196,16 @@ func (p *Partition) snapshot() (c *checkpoint, since int64, indexes []string, er
 	active := p.segs[len(p.segs)-1]
 	c = &checkpoint{topic: p.topic.id, start: p.start, at: position{active.base, active.size}, offset: p.end}
 	since = p.saved.since
+	for _, seg := range p.segs {
+		if len(seg.aborts) > 0 {
+			c.aborts = append(c.aborts, abortCount{seg.base, uint32(len(seg.aborts))})
+		}
+	}
 	p.mu.Unlock()
 	if err := p.saveIndex(active); err != nil {
 		return nil, 0, nil, err
 	}
-	p.producers.expire(p.log.o.Now())
+	p.producers.expire(p.log.o.Now(), p.log.o.ProducerExpiry)
 	c.producers = producers{}
 	for id, one := range p.producers {
 		kept := *one
@@ -243,6 +298,9 @@ func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
 			return p.wrap(err)
 		}
 		_ = p.log.fs.Remove(seg.indexFile()) // it may never have been written
+		if len(seg.aborts) > 0 {
+			_ = p.log.fs.Remove(seg.txnIndexFile())
+		}
 		p.log.files.drop(seg)
 		p.log.indexes.drop(seg)
 	}

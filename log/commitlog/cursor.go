@@ -39,36 +39,54 @@ func (c *Cursor) SeekTo(offset int64) { c.offset, c.seg, c.pos, c.inside = offse
 // Errors: ErrOffsetOutOfRange, *CorruptError (the cursor stays before the damage),
 // ErrFailed at the high watermark of a partition that failed, ErrDeleted,
 // ErrClosed.
-func (p *Partition) Read(c *Cursor, bytesMax int) ([]byte, error) {
+func (p *Partition) Read(c *Cursor, bytesMax int) ([]byte, error) { return p.read(c, bytesMax, false) }
+
+// ReadCommitted is Read up to the last stable offset. Aborted and control batches
+// are still in what it returns, see AbortedTransactions.
+func (p *Partition) ReadCommitted(c *Cursor, bytesMax int) ([]byte, error) {
+	return p.read(c, bytesMax, true)
+}
+
+func (p *Partition) read(c *Cursor, bytesMax int, committed bool) ([]byte, error) {
 	for {
-		limit, more, err := p.place(c)
+		at, more, err := p.place(c, committed)
 		if !more || err != nil {
 			return nil, err
 		}
-		out, err := p.readAt(c, limit, bytesMax)
+		out, err := p.readAt(c, at, bytesMax)
 		if len(out) > 0 || err != nil {
 			return out, err
 		}
 	}
 }
 
+// bounds are where a read ends.
+type bounds struct {
+	limit int64 // in bytes, within the segment
+	stop  int64 // the first offset not to be read
+}
+
 // place puts c on the segment it reads from, and returns up to where; more is
-// false at the high watermark.
-func (p *Partition) place(c *Cursor) (limit int64, more bool, err error) {
+// false at the high watermark, or at the last stable offset.
+func (p *Partition) place(c *Cursor, committed bool) (at bounds, more bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone != nil {
-		return 0, false, p.wrap(p.gone)
+		return at, false, p.wrap(p.gone)
 	}
 	if c.offset < p.start || c.offset > p.end {
-		return 0, false, p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, c.offset, p.start, p.hw))
+		return at, false, p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, c.offset, p.start, p.hw))
 	}
-	if c.offset >= p.hw {
-		return 0, false, p.wrap(p.blocked())
+	at.stop = p.hw
+	if committed {
+		at.stop = p.stable()
+	}
+	if c.offset >= at.stop {
+		return at, false, p.wrap(p.blocked())
 	}
 	if c.seg != nil && c.pos >= 0 {
-		if limit := p.limit(c.seg); c.pos < limit {
-			return limit, true, nil
+		if at.limit = p.limit(c.seg); c.pos < at.limit {
+			return at, true, nil
 		}
 		// At the end of a segment. Where retention has removed it meanwhile, the
 		// next one is the first there is.
@@ -77,13 +95,15 @@ func (p *Partition) place(c *Cursor) (limit int64, more bool, err error) {
 			i++
 		}
 		if i >= len(p.segs) {
-			return 0, false, nil
+			return at, false, nil
 		}
 		c.seg, c.pos = p.segs[i], 0
-		return p.limit(c.seg), true, nil
+		at.limit = p.limit(c.seg)
+		return at, true, nil
 	}
 	c.seg, c.pos = p.segs[p.find(c.offset)], -1
-	return p.limit(c.seg), true, nil
+	at.limit = p.limit(c.seg)
+	return at, true, nil
 }
 
 // find is the index of the last segment with a base of at most offset, the first
@@ -117,7 +137,8 @@ func (p *Partition) limit(seg *segment) int64 {
 
 // readAt reads from c's segment below limit; nothing where it holds no batch at
 // or after c's offset.
-func (p *Partition) readAt(c *Cursor, limit int64, bytesMax int) ([]byte, error) {
+func (p *Partition) readAt(c *Cursor, at bounds, bytesMax int) ([]byte, error) {
+	limit := at.limit
 	h, err := p.log.files.acquire(c.seg, false)
 	if err != nil {
 		return nil, p.lost(c.seg, max(c.pos, 0), c.offset, err)
@@ -137,8 +158,8 @@ func (p *Partition) readAt(c *Cursor, limit int64, bytesMax int) ([]byte, error)
 			return nil, p.lost(c.seg, c.pos, c.offset, err)
 		}
 	}
-	whole, d := c.checked(c.buf[:n], limit)
-	if whole == 0 {
+	whole, d := c.checked(c.buf[:n], at)
+	if d != nil && whole == 0 {
 		return nil, p.damaged(c.seg, d)
 	}
 	return c.buf[:whole], nil
@@ -158,8 +179,8 @@ func (c *Cursor) fill(h *handle, n int64) (int, error) {
 
 // checked is how many bytes of b are whole and valid batches. c advances past
 // them. Where there is none, d says why.
-func (c *Cursor) checked(b []byte, limit int64) (whole int, d *damage) {
-	for whole < len(b) {
+func (c *Cursor) checked(b []byte, at bounds) (whole int, d *damage) {
+	for whole < len(b) && c.offset < at.stop {
 		h, err := record.CheckStored(b[whole:])
 		switch {
 		case errors.Is(err, record.ErrShort) && whole > 0:
@@ -178,7 +199,7 @@ func (c *Cursor) checked(b []byte, limit int64) (whole int, d *damage) {
 		c.offset, c.inside = h.LastOffset()+1, false
 	}
 	if whole == 0 {
-		return 0, &damage{pos: c.pos, offset: c.offset, reason: fmt.Sprintf("the file ends before byte %d", limit)}
+		return 0, &damage{pos: c.pos, offset: c.offset, reason: fmt.Sprintf("the file ends before byte %d", at.limit)}
 	}
 	return whole, nil
 }

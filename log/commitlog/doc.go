@@ -12,6 +12,8 @@
 //	topics/NAME-N/            one partition
 //	  00000000000000000000.log    batches as received; the name is the base offset
 //	  00000000000000000000.index  sparse offsets and times; rebuilt if damaged
+//	  00000000000000000000.txnindex  aborted transactions with their marker in the
+//	                              segment; only where there are any; rebuilt if damaged
 //	  checkpoint                  where recovery starts, and the producers there
 //	  *.damaged-POSITION          bytes that a repair took out
 //
@@ -24,21 +26,32 @@
 //  1. The high watermark is the durable end: what lies below it was fsynced. (With
 //     Options.NoSync: was written.) Only that is readable, and only that is
 //     acknowledged to acks 1 and -1.
+//
 //  2. A batch is readable only with a right CRC: it is computed on every read.
+//
 //  3. A batch is written before anybody can see it. Where the write fails, its
 //     bytes are cut and its offsets are given to the next one.
+//
 //  4. What was acknowledged is found again by Open, or the loss is named: bytes
 //     below the synced mark that do not check take their partition out of service
 //     with a *CorruptError and the command to run. Bytes above it were never
 //     acknowledged; they are kept as far as they check and cut where they do not.
 //     Without a usable mark (NoSync, a lost file) an invalid batch with a valid
 //     one after it takes the partition out of service too.
+//
 //  5. Offsets only grow within a partition, and are dense but where a repair left
 //     a gap. They are never given twice to different acknowledged batches.
+//
 //  6. A name (file, directory, topic) is durable before anything that needs it is
 //     acknowledged.
+//
 //  7. After a failed fsync its partition takes no more appends until the log is
 //     opened again: the kernel may have dropped what it could not write.
+//
+//  8. The last stable offset never goes back and never passes the high watermark.
+//     It is the first offset of the earliest transaction whose marker is not
+//     durable; what transactions are open is part of the checkpoint and found
+//     again from the batches after it. Control batches come from AppendMarker only.
 //
 // # Goroutines
 //
@@ -49,6 +62,6 @@
 //
 // # What it does not do
 //
-// Replication, compaction and transactions; decompression on append (records are
+// Replication, compaction and the coordination of transactions; decompression on append (records are
 // not walked); recompression (compression.type is stored, batches stay as sent).
 package commitlog

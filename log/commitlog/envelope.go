@@ -21,10 +21,11 @@ type fileKind struct {
 var (
 	metaKind       = fileKind{"WEIRMETA", 1}
 	idsKind        = fileKind{"WEIRPIDS", 1}
-	checkpointKind = fileKind{"WEIRCKPT", 1}
+	checkpointKind = fileKind{"WEIRCKPT", 2} // 1: without transactions
 	cleanKind      = fileKind{"WEIRCLEN", 1}
 	syncedKind     = fileKind{"WEIRSYNC", 1}
 	indexKind      = fileKind{"WEIRINDX", 1}
+	txnIndexKind   = fileKind{"WEIRTXNX", 1}
 )
 
 func (k fileKind) wrap(payload []byte) []byte {
@@ -45,6 +46,9 @@ func (k fileKind) header(name string, b []byte) error {
 	}
 	return nil
 }
+
+// versionOf is the format version of a file whose header is in order.
+func versionOf(b []byte) uint32 { return binary.BigEndian.Uint32(b[8:]) }
 
 // unwrap is the payload of a file that was written whole.
 func (k fileKind) unwrap(name string, b []byte) ([]byte, error) {

@@ -22,6 +22,9 @@ var (
 	ErrInvalidAcks          = errors.New("acks is neither -1, 0 nor 1")
 	ErrOutOfOrderSequence   = errors.New("producer sequence out of order")
 	ErrInvalidProducerEpoch = errors.New("producer epoch is old")
+	ErrProducerFenced       = errors.New("producer is fenced")                // beside ErrInvalidProducerEpoch: of a marker
+	ErrCoordinatorFenced    = errors.New("transaction coordinator is fenced") // its epoch is old
+	ErrInvalidTxnState      = errors.New("batch does not fit its producer's transaction")
 	ErrLocked               = errors.New("data directory is in use")
 	ErrNewerFormat          = errors.New("file was written by a newer version")
 	ErrDamagedFile          = errors.New("file is damaged")

@@ -55,9 +55,13 @@ type Options struct {
 	// MaxOpenFiles bounds the files open for reading; those not yet synced come
 	// on top. 0: 512.
 	MaxOpenFiles int
-	Registerer   prometheus.Registerer // nil: no metrics
-	Logger       *slog.Logger          // nil: slog.Default()
-	Now          func() time.Time      // nil: time.Now
+	// ProducerExpiry is how long an idempotent producer is remembered after its
+	// last batch, as producer.id.expiration.ms of Kafka; one with an open
+	// transaction is never forgotten. 0: 24 hours.
+	ProducerExpiry time.Duration
+	Registerer     prometheus.Registerer // nil: no metrics
+	Logger         *slog.Logger          // nil: slog.Default()
+	Now            func() time.Time      // nil: time.Now
 }
 
 func (o *Options) setDefaults() {
@@ -72,6 +76,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.ScrubBytesPerSecond, 16<<20)
 	setDefault(&o.ScrubEvery, 24*time.Hour)
 	setDefault(&o.MaxOpenFiles, 512)
+	setDefault(&o.ProducerExpiry, 24*time.Hour)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

@@ -34,7 +34,10 @@ type Partition struct {
 	end   int64      // accepted
 	hw    int64      // durable; what is below it can be read
 	hwPos position   // of hw
-	epoch int32      // stays as it is while the log is open
+	// ongoing are the transactions that hold the last stable offset back, in
+	// order of their first offset.
+	ongoing []ongoing
+	epoch   int32 // stays as it is while the log is open
 
 	gone    error         // deleted or closed: for everybody
 	refused error         // no appends: closing
@@ -134,23 +137,47 @@ func (p *Partition) wake() {
 // acks 1 or -1 after the fsync that covers it. base is the offset of the first
 // record, or of the first copy where an idempotent producer sent the batch before.
 //
+// A transactional batch opens or continues its producer's transaction.
+//
 // Errors: ErrInvalidBatch (with an error of package record), ErrBatchTooLarge,
-// ErrInvalidAcks, ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrDiskFull,
-// *CorruptError, ErrFailed, ErrDeleted, ErrClosed: nothing was appended. ErrFailed
-// or ctx.Err with a base of 0 or more: it was accepted, and whether it will be
-// durable is not known.
+// ErrInvalidAcks, ErrOutOfOrderSequence, ErrInvalidProducerEpoch,
+// ErrInvalidTxnState, ErrDiskFull, *CorruptError, ErrFailed, ErrDeleted,
+// ErrClosed: nothing was appended. ErrFailed or ctx.Err with a base of 0 or more:
+// it was accepted, and whether it will be durable is not known.
 func (p *Partition) Append(ctx context.Context, batch []byte, acks int16) (base int64, err error) {
-	if acks < -1 || acks > 1 {
-		return -1, p.wrap(fmt.Errorf("%w: %d", ErrInvalidAcks, acks))
-	}
 	h, err := checkBatch(batch)
+	if err == nil && h.ProducerID >= 0 && h.BaseSequence < 0 {
+		err = fmt.Errorf("%w: producer %d with sequence %d", ErrInvalidBatch, h.ProducerID, h.BaseSequence)
+	}
 	if err != nil {
 		return -1, p.wrap(err)
+	}
+	return p.append(ctx, &h, batch, acks)
+}
+
+// AppendUnsequenced is Append for a coordinator that writes into the transaction
+// of a producer with batches that have no sequence (-1), as a group's coordinator
+// does for TxnOffsetCommit: epoch and transaction are checked, and nothing is
+// known to be a duplicate.
+func (p *Partition) AppendUnsequenced(ctx context.Context, batch []byte, acks int16) (base int64, err error) {
+	h, err := checkBatch(batch)
+	if err == nil && h.BaseSequence != -1 {
+		err = fmt.Errorf("%w: sequence %d where none is expected", ErrInvalidBatch, h.BaseSequence)
+	}
+	if err != nil {
+		return -1, p.wrap(err)
+	}
+	return p.append(ctx, &h, batch, acks)
+}
+
+func (p *Partition) append(ctx context.Context, h *record.BatchHeader, batch []byte, acks int16) (base int64, err error) {
+	if acks < -1 || acks > 1 {
+		return -1, p.wrap(fmt.Errorf("%w: %d", ErrInvalidAcks, acks))
 	}
 	if err := p.log.flusher.admit(ctx, int64(len(batch))); err != nil {
 		return -1, p.wrap(err)
 	}
-	base, last, err := p.accept(&h, batch)
+	base, last, err := p.accept(h, batch)
 	if err != nil {
 		return -1, p.wrap(err)
 	}
@@ -169,6 +196,8 @@ func checkBatch(batch []byte) (record.BatchHeader, error) {
 		return h, fmt.Errorf("%w: %w: %d bytes after the batch", ErrInvalidBatch, record.ErrSize, len(batch)-h.Size())
 	case h.Control():
 		return h, fmt.Errorf("%w: a client may not write control batches", ErrInvalidBatch)
+	case h.Transactional() && h.ProducerID < 0:
+		return h, fmt.Errorf("%w: a transactional batch without a producer id", ErrInvalidBatch)
 	}
 	return h, nil
 }
@@ -183,7 +212,7 @@ func (p *Partition) accept(h *record.BatchHeader, batch []byte) (base, last int6
 		return 0, 0, fmt.Errorf("%w: %d bytes, at most %d", ErrBatchTooLarge, len(batch), config.maxBatch)
 	}
 	p.mu.Lock()
-	err, end, epoch := p.refusal(), p.end, p.epoch
+	err, end := p.refusal(), p.end
 	p.mu.Unlock()
 	if err != nil {
 		return 0, 0, err
@@ -203,16 +232,28 @@ func (p *Partition) accept(h *record.BatchHeader, batch []byte) (base, last int6
 		h.MaxTimestamp = now.UnixMilli()
 		record.SetLogAppendTime(batch, h.MaxTimestamp)
 	}
-	h.BaseOffset, h.LeaderEpoch = end, epoch
-	record.SetBaseOffset(batch, end)
-	record.SetLeaderEpoch(batch, epoch)
-	if err := p.write(seg, h, batch); err != nil {
+	step := txnNone
+	if h.Transactional() && p.producers.txnStart(h.ProducerID) < 0 {
+		step = txnBegin
+	}
+	if err := p.put(seg, h, batch, step, -1); err != nil {
 		return 0, 0, err
 	}
 	if h.ProducerID >= 0 {
 		p.producers.update(h, now)
 	}
 	return end, h.LastOffset(), nil
+}
+
+// put gives the batch the next offsets and writes it. first is where the
+// transaction began that it ends. The caller holds appendMu.
+func (p *Partition) put(seg *segment, h *record.BatchHeader, batch []byte, step txnStep, first int64) error {
+	p.mu.Lock()
+	h.BaseOffset, h.LeaderEpoch = p.end, p.epoch
+	p.mu.Unlock()
+	record.SetBaseOffset(batch, h.BaseOffset)
+	record.SetLeaderEpoch(batch, h.LeaderEpoch)
+	return p.write(seg, h, batch, step, first)
 }
 
 // refusal is why no batch is accepted. The caller holds mu.
@@ -306,7 +347,7 @@ func (p *Partition) saveIndex(seg *segment) error {
 }
 
 // write puts the batch into the active segment and lets it be seen.
-func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte) error {
+func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte, step txnStep, first int64) error {
 	f, err := p.log.files.acquire(seg, false)
 	if err != nil {
 		return err
@@ -326,8 +367,10 @@ func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte) err
 	seg.end = h.LastOffset() + 1
 	p.end = seg.end
 	p.saved.since += int64(len(batch))
+	p.transact(seg, h, step, first)
 	if p.log.o.NoSync {
 		p.hw, p.hwPos = p.end, position{seg.base, seg.size}
+		p.settle()
 		p.wake()
 		p.mu.Unlock()
 		return nil
@@ -349,9 +392,14 @@ func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte) err
 // Wait returns once the record at offset is durable. Errors: ctx.Err, ErrClosed,
 // ErrDeleted, ErrFailed, *CorruptError.
 func (p *Partition) Wait(ctx context.Context, offset int64) error {
+	return p.await(ctx, func() bool { return p.hw > offset })
+}
+
+// await returns once done, which is called with mu held.
+func (p *Partition) await(ctx context.Context, done func() bool) error {
 	for {
 		p.mu.Lock()
-		if p.hw > offset && !errors.Is(p.gone, ErrDeleted) {
+		if !errors.Is(p.gone, ErrDeleted) && done() {
 			p.mu.Unlock()
 			return nil
 		}

@@ -99,7 +99,7 @@ func TestSequencesWrap(t *testing.T) {
 		t.Fatal(next)
 	}
 	f := newFields(ps.appendTo(nil))
-	again := readProducers(f)
+	again := readProducers(f, 2)
 	if !f.ok || len(f.b) != 0 || len(again) != 2 || again[2].kept != ps[2].kept {
 		t.Fatalf("%+v", again)
 	}

@@ -18,8 +18,6 @@ const (
 	// maxProducers bounds the producers remembered in a partition; those longest
 	// silent go first.
 	maxProducers = 10_000
-	// producerExpiry is producer.id.expiration.ms of Kafka.
-	producerExpiry = 24 * time.Hour
 )
 
 // producers is what a partition knows of its idempotent producers.
@@ -27,10 +25,12 @@ type producers map[int64]*producer
 
 // producer is one of them, with its last batches, the oldest first.
 type producer struct {
-	epoch int16
-	last  time.Time // of its last append
-	n     int
-	kept  [keptBatches]sentBatch
+	epoch       int16
+	last        time.Time // of its last append
+	txn         int64     // first offset of its open transaction; -1: none
+	coordinator int32     // epoch of the coordinator of its last marker; -1: none
+	n           int
+	kept        [keptBatches]sentBatch
 }
 
 type sentBatch struct {
@@ -49,22 +49,25 @@ func (ps producers) check(h *record.BatchHeader) (base, last int64, duplicate bo
 	bad := func(why error, expected int32) error {
 		return fmt.Errorf("%w: producer %d epoch %d sequence %d, expected epoch %d sequence %d", why, h.ProducerID, h.ProducerEpoch, h.BaseSequence, p.epoch, expected)
 	}
-	switch {
-	case h.ProducerEpoch < p.epoch:
+	if h.ProducerEpoch < p.epoch {
 		return 0, 0, false, bad(ErrInvalidProducerEpoch, p.nextSequence())
-	case h.ProducerEpoch > p.epoch:
-		if h.BaseSequence != 0 {
-			return 0, 0, false, bad(ErrOutOfOrderSequence, 0)
-		}
-		return 0, 0, false, nil
 	}
-	for _, b := range p.kept[:p.n] {
-		if b.first == h.BaseSequence && b.last == lastSequence(h) {
-			return b.base, b.offset, true, nil
+	if h.ProducerEpoch == p.epoch && h.BaseSequence >= 0 {
+		for _, b := range p.kept[:p.n] {
+			if b.first == h.BaseSequence && b.last == lastSequence(h) {
+				return b.base, b.offset, true, nil
+			}
 		}
 	}
-	if h.BaseSequence != p.nextSequence() {
-		return 0, 0, false, bad(ErrOutOfOrderSequence, p.nextSequence())
+	expected := p.nextSequence()
+	if h.ProducerEpoch > p.epoch {
+		expected = 0
+	}
+	if h.BaseSequence != expected && h.BaseSequence >= 0 { // a coordinator's batches have none
+		return 0, 0, false, bad(ErrOutOfOrderSequence, expected)
+	}
+	if p.txn >= 0 && !h.Transactional() {
+		return 0, 0, false, fmt.Errorf("%w: producer %d sent a batch outside of its transaction, which is open since offset %d", ErrInvalidTxnState, h.ProducerID, p.txn)
 	}
 	return 0, 0, false, nil
 }
@@ -83,16 +86,13 @@ func (p *producer) nextSequence() int32 {
 
 // update remembers an appended batch.
 func (ps producers) update(h *record.BatchHeader, now time.Time) {
-	p := ps[h.ProducerID]
-	if p == nil {
-		if len(ps) >= maxProducers {
-			ps.evict()
-		}
-		p = &producer{epoch: h.ProducerEpoch}
-		ps[h.ProducerID] = p
+	p := ps.get(h.ProducerID, h.ProducerEpoch)
+	p.last = now
+	if h.Transactional() && p.txn < 0 {
+		p.txn = h.BaseOffset
 	}
-	if h.ProducerEpoch != p.epoch {
-		*p = producer{epoch: h.ProducerEpoch}
+	if h.BaseSequence < 0 {
+		return
 	}
 	if p.n == keptBatches {
 		copy(p.kept[:], p.kept[1:])
@@ -100,21 +100,65 @@ func (ps producers) update(h *record.BatchHeader, now time.Time) {
 	}
 	p.kept[p.n] = sentBatch{h.BaseSequence, lastSequence(h), h.BaseOffset, h.LastOffset()}
 	p.n++
-	p.last = now
 }
 
-// evict forgets the tenth that was silent the longest.
+// get is a producer at an epoch. A new epoch begins without batches; an open
+// transaction stays open until its marker comes.
+func (ps producers) get(id int64, epoch int16) *producer {
+	p := ps[id]
+	if p == nil {
+		if len(ps) >= maxProducers {
+			ps.evict()
+		}
+		p = &producer{epoch: epoch, txn: -1, coordinator: -1}
+		ps[id] = p
+	}
+	if epoch != p.epoch {
+		p.epoch, p.n = epoch, 0
+	}
+	return p
+}
+
+// replay takes in a stored batch, and tells what it does to a transaction, which
+// began at offset first.
+func (ps producers) replay(h *record.BatchHeader, batch []byte, now time.Time) (step txnStep, first int64) {
+	if h.ProducerID < 0 {
+		return txnNone, -1
+	}
+	first = ps.txnStart(h.ProducerID)
+	if !h.Control() {
+		ps.update(h, now)
+		if h.Transactional() && first < 0 {
+			return txnBegin, -1
+		}
+		return txnNone, -1
+	}
+	m, err := record.ParseMarker(batch)
+	if err != nil {
+		return txnNone, -1 // a control record that this version does not know
+	}
+	ps.mark(Marker{m.ProducerID, m.ProducerEpoch, m.CoordinatorEpoch, m.Commit}, now)
+	if m.Commit {
+		return txnCommit, first
+	}
+	return txnAbort, first
+}
+
+// evict forgets the tenth that was silent the longest, but nobody with an open
+// transaction.
 func (ps producers) evict() {
 	ids := ps.sorted(func(a, b int64) int { return ps[a].last.Compare(ps[b].last) })
-	for _, id := range ids[:len(ids)/10+1] {
+	ids = slices.DeleteFunc(ids, func(id int64) bool { return ps[id].txn >= 0 })
+	for _, id := range ids[:min(len(ids), len(ids)/10+1)] {
 		delete(ps, id)
 	}
 }
 
-// expire forgets who was silent for too long.
-func (ps producers) expire(now time.Time) {
+// expire forgets who was silent for too long, but nobody with an open
+// transaction.
+func (ps producers) expire(now time.Time, after time.Duration) {
 	for id, p := range ps {
-		if now.Sub(p.last) > producerExpiry {
+		if p.txn < 0 && now.Sub(p.last) > after {
 			delete(ps, id)
 		}
 	}
@@ -137,6 +181,8 @@ func (ps producers) appendTo(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(id))
 		b = binary.BigEndian.AppendUint16(b, uint16(p.epoch))
 		b = binary.BigEndian.AppendUint64(b, uint64(p.last.UnixMilli()))
+		b = binary.BigEndian.AppendUint64(b, uint64(p.txn))
+		b = binary.BigEndian.AppendUint32(b, uint32(p.coordinator))
 		b = append(b, byte(p.n))
 		for _, k := range p.kept[:p.n] {
 			b = binary.BigEndian.AppendUint32(b, uint32(k.first))
@@ -148,13 +194,18 @@ func (ps producers) appendTo(b []byte) []byte {
 	return b
 }
 
-// readProducers decodes what appendTo wrote; f.ok is false where it cannot.
-func readProducers(f *fields) producers {
+// readProducers decodes what appendTo wrote in a checkpoint of that version; f.ok
+// is false where it cannot.
+func readProducers(f *fields, version uint32) producers {
 	ps := producers{}
 	n := f.u32()
 	for i := uint32(0); i < n && f.ok; i++ {
 		id := f.i64()
-		p := &producer{epoch: f.i16(), last: time.UnixMilli(f.i64()), n: int(f.take(1)[0])}
+		p := &producer{epoch: f.i16(), last: time.UnixMilli(f.i64()), txn: -1, coordinator: -1}
+		if version >= 2 {
+			p.txn, p.coordinator = f.i64(), int32(f.u32())
+		}
+		p.n = int(f.take(1)[0])
 		if p.n > keptBatches {
 			f.ok = false
 			break

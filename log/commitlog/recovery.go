@@ -55,6 +55,10 @@ func (p *Partition) recoverFiles(ctx context.Context, clean bool, mark int64) er
 		return nil
 	}
 	first := r.checkpointed()
+	if err := r.loadAborts(); err != nil {
+		return err
+	}
+	p.ongoing = r.from.producers.ongoing()
 	if clean && first == len(segs)-1 && segs[first].size == r.from.at.pos {
 		return r.adopt()
 	}
@@ -184,7 +188,7 @@ func (r *recovering) scanSegment(ctx context.Context, seg *segment) (*damage, er
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		head, _, d, err := s.batch()
+		head, b, d, err := s.batch()
 		if errors.Is(err, io.EOF) {
 			seg.end = x.end
 			return nil, nil
@@ -195,7 +199,8 @@ func (r *recovering) scanSegment(ctx context.Context, seg *segment) (*damage, er
 		}
 		x.add(seg.base, &head)
 		if head.ProducerID >= 0 && head.BaseOffset >= r.from.offset {
-			r.from.producers.update(&head, now)
+			step, first := r.from.producers.replay(&head, b, now)
+			r.p.transact(seg, &head, step, first)
 		}
 	}
 }
@@ -245,6 +250,7 @@ func (r *recovering) cut(i int, d *damage) error {
 			return err
 		}
 		_ = fsys.Remove(later.indexFile()) // it may never have been written
+		_ = fsys.Remove(later.txnIndexFile())
 		r.p.log.files.drop(later)
 	}
 	r.segs = r.segs[:i+1]
@@ -318,6 +324,7 @@ func (r *recovering) publish(sealed []*segment) error {
 	p.start = max(r.from.start, r.segs[0].base)
 	p.end = active.end
 	p.hw, p.hwPos = p.end, position{active.base, active.size}
+	p.settle()
 	p.start = min(p.start, p.end)
 	p.saved = saved{at: p.log.o.Now(), base: r.from.at.base, since: active.size - r.from.at.pos}
 	if active.base != r.from.at.base {

@@ -114,6 +114,16 @@ func (r *repairing) run() error {
 	// Whatever the next Open has to scan, it begins here.
 	r.ck.start = max(r.ck.start, segs[0].base)
 	r.ck.offset = r.report.End
+	for _, seg := range segs {
+		if len(seg.aborts) == 0 {
+			_ = r.p.log.fs.Remove(seg.txnIndexFile()) // there may be none
+			continue
+		}
+		if err := saveTxnIndex(r.p.log.fs, seg.txnIndexFile(), seg.aborts); err != nil {
+			return err
+		}
+		r.ck.aborts = append(r.ck.aborts, abortCount{seg.base, uint32(len(seg.aborts))})
+	}
 	return vfs.WriteFile(r.p.log.fs, r.p.checkpointName(), r.ck.encode())
 }
 
@@ -160,13 +170,14 @@ func (r *repairing) examine(seg *segment, h *handle, to int64) (pieces []piece, 
 		if err := r.ctx.Err(); err != nil {
 			return nil, false, err
 		}
-		head, _, d, err := s.batch()
+		head, b, d, err := s.batch()
 		if err == nil && d == nil {
 			good.to = s.pos
 			r.report.Batches++
 			r.report.End = s.next
 			if head.ProducerID >= 0 {
-				r.ck.producers.update(&head, r.p.log.o.Now())
+				step, first := r.ck.producers.replay(&head, b, r.p.log.o.Now())
+				r.p.transact(seg, &head, step, first)
 			}
 			continue
 		}

@@ -29,6 +29,9 @@ type segment struct {
 	timed   bool   // maxTime is known
 	made    time.Time
 
+	aborts      []aborted // in order of their markers
+	abortsSaved int       // how many are in the .txnindex; -1: write it anew
+
 	index index // of the active segment; of others see indexCache
 	// unclean: bytes of a failed write may follow size; only the appender looks.
 	unclean bool
