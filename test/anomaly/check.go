@@ -1,0 +1,318 @@
+package anomaly
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Anomaly is one thing that should not have been seen.
+type Anomaly struct {
+	Name   string
+	Key    Key
+	Detail string
+}
+
+func (a Anomaly) String() string {
+	if a.Key == (Key{}) {
+		return a.Name + ": " + a.Detail
+	}
+	return fmt.Sprintf("%s: %v: %s", a.Name, a.Key, a.Detail)
+}
+
+// Check returns the anomalies of a history, sorted; none is nil.
+func Check(h History) []Anomaly {
+	c := &checker{history: h, writer: map[place]*Op{}, logs: map[Key]*order{}, read: map[place]bool{}}
+	c.index()
+	c.offsets()
+	c.aborted()
+	c.missing()
+	for _, ops := range c.processes() {
+		c.polls(ops)
+		c.sends(ops)
+	}
+	c.cycles()
+	c.transforms()
+	slices.SortStableFunc(c.found, func(a, b Anomaly) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Key.String(), b.Key.String()), strings.Compare(a.Detail, b.Detail))
+	})
+	return slices.Compact(c.found)
+}
+
+// Names are the distinct names among anomalies, sorted.
+func Names(found []Anomaly) []string {
+	var names []string
+	for _, a := range found {
+		names = append(names, a.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// place is a value in a partition. Values are distinct, but a log might put one
+// where it was not sent.
+type place struct {
+	key   Key
+	value int64
+}
+
+type checker struct {
+	history History
+	writer  map[place]*Op
+	logs    map[Key]*order
+	read    map[place]bool // by a reader of committed values
+	found   []Anomaly
+}
+
+// order is what is known to lie in one partition.
+type order struct {
+	at      map[int64][]int64 // offset: values, more than one is an anomaly
+	of      map[int64][]int64 // value: offsets, sorted
+	offsets []int64           // sorted
+	maxRead int64             // highest offset read by a reader of committed values
+}
+
+func (c *checker) report(name string, key Key, format string, args ...any) {
+	c.found = append(c.found, Anomaly{name, key, fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) order(k Key) *order {
+	if c.logs[k] == nil {
+		c.logs[k] = &order{at: map[int64][]int64{}, of: map[int64][]int64{}, maxRead: NoOffset}
+	}
+	return c.logs[k]
+}
+
+// index reads the history: who wrote what, what was read, what lies where. Both
+// acknowledged sends and polls tell what lies at an offset, whatever became of
+// their transaction.
+func (c *checker) index() {
+	for i := range c.history {
+		op := &c.history[i]
+		for _, s := range op.Steps {
+			o := c.order(s.Key)
+			for _, r := range s.Records {
+				at := place{s.Key, r.Value}
+				if s.Send {
+					c.writer[at] = op
+				} else if !op.Uncommitted {
+					c.read[at] = true
+					o.maxRead = max(o.maxRead, r.Offset)
+				}
+				if r.Offset != NoOffset {
+					o.put(r.Offset, r.Value)
+				}
+			}
+		}
+	}
+	for _, o := range c.logs {
+		for offset := range o.at {
+			o.offsets = append(o.offsets, offset)
+		}
+		slices.Sort(o.offsets)
+		for _, offsets := range o.of {
+			slices.Sort(offsets)
+		}
+	}
+}
+
+func (o *order) put(offset, value int64) {
+	if !slices.Contains(o.at[offset], value) {
+		o.at[offset] = append(o.at[offset], value)
+		o.of[value] = append(o.of[value], offset)
+	}
+}
+
+// happened reports whether op certainly took effect: it was acknowledged, or one
+// of its values was read by a reader of committed values.
+func (c *checker) happened(op *Op) bool {
+	if op == nil || op.Outcome != Info {
+		return op != nil && op.Outcome == OK
+	}
+	for _, s := range op.sends() {
+		for _, r := range s.Records {
+			if c.read[place{s.Key, r.Value}] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (c *checker) offsets() {
+	for k, o := range c.logs {
+		for _, offset := range o.offsets {
+			if values := o.at[offset]; len(values) > 1 {
+				slices.Sort(values)
+				c.report("inconsistent-offsets", k, "offset %d holds the values %v", offset, values)
+			}
+		}
+		for value, offsets := range o.of {
+			if len(offsets) > 1 {
+				c.report("duplicate", k, "value %d lies at the offsets %v", value, offsets)
+			}
+		}
+	}
+}
+
+// aborted finds what was polled and should not exist.
+func (c *checker) aborted() {
+	for i := range c.history {
+		op := &c.history[i]
+		for _, s := range op.polls() {
+			for _, r := range s.Records {
+				w := c.writer[place{s.Key, r.Value}]
+				switch {
+				case w == nil:
+					c.report("unwritten", s.Key, "process %d polled value %d at offset %d, which nobody sent there", op.Process, r.Value, r.Offset)
+				case op.Uncommitted:
+				case w == op:
+					c.report("precommitted-read", s.Key, "process %d polled value %d in the transaction that sends it", op.Process, r.Value)
+				case w.Outcome == Fail:
+					c.report("G1a", s.Key, "process %d polled value %d at offset %d, which process %d sent in what failed or was aborted", op.Process, r.Value, r.Offset, w.Process)
+				}
+			}
+		}
+	}
+}
+
+// missing finds what was committed and not polled.
+func (c *checker) missing() {
+	for at, w := range c.writer {
+		if c.read[at] || !c.happened(w) {
+			continue
+		}
+		o := c.order(at.key)
+		if offsets := o.of[at.value]; len(offsets) > 0 && offsets[len(offsets)-1] < o.maxRead {
+			c.report("lost-write", at.key, "value %d of process %d at offset %d was never polled, offset %d was", at.value, w.Process, offsets[len(offsets)-1], o.maxRead)
+		}
+		c.report("unseen", at.key, "value %d, sent by process %d and %s, was never polled", at.value, w.Process, w.Outcome)
+	}
+}
+
+// processes are the operations of each process, in order.
+func (c *checker) processes() map[int][]*Op {
+	by := map[int][]*Op{}
+	for i := range c.history {
+		op := &c.history[i]
+		by[op.Process] = append(by[op.Process], op)
+	}
+	return by
+}
+
+// polls follows what one process polls.
+func (c *checker) polls(ops []*Op) {
+	next := map[Key]int64{} // where the next poll of a partition begins, if known
+	for _, op := range ops {
+		if op.Assign != nil {
+			clear(next)
+			for k, offset := range op.Assign {
+				if offset != NoOffset {
+					next[k] = offset
+				}
+			}
+			continue
+		}
+		within := map[Key]int64{}
+		for _, s := range op.polls() {
+			for _, r := range s.Records {
+				if from, ok := within[s.Key]; ok {
+					c.step("int-", s.Key, op, from, r)
+				} else if from, ok := next[s.Key]; ok {
+					c.step("", s.Key, op, from, r)
+				}
+				within[s.Key] = r.Offset + 1
+			}
+		}
+		// What a transaction polled that was not committed is polled again.
+		if op.Outcome == OK {
+			for k, offset := range within {
+				next[k] = offset
+			}
+		}
+	}
+}
+
+// step compares one polled record with where it should have been: from, or the
+// first visible value after it.
+func (c *checker) step(prefix string, k Key, op *Op, from int64, r Record) {
+	if r.Offset < from {
+		c.report(prefix+"nonmonotonic-poll", k, "process %d polled offset %d, expected %d or more", op.Process, r.Offset, from)
+		return
+	}
+	o := c.order(k)
+	i, _ := slices.BinarySearch(o.offsets, from)
+	for ; i < len(o.offsets) && o.offsets[i] < r.Offset; i++ {
+		for _, value := range o.at[o.offsets[i]] {
+			if op.Uncommitted || c.happened(c.writer[place{k, value}]) {
+				c.report(prefix+"poll-skip", k, "process %d polled offset %d, expected %d: it skipped value %d at offset %d", op.Process, r.Offset, from, value, o.offsets[i])
+			}
+		}
+	}
+}
+
+// sends follows what one process sends. Only sends that were acknowledged, with
+// nothing uncertain between them, have an order.
+func (c *checker) sends(ops []*Op) {
+	last := map[Key]int64{}
+	for _, op := range ops {
+		within := map[Key]bool{}
+		for _, s := range op.sends() {
+			for _, r := range s.Records {
+				if op.Outcome == Info || r.Offset == NoOffset {
+					delete(last, s.Key)
+					continue
+				}
+				if before, ok := last[s.Key]; ok && r.Offset <= before {
+					prefix := ""
+					if within[s.Key] {
+						prefix = "int-"
+					}
+					c.report(prefix+"nonmonotonic-send", s.Key, "process %d sent value %d, which lies at offset %d, after one at offset %d", op.Process, r.Value, r.Offset, before)
+				}
+				last[s.Key], within[s.Key] = r.Offset, true
+			}
+		}
+	}
+}
+
+// transforms checks that each input was transformed exactly once: no input has
+// two committed outputs, and none below a committed position has no output.
+func (c *checker) transforms() {
+	made := map[int64]place{} // source: output
+	for at := range c.read {
+		w := c.writer[at]
+		if w == nil {
+			continue
+		}
+		for _, s := range w.sends() {
+			for _, r := range s.Records {
+				if s.Key != at.key || r.Value != at.value || r.Source == 0 {
+					continue
+				}
+				if other, ok := made[r.Source]; ok {
+					a, b := min(other.value, at.value), max(other.value, at.value)
+					c.report("reprocessed", Key{}, "input %d was made into both %d and %d", r.Source, a, b)
+				}
+				made[r.Source] = at
+			}
+		}
+	}
+	for i := range c.history {
+		op := &c.history[i]
+		if !c.happened(op) {
+			continue
+		}
+		for k, end := range op.Committed {
+			o := c.order(k)
+			for _, offset := range o.offsets {
+				for _, value := range o.at[offset] {
+					if _, ok := made[value]; offset < end && !ok && c.read[place{k, value}] {
+						c.report("unprocessed", k, "input %d at offset %d has no output, and position %d was committed", value, offset, end)
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,43 @@
+// Package anomaly checks what clients of a log saw against what a log promises,
+// in the manner of Jepsen's workload for Kafka-like systems, and names what it
+// finds as that does. The checker knows nothing of Weir: a History goes in,
+// anomalies come out. The tests of this package run the real broker on a file
+// system that loses power, with real clients, record a history and check it.
+//
+// The anomalies:
+//
+//	inconsistent-offsets   one offset of a partition held two values
+//	duplicate              one value lies at two offsets of a partition
+//	lost-write             a later value was polled, this committed one never
+//	unseen                 a committed value was never polled, though all was read
+//	unwritten              a value was polled that nobody sent
+//	G1a                    a value of an aborted transaction was polled
+//	precommitted-read      a transaction polled what it had sent itself
+//	G1c                    transactions that read each other's values in a circle
+//	G1c-process            such a circle with the order of one process in it
+//	G1c-realtime           such a circle with the order of time in it
+//	poll-skip              a poll went past values that lie after the last poll
+//	nonmonotonic-poll      a poll went back before the end of the last poll
+//	nonmonotonic-send      a send was put before the process's earlier one
+//	int-poll-skip, int-nonmonotonic-poll, int-nonmonotonic-send
+//	                       the same within one operation
+//	reprocessed            an input has two committed outputs: not exactly once
+//	unprocessed            an input before a committed position has no output
+//
+// Invariants:
+//
+//  1. An operation whose outcome nobody told (a timeout, a broken connection) is
+//     Info: it may have happened and may not. It is never taken for failed. One of
+//     whose values a committed read saw has happened.
+//  2. No anomaly is reported that a correct log could show: gaps in offsets are
+//     markers or aborted values, a reader of uncommitted values may see aborted
+//     ones, sends after an Info one may overtake it, a group's member may jump
+//     when its assignment changes.
+//  3. lost-write assumes that some reader of committed values reads each partition
+//     from its start, and unseen that it reads to the end.
+//
+// Goroutines: none but the Recorder's callers.
+//
+// What it does not do: G0 and int-send-skip, which the transactions of Kafka
+// allow, and cycles over write-write edges, which they do not forbid.
+package anomaly
