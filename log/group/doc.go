@@ -21,4 +21,6 @@
 // follow the durable Prepare, Complete follows the durable markers, and data of
 // the next transaction follows the durable Complete; after a crash what is open in
 // a partition is adopted by its transaction (Txn.Adopt) or aborted.
+//
+// Goroutines: none. A value may be read by any number of them.
 package group
