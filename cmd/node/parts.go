@@ -44,7 +44,7 @@ func (n *Node) openBroker() (err error) {
 }
 
 // mayWrite keeps clients from what only Weir may do: beside the broker's own rule,
-// to delete the topics of declared streams.
+// to delete the topics of declared streams, or records of them.
 func (n *Node) mayWrite(topic string, op broker.Operation) bool {
 	declared := slices.ContainsFunc(n.cfg.Streams, func(s *schema.Stream) bool { return s.Topic == topic })
 	return broker.MayWrite(topic, op) && !(op == broker.OpDelete && declared)

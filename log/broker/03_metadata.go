@@ -17,13 +17,38 @@ import (
 // for by name that does not exist is made, with Options.Partitions partitions,
 // where the request and Options allow it and clients may create it; the answer
 // has it at once. It runs on arrival, so that a pipelined produce finds the topic.
+// A name that no topic can have is INVALID_TOPIC_EXCEPTION. Authorized operations are
+// what MayWrite and the served keys leave to clients.
 //
 // Versions: 0 asks for all topics with an empty list, later ones with null;
-// 4 says whether topics may be made, before that they may; 9 is flexible; 10 has
-// topic ids, 12 takes them in requests.
+// 4 says whether topics may be made, before that they may; 8 may ask for authorized
+// operations; 9 is flexible; 10 has topic ids, 12 takes them in requests.
 
 // noOperations says that authorized operations were not asked for.
 const noOperations = -2147483648
+
+// operation is the bit of an ACL operation in a set of them.
+func operation(o kmsg.ACLOperation) int32 { return 1 << o }
+
+// clusterOperations are what any client may do to the cluster.
+var clusterOperations = operation(kmsg.ACLOperationCreate) | operation(kmsg.ACLOperationDescribe) |
+	operation(kmsg.ACLOperationDescribeConfigs) | operation(kmsg.ACLOperationIdempotentWrite)
+
+// topicOperations are what any client may do to a topic.
+func (s *Server) topicOperations(name string) int32 {
+	set := operation(kmsg.ACLOperationRead) | operation(kmsg.ACLOperationDescribe) | operation(kmsg.ACLOperationDescribeConfigs)
+	for op, may := range map[Operation]int32{
+		OpProduce: operation(kmsg.ACLOperationWrite),
+		OpCreate:  operation(kmsg.ACLOperationCreate) | operation(kmsg.ACLOperationAlter), // to alter a topic is to add partitions
+		OpDelete:  operation(kmsg.ACLOperationDelete),
+		OpAlter:   operation(kmsg.ACLOperationAlterConfigs),
+	} {
+		if s.opt.MayWrite(name, op) {
+			set |= may
+		}
+	}
+	return set
+}
 
 func metadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) kmsg.Response {
 	resp := response[*kmsg.MetadataResponse](req)
@@ -34,9 +59,12 @@ func metadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) kmsg.Respon
 	resp.ClusterID = &c.srv.opt.ClusterID
 	resp.ControllerID = nodeID
 	resp.AuthorizedOperations = noOperations
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = clusterOperations
+	}
 	if req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
 		for _, t := range c.srv.log.Topics() {
-			resp.Topics = append(resp.Topics, describeTopic(t))
+			resp.Topics = append(resp.Topics, c.srv.describeTopic(t, req.IncludeTopicAuthorizedOperations))
 		}
 		return resp
 	}
@@ -45,7 +73,7 @@ func metadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) kmsg.Respon
 		rt := &req.Topics[i]
 		t, err := c.srv.metadataTopic(rt, create)
 		if err == nil {
-			resp.Topics = append(resp.Topics, describeTopic(t))
+			resp.Topics = append(resp.Topics, c.srv.describeTopic(t, req.IncludeTopicAuthorizedOperations))
 			continue
 		}
 		st := kmsg.NewMetadataResponseTopic()
@@ -66,6 +94,9 @@ func (s *Server) metadataTopic(rt *kmsg.MetadataRequestTopic, create bool) (*com
 	}
 	name := *rt.Topic
 	t, err := s.find(name, [16]byte{}, false)
+	if err != nil && !validTopicName(name) {
+		return nil, kerr.InvalidTopicException
+	}
 	if err == nil || !create || !s.opt.MayWrite(name, OpCreate) {
 		return t, err
 	}
@@ -83,11 +114,14 @@ func (s *Server) metadataTopic(rt *kmsg.MetadataRequestTopic, create bool) (*com
 	return t, nil
 }
 
-func describeTopic(t *commitlog.Topic) kmsg.MetadataResponseTopic {
+func (s *Server) describeTopic(t *commitlog.Topic, operations bool) kmsg.MetadataResponseTopic {
 	st := kmsg.NewMetadataResponseTopic()
 	name := t.Name()
 	st.Topic, st.TopicID, st.AuthorizedOperations = &name, t.ID(), noOperations
 	st.IsInternal = internalTopic(name)
+	if operations {
+		st.AuthorizedOperations = s.topicOperations(name)
+	}
 	for _, p := range t.Partitions() {
 		sp := kmsg.NewMetadataResponseTopicPartition()
 		sp.Partition, sp.Leader, sp.LeaderEpoch = p.Index(), nodeID, p.LeaderEpoch()

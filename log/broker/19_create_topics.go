@@ -124,9 +124,13 @@ func (s *Server) makeTopic(spec commitlog.TopicSpec, validateOnly bool) (*commit
 // topicName is Kafka's rule for names.
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
+func validTopicName(name string) bool {
+	return topicName.MatchString(name) && name != "." && name != ".."
+}
+
 // checkTopic says what CreateTopic would have against spec.
 func (s *Server) checkTopic(spec commitlog.TopicSpec) error {
-	if !topicName.MatchString(spec.Name) || spec.Name == "." || spec.Name == ".." {
+	if !validTopicName(spec.Name) {
 		return commitlog.ErrInvalidTopic
 	}
 	if _, ok := s.log.Topic(spec.Name); ok {

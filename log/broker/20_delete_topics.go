@@ -23,10 +23,24 @@ func deleteTopics(_ context.Context, c *conn, req *kmsg.DeleteTopicsRequest) kms
 		rt.Topic = &name
 		topics = append(topics, rt)
 	}
+	named := map[string]int{}
+	for i := range topics {
+		if name := topics[i].Topic; name != nil {
+			named[*name]++
+		}
+	}
 	for i := range topics {
 		st := kmsg.NewDeleteTopicsResponseTopic()
 		st.Topic, st.TopicID = topics[i].Topic, topics[i].TopicID
-		err := c.srv.deleteTopic(&st)
+		var err error
+		switch name := st.Topic; {
+		case name != nil && named[*name] > 1:
+			err = refuse(kerr.InvalidRequest, "the request names the topic more than once")
+		case name != nil && st.TopicID != [16]byte{}, name == nil && st.TopicID == [16]byte{}:
+			err = refuse(kerr.InvalidRequest, "expected a topic's name or its id, and not both")
+		default:
+			err = c.srv.deleteTopic(&st)
+		}
 		st.ErrorCode, st.ErrorMessage = c.srv.code(err), text(err)
 		resp.Topics = append(resp.Topics, st)
 	}

@@ -21,10 +21,17 @@ import (
 
 func createPartitions(_ context.Context, c *conn, req *kmsg.CreatePartitionsRequest) kmsg.Response {
 	resp := response[*kmsg.CreatePartitionsResponse](req)
+	named := map[string]int{}
+	for i := range req.Topics {
+		named[req.Topics[i].Topic]++
+	}
 	for i := range req.Topics {
 		st := kmsg.NewCreatePartitionsResponseTopic()
 		st.Topic = req.Topics[i].Topic
-		err := c.srv.createPartitions(&req.Topics[i], req.ValidateOnly)
+		err := refuse(kerr.InvalidRequest, "the request names the topic more than once")
+		if named[st.Topic] == 1 {
+			err = c.srv.createPartitions(&req.Topics[i], req.ValidateOnly)
+		}
 		st.ErrorCode, st.ErrorMessage = c.srv.code(err), text(err)
 		resp.Topics = append(resp.Topics, st)
 	}

@@ -17,6 +17,9 @@ import (
 func describeCluster(_ context.Context, c *conn, req *kmsg.DescribeClusterRequest) kmsg.Response {
 	resp := response[*kmsg.DescribeClusterResponse](req)
 	resp.ClusterAuthorizedOperations = noOperations
+	if req.IncludeClusterAuthorizedOperations {
+		resp.ClusterAuthorizedOperations = clusterOperations
+	}
 	resp.EndpointType = 1
 	if req.Version >= 1 && req.EndpointType != 1 {
 		err := refuse(kerr.UnsupportedEndpointType, "only the brokers' endpoint is served")

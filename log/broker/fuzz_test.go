@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -79,8 +80,74 @@ func fuzzServer(f *testing.F) func(in []byte) []byte {
 	}
 }
 
-// seedRequests is one request of each key in its lowest and highest version.
-func seedRequests(f testing.TB) []kmsg.Request {
+// seedRequests are requests of every served key in every version: the default one,
+// one with a bit of everything, and sensible ones of the keys that have them here.
+// A new key is covered by itself.
+func seedRequests(f testing.TB, play func([]byte) []byte) []kmsg.Request {
+	batch := batchOf(f, record.BatchOptions{}, "a")
+	all := sensibleRequests(f)
+	for _, k := range servedKeys(f, play) {
+		for v := k.MinVersion; v <= k.MaxVersion; v++ {
+			for _, full := range []bool{false, true} {
+				req := kmsg.RequestForKey(k.ApiKey)
+				req.SetVersion(v)
+				if d, ok := req.(interface{ Default() }); ok {
+					d.Default()
+				}
+				if full {
+					fillRequest(reflect.ValueOf(req).Elem(), batch)
+					req.SetVersion(v)
+				}
+				if p, ok := req.(*kmsg.ProduceRequest); ok {
+					p.Acks = -1 // 0 has no answer
+				}
+				all = append(all, req)
+			}
+		}
+	}
+	return all
+}
+
+// servedKeys asks what is served.
+func servedKeys(f testing.TB, play func([]byte) []byte) []kmsg.ApiVersionsResponseApiKey {
+	f.Helper()
+	out := play(encodeRequest(&kmsg.ApiVersionsRequest{}, 7))
+	resp := kmsg.NewPtrApiVersionsResponse()
+	if err := resp.ReadFrom(out[8:]); err != nil || len(resp.ApiKeys) < 10 {
+		f.Fatalf("%v, %d keys", err, len(resp.ApiKeys))
+	}
+	return resp.ApiKeys
+}
+
+// fillRequest gives every field of a request something: one element to lists, the
+// name of a topic to strings, a batch to bytes, yes to choices.
+func fillRequest(v reflect.Value, batch []byte) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() && v.Type().Field(i).Name != "UnknownTags" {
+				fillRequest(v.Field(i), batch)
+			}
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fillRequest(v.Elem(), batch)
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			v.SetBytes(bytes.Clone(batch))
+			return
+		}
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fillRequest(v.Index(0), batch)
+	case reflect.String:
+		v.SetString("t")
+	case reflect.Bool:
+		v.SetBool(true)
+	}
+}
+
+// sensibleRequests is one request of several keys in its lowest and highest version.
+func sensibleRequests(f testing.TB) []kmsg.Request {
 	batch := batchOf(f, record.BatchOptions{Codec: record.Zstd, ProducerID: 7}, "a", "b")
 	topic := "t"
 	var all []kmsg.Request
@@ -119,7 +186,7 @@ func seedRequests(f testing.TB) []kmsg.Request {
 // must be whole frames that answer it.
 func FuzzRequest(f *testing.F) {
 	play := fuzzServer(f)
-	for _, req := range seedRequests(f) {
+	for _, req := range seedRequests(f, play) {
 		f.Add(req.Key(), req.GetVersion(), req.AppendTo(nil))
 	}
 	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
@@ -143,7 +210,7 @@ func FuzzRequest(f *testing.F) {
 func FuzzStream(f *testing.F) {
 	play := fuzzServer(f)
 	var all []byte
-	for i, req := range seedRequests(f) {
+	for i, req := range seedRequests(f, play) {
 		one := encodeRequest(req, int32(i))
 		f.Add(one)
 		all = append(all, one...)
@@ -159,7 +226,13 @@ func FuzzStream(f *testing.F) {
 func TestSeedsAreAnswered(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	n.topic("t", 2)
-	for _, req := range seedRequests(t) {
+	play := func(in []byte) []byte {
+		nc := dial(t, n)
+		nc.Write(in)
+		body := readResponse(t, nc)
+		return append(make([]byte, 4), body...)
+	}
+	for _, req := range seedRequests(t, play) {
 		resp := req.ResponseKind()
 		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {
 			t.Errorf("key %d v%d: %v", req.Key(), req.GetVersion(), err)

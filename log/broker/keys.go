@@ -40,11 +40,17 @@ func keyTable() map[int16]*api {
 		{key: 18, name: "ApiVersions", min: 0, max: 5, flexible: 3, start: changes(apiVersions)},
 		{key: 19, name: "CreateTopics", min: 2, max: 7, flexible: 5, start: changes(createTopics)},
 		{key: 20, name: "DeleteTopics", min: 1, max: 6, flexible: 4, start: changes(deleteTopics)},
+		{key: 21, name: "DeleteRecords", min: 0, max: 2, flexible: 2, start: changes(deleteRecords)},
 		{key: 22, name: "InitProducerId", min: 0, max: 5, flexible: 2, start: changes(initProducerID)},
 		{key: 23, name: "OffsetForLeaderEpoch", min: 2, max: 4, flexible: 4, start: reads(offsetForLeaderEpoch)},
+		{key: 29, name: "DescribeAcls", min: 1, max: 3, flexible: 2, start: reads(describeACLs)},
+		{key: 30, name: "CreateAcls", min: 1, max: 3, flexible: 2, start: changes(createACLs)},
+		{key: 31, name: "DeleteAcls", min: 1, max: 3, flexible: 2, start: changes(deleteACLs)},
 		{key: 32, name: "DescribeConfigs", min: 1, max: 4, flexible: 4, start: reads(describeConfigs)},
+		{key: 33, name: "AlterConfigs", min: 0, max: 2, flexible: 2, start: changes(alterConfigs)},
 		{key: 35, name: "DescribeLogDirs", min: 1, max: 5, flexible: 2, start: reads(describeLogDirs)},
 		{key: 37, name: "CreatePartitions", min: 0, max: 3, flexible: 2, start: changes(createPartitions)},
+		{key: 44, name: "IncrementalAlterConfigs", min: 0, max: 1, flexible: 1, start: changes(incrementalAlterConfigs)},
 		{key: 60, name: "DescribeCluster", min: 0, max: 2, flexible: 0, start: reads(describeCluster)},
 	}
 	table := make(map[int16]*api, len(list))

@@ -58,7 +58,7 @@ type Options struct {
 	// DrainTimeout is how long Serve waits for started requests at its end;
 	// default 5 s.
 	DrainTimeout time.Duration
-	// MayWrite says whether clients may produce to a topic, create and delete it.
+	// MayWrite says whether clients may produce to a topic, create, delete and alter it.
 	// Nil: everything but Weir's own topics (weir.*); of those, dead letters may be
 	// produced, because loaders write them. The coordinators' topics are never
 	// clients' to write, whatever it says.
@@ -82,7 +82,8 @@ type Operation string
 const (
 	OpProduce Operation = "produce"
 	OpCreate  Operation = "create"
-	OpDelete  Operation = "delete"
+	OpDelete  Operation = "delete" // also its records
+	OpAlter   Operation = "alter"  // its settings
 )
 
 // ownPrefix begins the names of the topics that Weir itself writes.
@@ -130,6 +131,7 @@ type Server struct {
 	requests *budget
 	fetches  *budget
 	ids      topicIDs
+	configs  sync.Mutex // held over the change of a topic's settings
 
 	idleBytes atomic.Int64 // see cursors
 
