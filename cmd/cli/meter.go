@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/loader"
 )
 
@@ -59,6 +61,38 @@ func (m *meter) end() {
 	}
 }
 
+// meters shows several loads as one.
+type meters struct {
+	meter *meter
+	mu    sync.Mutex
+	each  []loader.Progress
+}
+
+func newMeters(m *meter, loads int) *meters {
+	return &meters{meter: m, each: make([]loader.Progress, loads)}
+}
+
+// of is for the Options of load i.
+func (m *meters) of(i int) func(loader.Progress) {
+	return func(p loader.Progress) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.each[i] = p
+		all := loader.Progress{Reached: event.MinTime, Elapsed: p.Elapsed}
+		for _, one := range m.each {
+			all.Accepted += one.Accepted
+			all.Dead += one.Dead
+			all.Skipped += one.Skipped
+			all.BytesRead += one.BytesRead
+			all.BytesTotal += one.BytesTotal
+			all.Reached = max(all.Reached, one.Reached)
+		}
+		m.meter.show(all)
+	}
+}
+
+func (m *meters) end() { m.meter.end() }
+
 // line is "name ████░░ 42% 1,234 rows 180,000 rows/s 12s left".
 func (m *meter) line(p loader.Progress) string {
 	var b strings.Builder
@@ -75,6 +109,9 @@ func (m *meter) line(p loader.Progress) string {
 	}
 	if p.Dead > 0 {
 		fmt.Fprintf(&b, " %s dead letters", count(p.Dead))
+	}
+	if p.Reached > event.MinTime {
+		fmt.Fprintf(&b, " at %s", p.Reached.Time().Format("2006-01-02 15:04:05Z"))
 	}
 	if share > 0.01 {
 		left := time.Duration(float64(p.Elapsed) * (1 - share) / share)

@@ -192,6 +192,7 @@ func oracleField(root map[string]any, f event.Field, path, layout string) (text,
 // depth is the deepest nesting before the first mistake in the syntax.
 func depth(value []byte) (deepest int) {
 	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.UseNumber() // 1e400 is no float64 and no error
 	for at := 0; ; {
 		tok, err := dec.Token()
 		if err != nil {

@@ -43,7 +43,7 @@ func BenchmarkRows(b *testing.B) {
 			good := func(a *accepted) error {
 				p := sink.Partition(a.key, 3)
 				s := &batches[p]
-				s.add(a.time, a.key, a.value, a.line)
+				s.add(a.time.Millis(), a.key, a.value, a.line)
 				rows++
 				if s.size() < BatchBytes {
 					return nil

@@ -35,6 +35,7 @@ type encoder struct {
 	project []int
 	recs    []source.Record
 	arrived int64 // of records, in ms since the epoch: what max_ahead is measured from
+	shift   *shifter
 
 	// The chunk at hand. Spans are places in buf.
 	buf      []byte
@@ -64,7 +65,7 @@ type failure struct {
 // accepted is a good row, valid until the next one.
 type accepted struct {
 	line  int64
-	time  int64  // ms since the epoch
+	time  event.Time
 	key   []byte // nil: none
 	value []byte
 }
@@ -169,26 +170,35 @@ func (e *encoder) add(r *row) (full bool) {
 	return len(e.rows) >= chunkRows || len(e.buf) >= chunkBytes
 }
 
-// flush decodes the chunk and gives each row to good or to bad, each in the order
-// of the lines, and empties it. It stops at the first error of theirs.
-func (e *encoder) flush(good func(*accepted) error, bad func(*event.DeadLetter) error) error {
-	defer e.reset()
+// decode sorts the chunk's rows into good ones, which are in batch, and failures,
+// both in the order of the lines.
+func (e *encoder) decode() {
 	for i := range e.recs {
 		v := e.rows[e.recs[i].Offset].value
 		e.recs[i].Value = e.buf[v.from:v.to]
 	}
 	e.batch.Reset(e.stream.Schema, e.project)
 	e.dec.Decode(&e.batch, event.Origin{}, e.recs, e.bad)
-	a := accepted{}
-	for i, at := range e.batch.Offset {
-		r := &e.rows[at]
-		a.line, a.time, a.value = r.line, e.batch.Time[i].Millis(), e.buf[r.value.from:r.value.to]
-		a.key = e.keyOf(i)
+	slices.SortStableFunc(e.failures, func(a, b failure) int { return a.row - b.row })
+}
+
+// good is the ith good row of the chunk, valid until the next call.
+func (e *encoder) good(i int) accepted {
+	r := &e.rows[e.batch.Offset[i]]
+	return accepted{line: r.line, time: e.batch.Time[i], key: e.keyOf(i), value: e.buf[r.value.from:r.value.to]}
+}
+
+// flush decodes the chunk and gives each row to good or to bad, each in the order
+// of the lines, and empties it. It stops at the first error of theirs.
+func (e *encoder) flush(good func(*accepted) error, bad func(*event.DeadLetter) error) error {
+	defer e.reset()
+	e.decode()
+	for i := range e.batch.Offset {
+		a := e.good(i)
 		if err := good(&a); err != nil {
 			return err
 		}
 	}
-	slices.SortStableFunc(e.failures, func(a, b failure) int { return a.row - b.row })
 	for i := range e.failures {
 		d := e.deadLetter(&e.failures[i])
 		if err := bad(&d); err != nil {

@@ -90,6 +90,64 @@ func (in *input) loadID(stream string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:12]), nil
 }
 
+// inputs are the files of a load.
+type inputs []*input
+
+func openInputs(paths []string) (inputs, error) {
+	if len(paths) == 0 {
+		return nil, errors.New("no file to load")
+	}
+	var ins inputs
+	for _, path := range paths {
+		in, err := openInput(path)
+		if err != nil {
+			ins.close()
+			return nil, err
+		}
+		ins = append(ins, in)
+	}
+	return ins, nil
+}
+
+func (ins inputs) close() {
+	for _, in := range ins {
+		in.file.Close()
+	}
+}
+
+// String names the files for messages.
+func (ins inputs) String() string {
+	if len(ins) == 1 {
+		return ins[0].name
+	}
+	return fmt.Sprintf("%s and %d more", ins[0].name, len(ins)-1)
+}
+
+func (ins inputs) unchanged() error {
+	for _, in := range ins {
+		if err := in.unchanged(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadID names the load of these files, in this order, into a stream.
+func (ins inputs) loadID(stream string) (string, error) {
+	if len(ins) == 1 {
+		return ins[0].loadID(stream)
+	}
+	h := sha256.New()
+	for _, in := range ins {
+		id, err := in.loadID(stream)
+		if err != nil {
+			return "", err
+		}
+		h.Write([]byte(id))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12]), nil
+}
+
 // start begins to read ahead, until the end of the file, an error or ctx is done.
 func (in *input) start(ctx context.Context) {
 	go func() {

@@ -1,8 +1,8 @@
 package loader
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +28,11 @@ type Options struct {
 	Progress func(Progress)
 	// Again loads a file once more that was loaded before: as new rows.
 	Again bool
+	// Pace sends each row when its time has come. Nil: as fast as it goes.
+	Pace *Pace
+	// Shift is added to each event's time, in the record too; see ShiftToNow. A
+	// shifted load is a new one each time: it neither resumes nor is resumed.
+	Shift time.Duration
 	// RetryFor is how long one request is tried again when the broker cannot be
 	// reached or says that it will pass; default 30 s.
 	RetryFor time.Duration
@@ -38,11 +43,12 @@ type Options struct {
 // Progress is how far a load came. Rows and dead letters count once they are
 // durable.
 type Progress struct {
-	Lines      int64 // rows of the file seen, good and bad
-	Accepted   int64 // rows loaded by this call
-	Dead       int64 // rows that went to the dead letters in this call
-	Skipped    int64 // rows that an earlier call had dealt with
-	BytesRead  int64 // of the file, as it is on the disk
+	Lines      int64      // rows of the file seen, good and bad
+	Accepted   int64      // rows loaded by this call
+	Dead       int64      // rows that went to the dead letters in this call
+	Skipped    int64      // rows that an earlier call had dealt with
+	Reached    event.Time // time of the last event that was taken up; MinTime before it
+	BytesRead  int64      // of the files, as they are on the disk
 	BytesTotal int64
 	Elapsed    time.Duration
 	// Already: the file was loaded wholly before; nothing was done.
@@ -75,27 +81,39 @@ func (errAgain) Is(target error) bool { return target == ErrInterrupted }
 // and ErrInterrupted. Errors about the file name it and the line. A file that
 // cannot be read to its end is loaded as far as it goes before the error.
 func Load(ctx context.Context, path string, o Options) (Progress, error) {
+	return LoadAll(ctx, []string{path}, o)
+}
+
+// LoadAll loads several files into one stream, merged by event time: of the rows
+// that are next in their files it takes the earliest (of equal ones that of the
+// file named first). Files in order of time give a stream in order of time. It is
+// one load: it resumes where the same files are named in the same order. Where a
+// file cannot be read to its end the others are loaded up to that place.
+func LoadAll(ctx context.Context, paths []string, o Options) (Progress, error) {
+	turn := pacer{pace: o.Pace}
+	defer turn.leave()
 	if o.RetryFor == 0 {
 		o.RetryFor = 30 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	in, err := openInput(path)
+	inputs, err := openInputs(paths)
 	if err != nil {
 		return Progress{}, err
 	}
-	defer in.file.Close()
+	defer inputs.close()
 	c, err := newClient(&o)
 	if err != nil {
 		return Progress{}, err
 	}
 	defer c.kgo.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &load{ctx: ctx, cancel: cancel, o: &o, in: in, client: c, began: time.Now()}
+	l := &load{ctx: ctx, cancel: cancel, o: &o, inputs: inputs, client: c, began: time.Now(), pacer: &turn}
+	l.reached.Store(int64(event.MinTime))
 	defer l.end()
 	if err := l.prepare(); err != nil {
-		return l.progress(), fmt.Errorf("load %s: %w", path, err)
+		return l.progress(), fmt.Errorf("load %s: %w", inputs, err)
 	}
 	reported := l.report()
 	err = l.run()
@@ -104,7 +122,7 @@ func Load(ctx context.Context, path string, o Options) (Progress, error) {
 	p := l.progress()
 	p.Already = err == nil && p.Skipped > 0 && p.Accepted+p.Dead == 0
 	if err == nil {
-		err = in.unchanged()
+		err = inputs.unchanged()
 	}
 	if o.Progress != nil {
 		o.Progress(p)
@@ -117,7 +135,8 @@ type load struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	o      *Options
-	in     *input
+	inputs inputs
+	pacer  *pacer
 	client *client
 	began  time.Time
 	id     string
@@ -126,12 +145,11 @@ type load struct {
 	free       chan *staged // batches not in use
 	senders    sync.WaitGroup
 	started    []*sender
-	columns    []byte // of the file, for the header of dead letters
-	reading    bool   // the input's goroutine was started
+	reading    bool // the inputs' goroutines were started
 	ended      bool
 	record     []byte // a dead letter's
 
-	lines, accepted, deadCount, skipped atomic.Int64
+	lines, accepted, deadCount, skipped, reached atomic.Int64
 }
 
 // marks is what a load knows of one of its two topics.
@@ -145,9 +163,12 @@ type marks struct {
 
 // prepare finds the topics and how far an earlier call came.
 func (l *load) prepare() error {
-	base, err := l.in.loadID(l.o.Stream.Schema.Stream)
+	base, err := l.inputs.loadID(l.o.Stream.Schema.Stream)
 	if err != nil {
 		return err
+	}
+	if l.o.Shift != 0 {
+		base = shiftedID(base, l.o.Shift, l.began)
 	}
 	err = l.client.retry(l.ctx, "find topic "+l.o.Stream.Topic, func() error {
 		l.rows.topic, err = l.client.ensure(l.ctx, l.o.Stream.Topic, max(1, l.o.Stream.Partitions))
@@ -254,83 +275,84 @@ func (l *load) makeSenders(m *marks, at []progressAt, producer int64, epoch int1
 	return nil
 }
 
-// run reads the file to its end or until something fails.
+// run reads the files to their ends or until something fails.
 func (l *load) run() error {
 	l.reading = true
-	l.in.start(l.ctx)
+	for _, in := range l.inputs {
+		in.start(l.ctx)
+	}
 	err := l.rowsOf()
-	if err == nil {
-		err = l.flush()
+	if ferr := l.flush(); err == nil {
+		err = ferr
 	}
 	l.end()
 	// What a sender failed on comes before what followed from it.
 	if cause := context.Cause(l.ctx); cause != nil && !errors.Is(cause, errEnded) {
-		unfinished := ErrInterrupted
-		if l.o.Again {
+		var unfinished error = ErrInterrupted
+		switch {
+		case l.o.Shift != 0:
+			unfinished = errShifted
+		case l.o.Again:
 			unfinished = errAgain{}
 		}
-		return fmt.Errorf("load %s, line %d: %w: %w", l.in.name, l.lines.Load(), unfinished, cause)
+		return fmt.Errorf("load %s, line %d: %w: %w", l.inputs, l.lines.Load(), unfinished, cause)
 	}
 	if err != nil {
-		return fmt.Errorf("load %s: %w", l.in.name, err)
+		return fmt.Errorf("load %s: %w", l.inputs, err)
 	}
 	return nil
 }
 
-// rowsOf cuts the file and encodes its rows.
+// rowsOf takes the rows of all files, merged by time.
 func (l *load) rowsOf() error {
-	delimiter := l.o.Stream.Delimiter
-	if delimiter == 0 {
-		delimiter = ','
-	}
-	s := newSplitter(l.in.next, l.in.recycle, delimiter)
-	s.skipBOM()
-	next := s.nextLine
-	var columns []string
-	if c := s.first(); c != '{' && c != 0 {
-		header := s.nextCSV()
-		if header == nil {
-			return s.broken()
-		}
-		if header.bad != "" {
-			return &schema.Problem{File: l.in.name, Line: int(header.line), Column: header.column, Message: "the header: " + header.bad}
-		}
-		columns = columnNames(header)
-		next = s.nextCSV
-	}
-	e, err := newEncoder(l.o.Stream, l.in.name, columns)
+	m, err := l.merge()
 	if err != nil {
 		return err
 	}
-	// A record bears its event's time, so max_ahead is measured from now: one wrong
-	// year in a file must not move the watermark.
-	e.arrived = time.Now().UnixMilli()
-	if l.columns, err = json.Marshal(columns); err != nil {
-		return err
-	}
-	for r := next(); r != nil; r = next() {
-		l.lines.Add(1)
-		if !e.add(r) {
-			continue
-		}
-		if l.ctx.Err() != nil {
-			return l.ctx.Err()
-		}
-		if err := e.flush(l.good, l.bad); err != nil {
+	for n := int64(1); ; n++ {
+		f, err := m.next(l.ctx)
+		if f == nil || err != nil {
 			return err
 		}
-	}
-	if err := e.flush(l.good, l.bad); err != nil {
-		return err
-	}
-	if err := s.broken(); err != nil {
-		// The rows before the place are good: they go, and then the error.
-		if ferr := l.flush(); ferr != nil {
-			return ferr
+		at := n
+		if len(m.feeds) == 1 {
+			at = f.line()
 		}
-		return err
+		if f.isBad() {
+			err = l.bad(f, at)
+		} else {
+			err = l.good(f, at)
+		}
+		if err != nil {
+			return err
+		}
+		f.skip()
 	}
-	return nil
+}
+
+// merge opens a feed for each file.
+func (l *load) merge() (*merge, error) {
+	var shift *shifter
+	if l.o.Shift != 0 {
+		var err error
+		if shift, err = newShifter(l.o.Stream, l.o.Shift); err != nil {
+			return nil, err
+		}
+	}
+	m := &merge{}
+	for _, in := range l.inputs {
+		f, err := newFeed(in, l.o.Stream, &l.lines)
+		if err != nil {
+			return nil, err
+		}
+		if f.enc.shift = shift; shift == nil {
+			// A record bears its event's time, so max_ahead is measured from now: one wrong
+			// year in a file must not move the watermark.
+			f.enc.arrived = l.began.UnixMilli()
+		}
+		m.feeds = append(m.feeds, f)
+	}
+	return m, nil
 }
 
 // broken is the error of a file that could not be read to its end.
@@ -351,24 +373,48 @@ func columnNames(header *row) []string {
 	return names
 }
 
-// good takes a row into its partition's batch.
-func (l *load) good(a *accepted) error {
-	var p int32
-	if a.key != nil {
-		p = sink.Partition(a.key, int32(l.rows.partitions))
-	} else {
-		p = int32(a.line % int64(l.rows.partitions))
+// good takes a row into its partition's batch. n tells rows of the load apart and
+// grows from row to row.
+func (l *load) good(f *feed, n int64) error {
+	a, err := f.row()
+	if err != nil {
+		return err
 	}
-	return l.stage(&l.rows, int(p), a.time, a.key, a.value, a.line)
+	p := int(n % int64(l.rows.partitions))
+	if a.key != nil {
+		p = int(sink.Partition(a.key, int32(l.rows.partitions)))
+	}
+	if n > l.rows.senders[p].done {
+		if err := l.pacer.wait(l.ctx, a.time, l.flush); err != nil {
+			return err
+		}
+	}
+	l.reached.Store(int64(a.time))
+	return l.stage(&l.rows, p, a.time.Millis(), a.key, a.value, n)
 }
 
-// bad takes a dead letter into its partition's batch.
-func (l *load) bad(d *event.DeadLetter) error {
+// bad takes a dead letter into its partition's batch. The columns in a batch's
+// header are those of one file.
+func (l *load) bad(f *feed, n int64) error {
+	d := f.deadLetter()
 	if l.dead.topic == nil {
-		return fmt.Errorf("line %d: %s: %s; there is no topic for dead letters: %w", d.Line, d.Reason, d.Detail, l.dead.missing)
+		return fmt.Errorf("%s, line %d: %s: %s; there is no topic for dead letters: %w", d.File, d.Line, d.Reason, d.Detail, l.dead.missing)
+	}
+	p := int(n % int64(l.dead.partitions))
+	s := l.dead.senders[p]
+	if s.filling != nil && !bytes.Equal(s.filling.columns, f.columns) {
+		if err := l.hand(s); err != nil {
+			return err
+		}
 	}
 	l.record = d.AppendJSON(l.record[:0])
-	return l.stage(&l.dead, int(d.Line%int64(l.dead.partitions)), l.began.UnixMilli(), []byte(d.Stream), l.record, d.Line)
+	if err := l.stage(&l.dead, p, l.began.UnixMilli(), []byte(d.Stream), l.record, n); err != nil {
+		return err
+	}
+	if s.filling != nil {
+		s.filling.columns = f.columns
+	}
+	return nil
 }
 
 func (l *load) stage(m *marks, partition int, time int64, key, value []byte, line int64) error {
@@ -460,7 +506,9 @@ func (l *load) end() {
 	l.senders.Wait()
 	l.cancel(errEnded)
 	if l.reading {
-		for range l.in.chunks { // the reader ahead has ended when this has
+		for _, in := range l.inputs {
+			for range in.chunks { // the reader ahead has ended when this has
+			}
 		}
 	}
 }
@@ -489,6 +537,11 @@ func (l *load) report() (stop func()) {
 }
 
 func (l *load) progress() Progress {
-	return Progress{Lines: l.lines.Load(), Accepted: l.accepted.Load(), Dead: l.deadCount.Load(), Skipped: l.skipped.Load(),
-		BytesRead: l.in.read.Load(), BytesTotal: l.in.size, Elapsed: time.Since(l.began), Load: l.id}
+	p := Progress{Lines: l.lines.Load(), Accepted: l.accepted.Load(), Dead: l.deadCount.Load(), Skipped: l.skipped.Load(),
+		Reached: event.Time(l.reached.Load()), Elapsed: time.Since(l.began), Load: l.id}
+	for _, in := range l.inputs {
+		p.BytesRead += in.read.Load()
+		p.BytesTotal += in.size
+	}
+	return p
 }

@@ -185,7 +185,7 @@ func (r *Rows) Each(ctx context.Context, good func(*Row) error, bad func(event i
 func (r *Rows) flush(good func(*Row) error, bad func(int64, *event.DeadLetter) error) error {
 	line := func(n int64) int64 { return r.lines[n-r.events-1] }
 	err := r.e.flush(func(a *accepted) error {
-		return good(&Row{Event: a.line, Line: line(a.line), Time: a.time, Key: a.key, Value: a.value})
+		return good(&Row{Event: a.line, Line: line(a.line), Time: a.time.Millis(), Key: a.key, Value: a.value})
 	}, func(d *event.DeadLetter) error {
 		n := d.Line
 		d.Line = line(n)

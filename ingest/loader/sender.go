@@ -30,7 +30,10 @@ func batchBytes(partitions int) int {
 type staged struct {
 	data []byte // keys and values, one after the other
 	rows []stagedRow
-	last int64 // line
+	last int64 // row
+	// columns are those of the file, where the rows are dead letters; see
+	// HeaderColumns.
+	columns []byte
 }
 
 type stagedRow struct {
@@ -51,7 +54,7 @@ func (s *staged) add(time int64, key, value []byte, line int64) {
 // size is about what the batch will have before compression.
 func (s *staged) size() int { return len(s.data) + 12*len(s.rows) }
 
-func (s *staged) reset() { s.data, s.rows, s.last = s.data[:0], s.rows[:0], 0 }
+func (s *staged) reset() { s.data, s.rows, s.last, s.columns = s.data[:0], s.rows[:0], 0, nil }
 
 // sender sends the batches of one partition, one after the other.
 type sender struct {
@@ -122,7 +125,7 @@ func (s *sender) build(b *staged) ([]byte, error) {
 		record.Header{Key: HeaderLine, Value: strconv.AppendInt(nil, b.last, 10)},
 		record.Header{Key: HeaderPartitions, Value: strconv.AppendInt(nil, int64(s.marks.partitions), 10)})
 	if s.dead {
-		s.headers = append(s.headers, record.Header{Key: HeaderColumns, Value: s.load.columns})
+		s.headers = append(s.headers, record.Header{Key: HeaderColumns, Value: b.columns})
 	}
 	s.builder.Reset(record.BatchOptions{Codec: s.load.o.Codec, ProducerID: s.producer, ProducerEpoch: s.epoch, BaseSequence: s.sequence})
 	headers, data := s.headers, b.data

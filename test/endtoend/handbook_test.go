@@ -122,18 +122,25 @@ func sumOfAmounts(t testing.TB, path string) string {
 	return strconv.FormatInt(cents/100, 10) + "." + strconv.FormatInt(100+cents%100, 10)[1:]
 }
 
+// unpacked opens a gzip file.
+func unpacked(t testing.TB, path string) (z *bufio.Reader, end func()) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bufio.NewReader(r), func() { f.Close() }
+}
+
 // fileLines yields the lines of a gzip file after its header.
 func fileLines(t testing.TB, path string) func(func(string) bool) {
 	return func(yield func(string) bool) {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		z, err := gzip.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		z, end := unpacked(t, path)
+		defer end()
 		lines := bufio.NewScanner(z)
 		lines.Scan()
 		for lines.Scan() {
