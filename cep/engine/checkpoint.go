@@ -25,7 +25,7 @@ import (
 // one before it does, with more to suppress.
 const (
 	checkpointMagic   = "WEIRCKP1"
-	checkpointVersion = 2 // 1 did not say of which source it is
+	checkpointVersion = 3 // 1 did not say of which source it is, 2 had no journal
 	checkpointSuffix  = ".checkpoint"
 	generationsKept   = 2
 	identityMax       = 1 << 20
@@ -141,6 +141,8 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 	for _, n := range []int64{c.events, c.decisions, c.alerts, c.late, c.deadLetters} {
 		w.Varint(n)
 	}
+	w.Varint(s.changes)
+	w.Varint(s.journaled)
 	w.Uvarint(uint64(len(ends)))
 	for _, e := range ends {
 		w.Bytes([]byte(e.topic))
@@ -194,6 +196,9 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 	c := &out.counts
 	for _, n := range []*int64{&c.events, &c.decisions, &c.alerts, &c.late, &c.deadLetters} {
 		*n = r.Varint()
+	}
+	if v > 2 {
+		out.changes, out.journaled = r.Varint(), r.Varint()
 	}
 	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
 		topic := string(r.Bytes(nil, limit))

@@ -5,8 +5,8 @@
 // Invariants:
 //
 //  1. Input order is log order; only durable records are read. What is decided
-//     for an event depends on the records up to it and on the program: not on
-//     batch sizes, clocks, or crashes in between.
+//     for an event depends on the records up to it, on the journal and on the
+//     program: not on batch sizes, clocks, or crashes in between.
 //  2. A decision, alert or dead letter has an identity (source topic, partition,
 //     offset and role) in its weir-origin header. None is written twice: a
 //     checkpoint holds the cursor, the end of each output partition and all
@@ -27,6 +27,11 @@
 //     checkpoint and goes on record by record. The second time on the same offset
 //     that record becomes a dead letter with the reason panic. Any other error is
 //     shown in Status and the shard tries again with back-off.
+//  7. A shard's input is its partition merged with its records in weir.journal,
+//     each at its cursor. Which tables and lists an event is decided with is
+//     journaled, and durable, before the event is decided; what an earlier life has
+//     decided keeps its tables (docs/decisions/0005). A change that was acknowledged
+//     before an event was written is in force for that event.
 //
 // Outputs of source partition p go to partition p modulo the output topic's
 // partitions, keyed by the event's key. Their timestamp is the event time. The
@@ -37,5 +42,5 @@
 // state belongs to its goroutine; Status takes a copy under a lock.
 //
 // What it does not do: windows by other keys than the partition key (keyed
-// streams), the journal of changes at run time, incremental checkpoints.
+// streams), changes of program and models at run time, incremental checkpoints.
 package engine

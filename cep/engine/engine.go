@@ -14,6 +14,7 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/ingest/table"
 	"github.com/weirstream/weir/log/vfs"
 )
 
@@ -46,7 +47,12 @@ type Options struct {
 	// CheckpointEvery is the time between checkpoints; 5 s where 0.
 	CheckpointEvery time.Duration
 	// BatchRows is how many events are processed at once; 1024 where 0.
-	BatchRows  int
+	BatchRows int
+	// Tables are the dimension tables and lists; nil: there are none. Journal says
+	// from when on a shard uses a change of them, PinChanges is for JournalPin.
+	Tables     *table.Store
+	Journal    JournalMode
+	PinChanges int64
 	Registerer prometheus.Registerer // nil: no metrics
 	Logger     *slog.Logger          // nil: slog.Default
 }
@@ -131,6 +137,7 @@ type ShardStatus struct {
 	Alerts        int64
 	Late          int64
 	DeadLetters   int64
+	Changes       int64  // of weir.tables that are in force: those before this offset
 	Restarts      int64  // since the process began
 	Err           string // why the shard is not running, empty where it is
 }

@@ -11,7 +11,7 @@ import (
 // metrics are shared by all shards, with the labels stream and partition.
 type metrics struct {
 	events, decisions, alerts, late, deadLetters, suppressed, restarts *prometheus.CounterVec
-	lag, watermark                                                     *prometheus.GaugeVec
+	lag, watermark, changes                                            *prometheus.GaugeVec
 	checkpoint                                                         *prometheus.HistogramVec
 }
 
@@ -33,6 +33,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		restarts:    counter("shard_restarts_total", "Restarts of a shard from its checkpoint after an error."),
 		lag:         gauge("lag_records", "Records between the cursor and the high watermark."),
 		watermark:   gauge("watermark_seconds", "Event time up to which the shard has seen its stream, as Unix time."),
+		changes:     gauge("table_changes", "Offset of weir.tables up to which changes of tables and lists are in force in the shard. An idle shard takes newer ones up with its next event."),
 		checkpoint: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "weir_engine_checkpoint_seconds", Help: "Time to write a checkpoint, waiting for outputs included.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
@@ -41,7 +42,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.lag, m.watermark, m.checkpoint} {
+	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.lag, m.watermark, m.changes, m.checkpoint} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -52,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 // shardMetrics are one shard's, looked up once.
 type shardMetrics struct {
 	events, decisions, alerts, late, deadLetters, suppressed, restarts prometheus.Counter
-	lag, watermark                                                     prometheus.Gauge
+	lag, watermark, changes                                            prometheus.Gauge
 	checkpoint                                                         prometheus.Observer
 }
 
@@ -63,7 +64,8 @@ func (m *metrics) of(stream string, partition int32) shardMetrics {
 		alerts: m.alerts.WithLabelValues(stream, p), late: m.late.WithLabelValues(stream, p),
 		deadLetters: m.deadLetters.WithLabelValues(stream, p), suppressed: m.suppressed.WithLabelValues(stream, p),
 		restarts: m.restarts.WithLabelValues(stream, p), lag: m.lag.WithLabelValues(stream, p),
-		watermark: m.watermark.WithLabelValues(stream, p), checkpoint: m.checkpoint.WithLabelValues(stream, p),
+		watermark: m.watermark.WithLabelValues(stream, p), changes: m.changes.WithLabelValues(stream, p),
+		checkpoint: m.checkpoint.WithLabelValues(stream, p),
 	}
 }
 

@@ -43,10 +43,14 @@ func (s *shard) restore(ctx context.Context) error {
 	}
 	s.state = st.state
 	s.saved, s.savedAt = s.cursor, time.Now()
+	if err := s.openJournal(ctx, s.journaled); err != nil {
+		return err
+	}
 	for i := range s.outputs.topics {
 		if err := s.scan(ctx, &s.outputs.topics[i], st.ends); err != nil {
 			return err
 		}
+		s.settled = max(s.settled, s.outputs.topics[i].reach)
 	}
 	s.publish(s.cursor)
 	return nil
@@ -70,6 +74,13 @@ func (s *shard) beginAnew(ctx context.Context) error {
 	clear(s.strikes)
 	clear(s.poisoned)
 	s.carefulUntil, s.shown = 0, nil
+	if s.engine.opts.Tables != nil {
+		end, err := s.journalEnd(ctx)
+		if err != nil {
+			return err
+		}
+		s.journaled = end
+	}
 	s.mu.Lock()
 	s.status.HighWatermark = 0
 	s.mu.Unlock()
@@ -146,7 +157,7 @@ func (s *shard) begin() error {
 		return err
 	}
 	s.outputs = newOutputs(s.partition, s.engine.opts.OutputPartitions)
-	s.state = state{greatest: event.MinTime}
+	s.state, s.journal = state{greatest: event.MinTime}, journal{}
 	return nil
 }
 
@@ -180,11 +191,16 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 	return nil
 }
 
-// fill runs the log up to an offset through the operators, deciding nothing.
+// fill runs the log, merged with the journal, up to an offset through the
+// operators, deciding nothing.
 func (s *shard) fill(ctx context.Context, to int64) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
+	if err := s.openJournal(ctx, 0); err != nil {
+		return err
+	}
+	s.filling = true
 	src, err := s.engine.opts.Open(ctx, s.origin.Topic, s.partition, 0)
 	if err != nil {
 		return err
@@ -201,7 +217,7 @@ func (s *shard) fill(ctx context.Context, to int64) error {
 			recs = recs[:len(recs)-1]
 		}
 		// Dead letters were written before: batches drops them.
-		if err := s.batches(recs, func() error { return nil }); err != nil {
+		if err := s.batches(ctx, recs, func() error { return nil }); err != nil {
 			return err
 		}
 	}

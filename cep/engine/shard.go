@@ -34,6 +34,7 @@ type shard struct {
 
 	// The rest belongs to the shard's goroutine.
 	state
+	journal
 	project  []int
 	decoder  *decode.Decoder
 	source   savedSource
@@ -59,6 +60,9 @@ type state struct {
 	cursor   int64
 	greatest event.Time // event time seen; MinTime before the first
 	counts   counts
+	// The tables in force are those before the offset changes of weir.tables; the
+	// shard's marks before the offset journaled of the journal were used.
+	changes, journaled int64
 }
 
 type counts struct{ events, decisions, alerts, late, deadLetters int64 }
@@ -188,7 +192,7 @@ func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	if len(c.Records) > 0 && c.Records[0].Offset > s.cursor {
 		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.cursor, "to", c.Records[0].Offset)
 	}
-	err := s.batches(c.Records, func() error {
+	err := s.batches(ctx, c.Records, func() error {
 		if err := s.decide(); err != nil {
 			return err
 		}
@@ -202,13 +206,17 @@ func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	return nil
 }
 
-// batches cuts records into batches, decodes each, runs the operators on it and
-// calls then.
-func (s *shard) batches(recs []source.Record, then func() error) error {
+// batches cuts records into batches, at the latest where the journal changes
+// something, decodes each, runs the operators on it and calls then.
+func (s *shard) batches(ctx context.Context, recs []source.Record, then func() error) error {
 	for len(recs) > 0 {
 		n := min(len(recs), s.engine.opts.BatchRows)
 		if recs[0].Offset < s.carefulUntil {
 			n = 1
+		}
+		n, err := s.merge(ctx, func(i int) int64 { return recs[i].Offset }, n)
+		if err != nil {
+			return err
 		}
 		s.working = [2]int64{recs[0].Offset, recs[n-1].Offset + 1}
 		s.outputs.reset()
@@ -374,10 +382,11 @@ func (s *shard) publish(highWatermark int64) {
 	st := &s.status
 	st.Cursor, st.HighWatermark, st.Watermark, st.Err = s.cursor, max(st.HighWatermark, highWatermark, s.cursor), wm, ""
 	st.Events, st.Decisions, st.Alerts = s.counts.events, s.counts.decisions, s.counts.alerts
-	st.Late, st.DeadLetters = s.counts.late, s.counts.deadLetters
+	st.Late, st.DeadLetters, st.Changes = s.counts.late, s.counts.deadLetters, s.changes
 	lag := st.HighWatermark - st.Cursor
 	s.mu.Unlock()
 	s.metrics.lag.Set(float64(lag))
+	s.metrics.changes.Set(float64(s.changes))
 	if wm != event.MinTime {
 		s.metrics.watermark.Set(seconds(wm))
 	}

@@ -248,7 +248,7 @@ func (e *edit) own(name string, t *Table, all bool) *tableEdit {
 }
 
 func (t *tableEdit) writableSegment(i int) *segment {
-	if !t.owned[i] {
+	if !t.owned[i] || t.segments[i] == nil {
 		t.segments[i] = t.segments[i].clone()
 		t.owned[i] = true
 	}
