@@ -9,9 +9,10 @@ import (
 // OffsetForLeaderEpoch: where a leader epoch ends, by which a client or follower
 // finds where its log and the leader's part (KIP-101, KIP-320).
 //
-// Behaviour: for the current epoch, the high watermark. For an epoch that is not
-// known, and for all others while the log keeps no history of them, epoch and
-// offset are -1, upon which clients keep their place.
+// Behaviour: an epoch begins with each start of the broker. The answer is the
+// largest epoch with records of at most the one asked for, and the offset after
+// its last record; for the current epoch the high watermark. For an epoch that has
+// not begun both are -1.
 //
 // Versions: 2 brought the client's current epoch, 3 replica ids, 4 is flexible.
 
@@ -30,8 +31,8 @@ func offsetForLeaderEpoch(_ context.Context, c *conn, req *kmsg.OffsetForLeaderE
 			if err == nil {
 				err = checkEpoch(p, rp.CurrentLeaderEpoch)
 			}
-			if err == nil && rp.LeaderEpoch == p.LeaderEpoch() {
-				sp.LeaderEpoch, sp.EndOffset = rp.LeaderEpoch, p.HighWatermark()
+			if err == nil {
+				sp.LeaderEpoch, sp.EndOffset = p.EpochEnd(rp.LeaderEpoch)
 			}
 			sp.ErrorCode = c.srv.code(err)
 			st.Partitions = append(st.Partitions, sp)

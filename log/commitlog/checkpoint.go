@@ -130,6 +130,14 @@ func (p *Partition) save(ctx context.Context, c *checkpoint, indexes []string) e
 		if err := p.syncAll(); err != nil {
 			return p.wrap(err)
 		}
+		p.mu.Lock()
+		reign := p.takeReign()
+		p.mu.Unlock()
+		if reign {
+			if err := p.endorse(); err != nil {
+				return p.wrap(diskFull(err))
+			}
+		}
 	} else if c.offset > 0 {
 		if err := p.Wait(ctx, c.offset-1); err != nil {
 			return err

@@ -25,6 +25,14 @@ func seeds(n int) int {
 	return n
 }
 
+// firstSeed is WEIR_SEED, or any.
+func firstSeed() uint64 {
+	if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
+		return s
+	}
+	return rand.Uint64N(1 << 32)
+}
+
 // testOptions have no background reads and small segments.
 func testOptions(fsys vfs.FS) Options {
 	return Options{FS: fsys, Logger: quiet, SegmentBytes: 8 << 10, ScrubBytesPerSecond: -1}

@@ -21,7 +21,7 @@ import (
 // are dense, what is there was sent, and an idempotent producer that goes on after
 // the crash leaves nothing twice. Several crashes follow one another.
 func TestCrash(t *testing.T) {
-	first := rand.Uint64N(1 << 32)
+	first := firstSeed()
 	for i := range seeds(250) {
 		seed := first + uint64(i)
 		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newCrashTest(t, seed).run() }) {

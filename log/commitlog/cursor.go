@@ -64,6 +64,7 @@ func (p *Partition) read(c *Cursor, bytesMax int, committed bool) ([]byte, error
 type bounds struct {
 	limit int64 // in bytes, within the segment
 	stop  int64 // the first offset not to be read
+	epochs
 }
 
 // place puts c on the segment it reads from, and returns up to where; more is
@@ -77,7 +78,7 @@ func (p *Partition) place(c *Cursor, committed bool) (at bounds, more bool, err 
 	if c.offset < p.start || c.offset > p.end {
 		return at, false, p.wrap(fmt.Errorf("%w: %d, there are %d to %d", ErrOffsetOutOfRange, c.offset, p.start, p.hw))
 	}
-	at.stop = p.hw
+	at.stop, at.epochs = p.hw, p.epochs
 	if committed {
 		at.stop = p.stable()
 	}
@@ -145,7 +146,7 @@ func (p *Partition) readAt(c *Cursor, at bounds, bytesMax int) ([]byte, error) {
 	}
 	defer h.release()
 	if c.pos < 0 {
-		if err := p.seek(c, h, limit); err != nil || c.pos >= limit {
+		if err := p.seek(c, h, at); err != nil || c.pos >= limit {
 			return nil, err
 		}
 	}
@@ -187,8 +188,8 @@ func (c *Cursor) checked(b []byte, at bounds) (whole int, d *damage) {
 			return whole, nil
 		case err == nil && (h.BaseOffset > c.offset || h.LastOffset() < c.offset || h.BaseOffset != c.offset && !c.inside):
 			err = fmt.Errorf("base offset %d where %d must be", h.BaseOffset, c.offset)
-		case err == nil && (h.LeaderEpoch < 0 || h.LeaderEpoch > c.p.epoch):
-			err = fmt.Errorf("leader epoch %d where at most %d can be", h.LeaderEpoch, c.p.epoch)
+		case err == nil && h.LeaderEpoch != at.epochs.at(h.BaseOffset):
+			err = fmt.Errorf("leader epoch %d where %d must be", h.LeaderEpoch, at.epochs.at(h.BaseOffset))
 		}
 		if err != nil {
 			// What is good before goes out first; the next Read comes here again.
@@ -206,18 +207,18 @@ func (c *Cursor) checked(b []byte, at bounds) (whole int, d *damage) {
 
 // seek sets c's position to the batch that has its offset, or the first after it;
 // to limit where there is none.
-func (p *Partition) seek(c *Cursor, h *handle, limit int64) error {
+func (p *Partition) seek(c *Cursor, h *handle, at bounds) error {
 	rel := c.offset - c.seg.base
 	pos, base, err := p.indexed(c.seg, func(e *indexEntry) bool { return int64(e.rel) > rel })
 	if err != nil {
 		return p.wrap(err)
 	}
-	s := scanner{f: h.f, epoch: p.epoch, pos: pos, next: base, limit: limit, buf: c.buf[:0], small: true, crc: true}
+	s := scanner{f: h.f, epochs: at.epochs, pos: pos, next: base, limit: at.limit, buf: c.buf[:0], small: true, crc: true}
 	defer func() { c.buf = s.buf[:0] }()
 	for {
 		head, _, d, err := s.batch()
 		if errors.Is(err, io.EOF) {
-			c.pos = limit
+			c.pos = at.limit
 			return nil
 		}
 		if d != nil {
@@ -338,9 +339,9 @@ func (p *Partition) firstSince(seg *segment, ms int64) (offset, timestamp int64,
 		return -1, -1, p.wrap(err)
 	}
 	p.mu.Lock()
-	limit, start := p.limit(seg), p.start
+	limit, start, epochs := p.limit(seg), p.start, p.epochs
 	p.mu.Unlock()
-	s := scanner{f: h.f, epoch: p.epoch, pos: pos, next: base, limit: limit}
+	s := scanner{f: h.f, epochs: epochs, pos: pos, next: base, limit: limit}
 	for {
 		at := s.pos
 		head, _, d, err := s.batch()
@@ -365,7 +366,7 @@ func (p *Partition) firstSince(seg *segment, ms int64) (offset, timestamp int64,
 // firstInBatch looks for a record in the batch at a position. Where the records
 // cannot be decoded the batch itself is the answer.
 func (p *Partition) firstInBatch(s *scanner, at, base, ms, start int64) (offset, timestamp int64, err error) {
-	one := scanner{f: s.f, epoch: p.epoch, pos: at, next: base, limit: s.limit, crc: true}
+	one := scanner{f: s.f, epochs: s.epochs, pos: at, next: base, limit: s.limit, crc: true}
 	h, b, d, err := one.batch()
 	if err != nil {
 		return -1, -1, p.wrap(err)

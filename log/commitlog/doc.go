@@ -14,6 +14,8 @@
 //	  00000000000000000000.index  sparse offsets and times; rebuilt if damaged
 //	  00000000000000000000.txnindex  aborted transactions with their marker in the
 //	                              segment; only where there are any; rebuilt if damaged
+//	  leader-epochs               at which offset each leader epoch began; rebuilt
+//	                              if damaged
 //	  checkpoint                  where recovery starts, and the producers there
 //	  *.damaged-POSITION          bytes that a repair took out
 //
@@ -52,6 +54,10 @@
 //     It is the first offset of the earliest transaction whose marker is not
 //     durable; what transactions are open is part of the checkpoint and found
 //     again from the batches after it. Control batches come from AppendMarker only.
+//
+//  9. Every Open is a leader epoch of its own, larger than all before, and every
+//     batch carries that of its append. Which epoch a batch must have is durable
+//     before it is acknowledged, so a flipped bit in it is found, as CRCs cannot.
 //
 // # Goroutines
 //

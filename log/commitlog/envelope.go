@@ -19,12 +19,13 @@ type fileKind struct {
 }
 
 var (
-	metaKind       = fileKind{"WEIRMETA", 1}
+	metaKind       = fileKind{"WEIRMETA", 2} // 1: without leader epochs, all were 0
 	idsKind        = fileKind{"WEIRPIDS", 1}
 	checkpointKind = fileKind{"WEIRCKPT", 2} // 1: without transactions
 	cleanKind      = fileKind{"WEIRCLEN", 1}
 	syncedKind     = fileKind{"WEIRSYNC", 1}
 	indexKind      = fileKind{"WEIRINDX", 1}
+	epochsKind     = fileKind{"WEIREPOC", 1}
 	txnIndexKind   = fileKind{"WEIRTXNX", 1}
 )
 

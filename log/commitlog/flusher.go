@@ -115,6 +115,7 @@ type task struct {
 	p       *Partition
 	dirty   []*handle
 	newDir  bool
+	reign   bool // the leader epochs are to be made durable
 	end     int64
 	endPos  position
 	covered int64 // bytes
@@ -176,6 +177,7 @@ func (p *Partition) take() task {
 		t.endPos = position{p.segs[n-1].base, p.segs[n-1].size}
 	}
 	p.dirty, p.newDir = nil, false
+	t.reign = p.takeReign()
 	return t
 }
 
@@ -185,6 +187,9 @@ func (t *task) sync() {
 			t.err = h.f.Sync()
 		}
 		h.release()
+	}
+	if t.err == nil && t.reign {
+		t.err = t.p.endorse()
 	}
 	if t.err == nil && t.newDir {
 		t.err = t.p.log.fs.SyncDir(t.p.dir)

@@ -163,7 +163,7 @@ func (x *index) loadBlock(b []byte, limit int64) bool {
 // extend scans the segment from where the index ends to limit, by headers alone.
 // Damage ends it without an error: the index then covers what lies before.
 func (x *index) extend(f vfs.File, base, limit int64) error {
-	s := scanner{f: f, pos: x.covered, next: x.end, limit: limit, epoch: math.MaxInt32}
+	s := scanner{f: f, pos: x.covered, next: x.end, limit: limit, anyEpoch: true}
 	for {
 		h, _, d, err := s.batch()
 		if errors.Is(err, io.EOF) || d != nil {

@@ -223,6 +223,7 @@ func (l *Log) load(ctx context.Context) error {
 	if err := l.loadProducerIDs(); err != nil {
 		return err
 	}
+	l.meta.Epoch++
 	clean, err := l.takeCleanMark()
 	if err != nil {
 		return err

@@ -14,7 +14,9 @@ import (
 
 // metaFile is the content of the file meta, as JSON so that a person can look.
 type metaFile struct {
+	version uint32      // of the file; this one's where it is new
 	Cluster string      `json:"cluster"` // made once
+	Epoch   int32       `json:"epoch"`   // leader epoch, of the last Open
 	NextSeq uint32      `json:"next_seq"`
 	Topics  []topicMeta `json:"topics"`
 }
@@ -52,7 +54,7 @@ func readMeta(fsys vfs.FS, dir string) (*metaFile, error) {
 			return nil, fmt.Errorf("%s is missing, but there are partitions in %s: restore it from a backup, or move the partitions away", name, filepath.Join(dir, "topics"))
 		}
 		id := newID()
-		return &metaFile{Cluster: hex.EncodeToString(id[:]), NextSeq: 1}, nil
+		return &metaFile{version: metaKind.version, Cluster: hex.EncodeToString(id[:]), Epoch: -1, NextSeq: 1}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -61,7 +63,7 @@ func readMeta(fsys vfs.FS, dir string) (*metaFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	var m metaFile
+	m := metaFile{version: versionOf(b)}
 	if err := json.Unmarshal(payload, &m); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamagedFile, err)
 	}

@@ -37,7 +37,9 @@ type Partition struct {
 	// ongoing are the transactions that hold the last stable offset back, in
 	// order of their first offset.
 	ongoing []ongoing
-	epoch   int32 // stays as it is while the log is open
+	epoch   int32  // stays as it is while the log is open
+	epochs  epochs // the last is epoch's
+	reign   reign
 
 	gone    error         // deleted or closed: for everybody
 	refused error         // no appends: closing
@@ -62,7 +64,9 @@ type position struct {
 }
 
 func newPartition(t *Topic, i int32) *Partition {
-	return &Partition{log: t.log, topic: t, index: i, dir: t.log.partitionDir(t.name, i), producers: producers{}, saved: saved{at: t.log.o.Now()}}
+	epoch := t.log.meta.Epoch
+	return &Partition{log: t.log, topic: t, index: i, dir: t.log.partitionDir(t.name, i), producers: producers{}, saved: saved{at: t.log.o.Now()},
+		epoch: epoch, epochs: epochs{{epoch, 0}}}
 }
 
 // Topic is the topic's name.
@@ -212,7 +216,7 @@ func (p *Partition) accept(h *record.BatchHeader, batch []byte) (base, last int6
 		return 0, 0, fmt.Errorf("%w: %d bytes, at most %d", ErrBatchTooLarge, len(batch), config.maxBatch)
 	}
 	p.mu.Lock()
-	err, end := p.refusal(), p.end
+	err, end, reign := p.refusal(), p.end, p.reign
 	p.mu.Unlock()
 	if err != nil {
 		return 0, 0, err
@@ -224,6 +228,11 @@ func (p *Partition) accept(h *record.BatchHeader, batch []byte) (base, last int6
 		}
 	}
 	now := p.log.o.Now()
+	if reign == reignNew {
+		if err := p.beginReign(); err != nil {
+			return 0, 0, err
+		}
+	}
 	seg, err := p.segmentFor(h, int64(len(batch)), end, now, config)
 	if err != nil {
 		return 0, 0, diskFull(err)

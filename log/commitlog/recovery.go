@@ -29,11 +29,12 @@ func (p *Partition) recover(ctx context.Context, clean bool, mark int64) error {
 
 // recovering is one partition's recovery.
 type recovering struct {
-	p     *Partition
-	segs  []*segment
-	from  *checkpoint
-	known bool  // mark is of the file synced, so that what lies above is not acknowledged
-	mark  int64 // durable up to here
+	p      *Partition
+	segs   []*segment
+	from   *checkpoint
+	epochs int   // how many were known before the scan
+	known  bool  // mark is of the file synced, so that what lies above is not acknowledged
+	mark   int64 // durable up to here
 }
 
 func (p *Partition) recoverFiles(ctx context.Context, clean bool, mark int64) error {
@@ -48,12 +49,18 @@ func (p *Partition) recoverFiles(ctx context.Context, clean bool, mark int64) er
 	if r.from != nil {
 		r.mark = max(r.mark, r.from.offset)
 	}
+	p.epochs = nil
+	if err := p.loadEpochs(segs); err != nil {
+		return err
+	}
 	if len(segs) == 0 {
+		p.epochs = epochs{{p.epoch, 0}}
 		if r.mark > 0 {
 			p.stop(r.mark, &CorruptError{Offset: 0, File: p.dir, Reason: fmt.Sprintf("no segment is there, but offsets up to %d were acknowledged", r.mark)})
 		}
 		return nil
 	}
+	r.epochs = len(p.epochs)
 	first := r.checkpointed()
 	if err := r.loadAborts(); err != nil {
 		return err
@@ -182,7 +189,8 @@ func (r *recovering) scanSegment(ctx context.Context, seg *segment) (*damage, er
 		return nil, err
 	}
 	x := &seg.index
-	s := scanner{f: h.f, epoch: r.p.epoch, pos: x.covered, next: x.end, limit: seg.size, crc: true}
+	s := scanner{f: h.f, epochs: r.p.epochs, learn: r.p.epoch, learnFrom: r.mark, pos: x.covered, next: x.end, limit: seg.size, crc: true}
+	defer func() { r.p.epochs = s.epochs }()
 	now := r.p.log.o.Now()
 	for {
 		if err := ctx.Err(); err != nil {
@@ -272,7 +280,7 @@ func (r *recovering) validAfter(i int, d *damage) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		s := scanner{f: h.f, epoch: r.p.epoch, pos: d.pos, next: d.offset, limit: seg.size}
+		s := scanner{f: h.f, anyEpoch: true, pos: d.pos, next: d.offset, limit: seg.size}
 		if j > i {
 			s.pos = -1 // a batch may begin with the segment
 		}
@@ -289,6 +297,12 @@ func (r *recovering) validAfter(i int, d *damage) (bool, error) {
 // cache only) and lets the partition be used.
 func (r *recovering) finish(first int) error {
 	if r.p.corrupt == nil {
+		if len(r.p.epochs) > r.epochs {
+			// What was found is going to count as acknowledged.
+			if err := r.p.saveEpochs(r.p.epochs); err != nil {
+				return err
+			}
+		}
 		for _, seg := range r.segs[min(first, len(r.segs)):] {
 			h, err := r.p.log.files.acquire(seg, false)
 			if err != nil {
@@ -324,6 +338,7 @@ func (r *recovering) publish(sealed []*segment) error {
 	p.start = max(r.from.start, r.segs[0].base)
 	p.end = active.end
 	p.hw, p.hwPos = p.end, position{active.base, active.size}
+	p.epochs = p.epochs.from(p.epoch, p.end)
 	p.settle()
 	p.start = min(p.start, p.end)
 	p.saved = saved{at: p.log.o.Now(), base: r.from.at.base, since: active.size - r.from.at.pos}

@@ -93,6 +93,10 @@ func (r *repairing) run() error {
 	if err != nil {
 		return err
 	}
+	r.p.epochs = nil
+	if err := r.p.loadEpochs(segs); err != nil {
+		return err
+	}
 	r.ck = checkpoint{topic: r.p.topic.id, producers: producers{}}
 	if old != nil {
 		r.mark = max(r.mark, old.offset)
@@ -108,6 +112,11 @@ func (r *repairing) run() error {
 			to = segs[i+1].base
 		}
 		if err := r.segment(seg, to, i+1 == len(segs)); err != nil {
+			return err
+		}
+	}
+	if len(r.p.epochs) > 0 {
+		if err := r.p.saveEpochs(r.p.epochs); err != nil {
 			return err
 		}
 	}
@@ -153,7 +162,7 @@ func (r *repairing) segment(seg *segment, to int64, last bool) error {
 	if last {
 		r.ck.at = position{seg.base, 0}
 		for _, one := range pieces {
-			r.ck.at.pos += one.to - one.from + int64(len(gap(one)))
+			r.ck.at.pos += one.to - one.from + int64(len(gap(one, nil)))
 		}
 	}
 	if !damaged {
@@ -164,7 +173,8 @@ func (r *repairing) segment(seg *segment, to int64, last bool) error {
 
 // examine scans a segment and says what it is to be made of.
 func (r *repairing) examine(seg *segment, h *handle, to int64) (pieces []piece, damaged bool, err error) {
-	s := scanner{f: h.f, epoch: r.p.epoch, next: seg.base, limit: seg.size, crc: true}
+	s := scanner{f: h.f, epochs: r.p.epochs, learn: r.p.epoch, next: seg.base, limit: seg.size, crc: true}
+	defer func() { r.p.epochs = s.epochs }()
 	good := piece{}
 	for {
 		if err := r.ctx.Err(); err != nil {
@@ -247,7 +257,7 @@ func (r *repairing) rewrite(seg *segment, h *handle, pieces []piece) error {
 		if at, err = copyRange(f, at, h.f, one.from, one.to); err != nil {
 			break
 		}
-		b := gap(one)
+		b := gap(one, r.p.epochs)
 		if err = writeAll(f, b, at); err != nil {
 			break
 		}
@@ -268,11 +278,11 @@ func (r *repairing) rewrite(seg *segment, h *handle, pieces []piece) error {
 }
 
 // gap is the empty batches that stand for a piece's lost offsets.
-func gap(one piece) []byte {
+func gap(one piece, e epochs) []byte {
 	var b []byte
 	for from := one.gapFrom; from < one.gapTo; {
 		n := min(one.gapTo-from, math.MaxInt32)
-		b = record.AppendGap(b, from, int32(n), 0)
+		b = record.AppendGap(b, from, int32(n), e.at(from))
 		from += n
 	}
 	return b

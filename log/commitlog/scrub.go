@@ -113,7 +113,7 @@ func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(i
 	p.mu.Lock()
 	there := p.gone == nil && slices.Contains(p.segs, seg)
 	limit := p.limit(seg)
-	end := seg.end
+	end, epochs := seg.end, p.epochs
 	active := there && p.segs[len(p.segs)-1] == seg
 	p.mu.Unlock()
 	if !there {
@@ -124,7 +124,7 @@ func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(i
 		return nil, 0, p.lost(seg, 0, seg.base, err)
 	}
 	defer h.release()
-	s := scanner{f: h.f, epoch: p.epoch, next: seg.base, limit: limit, crc: true, read: read}
+	s := scanner{f: h.f, epochs: epochs, next: seg.base, limit: limit, crc: true, read: read}
 	for {
 		if err := ctx.Err(); err != nil {
 			return found, s.pos, err

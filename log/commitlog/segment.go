@@ -70,11 +70,17 @@ type scanner struct {
 	pos   int64 // of the next batch
 	next  int64 // its base offset
 	crc   bool  // check CRCs, not only headers
-	epoch int32 // the largest leader epoch there can be: no CRC covers it
-	buf   []byte
-	at    int64       // position of buf in the file
-	small bool        // little will be read: an index interval at a time
-	read  func(n int) // told of bytes read, to hold back
+	// epochs say which leader epoch a batch must have, which no CRC covers. From
+	// the offset learnFrom on, a larger one of at most learn may begin and is
+	// added.
+	epochs    epochs
+	anyEpoch  bool // not checked
+	learn     int32
+	learnFrom int64
+	buf       []byte
+	at        int64       // position of buf in the file
+	small     bool        // little will be read: an index interval at a time
+	read      func(n int) // told of bytes read, to hold back
 }
 
 const (
@@ -117,12 +123,26 @@ func (s *scanner) batch() (h record.BatchHeader, b []byte, d *damage, err error)
 	if h.BaseOffset != s.next {
 		return bad(fmt.Sprintf("base offset %d where %d must be", h.BaseOffset, s.next))
 	}
-	if h.LeaderEpoch < 0 || h.LeaderEpoch > s.epoch {
-		return bad(fmt.Sprintf("leader epoch %d where at most %d can be", h.LeaderEpoch, s.epoch))
+	if reason := s.epochOf(&h); reason != "" {
+		return bad(reason)
 	}
 	s.pos += int64(h.Size())
 	s.next = h.LastOffset() + 1
 	return h, b, nil, nil
+}
+
+// epochOf checks the leader epoch; it says what is wrong with it.
+func (s *scanner) epochOf(h *record.BatchHeader) string {
+	n := len(s.epochs)
+	if s.anyEpoch || n > 0 && h.LeaderEpoch == s.epochs.at(h.BaseOffset) {
+		return ""
+	}
+	begins := n == 0 || h.BaseOffset > s.epochs[n-1].start && h.LeaderEpoch > s.epochs[n-1].epoch
+	if begins && h.LeaderEpoch >= 0 && h.LeaderEpoch <= s.learn && h.BaseOffset >= s.learnFrom {
+		s.epochs = s.epochs.from(h.LeaderEpoch, h.BaseOffset)
+		return ""
+	}
+	return fmt.Sprintf("leader epoch %d where %d must be", h.LeaderEpoch, s.epochs.at(h.BaseOffset))
 }
 
 // window is n bytes at pos, fewer at the limit or where the file ends.
@@ -179,7 +199,7 @@ func (s *scanner) resync() (found bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if _, err := record.CheckStored(whole); err == nil && h.LeaderEpoch >= 0 && h.LeaderEpoch <= s.epoch {
+			if _, err := record.CheckStored(whole); err == nil {
 				s.next = h.BaseOffset
 				return true, nil
 			}

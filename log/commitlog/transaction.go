@@ -138,13 +138,18 @@ func (p *Partition) acceptMarker(h *record.BatchHeader, batch []byte, m Marker, 
 	p.appendMu.Lock()
 	defer p.appendMu.Unlock()
 	p.mu.Lock()
-	err, end := p.refusal(), p.end
+	err, end, reign := p.refusal(), p.end, p.reign
 	p.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
 	if err := p.producers.checkMarker(m); err != nil {
 		return 0, err
+	}
+	if reign == reignNew {
+		if err := p.beginReign(); err != nil {
+			return 0, err
+		}
 	}
 	seg, err := p.segmentFor(h, int64(len(batch)), end, now, p.topic.now.Load().parsed)
 	if err != nil {

@@ -41,7 +41,7 @@ func (m *txnModel) aborted(from, to int64) (list []AbortedTransaction) {
 // TestTransactions runs random transactions against the model, over restarts,
 // crashes, lost and damaged indexes.
 func TestTransactions(t *testing.T) {
-	first := rand.Uint64N(1 << 32)
+	first := firstSeed()
 	for i := range seeds(30) {
 		seed := first + uint64(i)
 		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { runTransactions(t, seed) }) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"strings"
 
 	"github.com/weirstream/weir/log/record"
@@ -145,7 +144,7 @@ func (r *recovering) rebuildSegment(t *txnReplay, seg *segment) error {
 		return err
 	}
 	defer h.release()
-	s := scanner{f: h.f, epoch: math.MaxInt32, next: seg.base, limit: seg.size, crc: true}
+	s := scanner{f: h.f, anyEpoch: true, next: seg.base, limit: seg.size, crc: true}
 	for {
 		head, b, d, err := s.batch()
 		if err != nil {
