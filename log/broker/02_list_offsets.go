@@ -15,7 +15,8 @@ import (
 // where there is none). Negative ones are names: -1 latest, -2 earliest, -3 the
 // record with the greatest timestamp, -4 earliest local (there is no other),
 // -5 latest tiered and -6 earliest not yet tiered (there is no tiered storage:
-// -1 and the earliest). Isolation levels read the same, see Fetch.
+// -1 and the earliest). With isolation level read_committed the latest is the last
+// stable offset.
 //
 // Versions: 4 brought leader epochs, 6 flexible fields, 7 timestamp -3, 8 -4,
 // 9 -5, 11 -6. Version 0 answered with several offsets and is not served.
@@ -45,7 +46,7 @@ func listOffsets(ctx context.Context, c *conn, req *kmsg.ListOffsetsRequest) kms
 				err = checkEpoch(p, rp.CurrentLeaderEpoch)
 			}
 			if err == nil {
-				sp.Offset, sp.Timestamp, err = offsetFor(p, rp.Timestamp)
+				sp.Offset, sp.Timestamp, err = offsetFor(p, rp.Timestamp, req.IsolationLevel == readCommitted)
 				sp.LeaderEpoch = p.LeaderEpoch()
 			}
 			if sp.ErrorCode = c.srv.code(err); err != nil {
@@ -59,9 +60,12 @@ func listOffsets(ctx context.Context, c *conn, req *kmsg.ListOffsetsRequest) kms
 }
 
 // offsetFor answers one timestamp, names included; -1, -1 where there is none.
-func offsetFor(p *commitlog.Partition, ms int64) (offset, timestamp int64, err error) {
+func offsetFor(p *commitlog.Partition, ms int64, committed bool) (offset, timestamp int64, err error) {
 	switch ms {
 	case latestOffset:
+		if committed {
+			return p.LastStableOffset(), -1, nil
+		}
 		return p.HighWatermark(), -1, nil
 	case earliestOffset, earliestLocalOffset, earliestPendingOfset:
 		return p.Start(), -1, nil

@@ -55,6 +55,30 @@ type conn struct {
 	queue  chan pending    // reader to writer
 	frame  frame           // the writer's
 	cur    cursors         // the writer's
+	opened []int32         // fetch sessions made here; the writer's
+}
+
+// maxOpened is how many of the sessions that a connection made end with it; a sane
+// client has one.
+const maxOpened = 16
+
+// remember has a session end with this connection.
+func (c *conn) remember(s *fetchSession) {
+	if s == nil {
+		return
+	}
+	if len(c.opened) == maxOpened {
+		c.srv.sessions.remove(c.opened[0])
+		c.opened = slices.Delete(c.opened, 0, 1)
+	}
+	c.opened = append(c.opened, s.id)
+}
+
+// forgetSessions ends the sessions made here: their client would start over.
+func (c *conn) forgetSessions() {
+	for _, id := range c.opened {
+		c.srv.sessions.remove(id)
+	}
 }
 
 // pending is a started request on its way to the writer.
@@ -241,6 +265,7 @@ func (c *conn) start(body []byte) (pending, error) {
 // writeLoop finishes and answers started requests in order.
 func (c *conn) writeLoop() {
 	defer c.cur.close()
+	defer c.forgetSessions()
 	for p := range c.queue {
 		err := c.write(p)
 		p.answer.written()

@@ -44,8 +44,12 @@ func (cs *cursors) take(p *commitlog.Partition, offset int64) *cursor {
 }
 
 // read reads whole batches; they are the cursor's until it is put back.
-func (c *cursor) read(bytesMax int) ([]byte, error) {
-	data, err := c.partition.Read(c.c, max(1, bytesMax))
+func (c *cursor) read(bytesMax int, committed bool) ([]byte, error) {
+	from := c.partition.Read
+	if committed {
+		from = c.partition.ReadCommitted
+	}
+	data, err := from(c.c, max(1, bytesMax))
 	c.size = max(c.size, int64(len(data)))
 	return data, err
 }

@@ -30,9 +30,9 @@
 //
 // Goroutines: Serve runs the accept loop and, for each connection, a reader and a
 // writer joined by a bounded queue; Serve returns when all of them have ended. A
-// fetch that waits on several partitions borrows one goroutine for each of them
-// while it waits. Nothing outlives Serve.
+// fetch waits on the writer, however many partitions it names. Nothing outlives
+// Serve.
 //
 // What it does not do: consumer groups, transactions, authentication, TLS,
-// quotas, fetch sessions, replication.
+// quotas, replication.
 package broker

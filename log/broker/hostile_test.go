@@ -345,7 +345,7 @@ func TestFetchErrors(t *testing.T) {
 	}
 	t.Run("session", func(t *testing.T) {
 		req := fetchRequest(n, "t", 0)
-		req.SessionID = 5
+		req.SessionID, req.SessionEpoch = 5, 1
 		resp := req.ResponseKind().(*kmsg.FetchResponse)
 		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil || resp.ErrorCode != kerr.FetchSessionIDNotFound.Code {
 			t.Fatalf("%v %+v", err, resp)

@@ -13,7 +13,11 @@ type metrics struct {
 	received    prometheus.Counter
 	sent        prometheus.Counter
 	errors      *prometheus.CounterVec
-	byAPI       map[int16]apiMetrics
+
+	sessions, sessionParts prometheus.Gauge
+	sessionsEvicted        prometheus.Counter
+
+	byAPI map[int16]apiMetrics
 }
 
 type apiMetrics struct {
@@ -42,6 +46,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Bytes of responses written."}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_broker_errors_total",
 			Help: "Errors told to clients, by Kafka's name."}, []string{"code"}),
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "weir_broker_fetch_sessions",
+			Help: "Fetch sessions that are kept."}),
+		sessionParts: prometheus.NewGauge(prometheus.GaugeOpts{Name: "weir_broker_fetch_session_partitions",
+			Help: "Partitions in fetch sessions that are kept."}),
+		sessionsEvicted: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_broker_fetch_sessions_evicted_total",
+			Help: "Fetch sessions that made room for others."}),
 		byAPI: map[int16]apiMetrics{},
 	}
 	for _, a := range keyTable() {
@@ -50,7 +60,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{requests, seconds, m.connections, m.refused, m.aborted, m.received, m.sent, m.errors} {
+	for _, c := range []prometheus.Collector{requests, seconds, m.connections, m.refused, m.aborted, m.received, m.sent, m.errors,
+		m.sessions, m.sessionParts, m.sessionsEvicted} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

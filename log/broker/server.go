@@ -131,6 +131,7 @@ type Server struct {
 	requests *budget
 	fetches  *budget
 	ids      topicIDs
+	sessions *fetchSessions
 	configs  sync.Mutex // held over the change of a topic's settings
 
 	idleBytes atomic.Int64 // see cursors
@@ -162,6 +163,7 @@ func New(l *commitlog.Log, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker metrics: %w", err)
 	}
+	s.sessions = newFetchSessions(s.metrics)
 	return s, nil
 }
 
