@@ -19,6 +19,9 @@ var quietRules = []string{
 	`last("1h").by(tx.card).sum(tx.amount * 2) < 0 || tx.card.startsWith("z")`,
 	`tx.country in ["FR", "GB"] && !(tx.items in [1, 2, 3])`,
 	`tx.score.orValue(0) > 100`,
+	`tx.card in list("cards") && tx.items in list("counts") && tx.amount in list("amounts")`,
+	`lookup("pairs", tx.country, tx.items).fee > 100 || lookup("countries", tx.country).group == "never"`,
+	`last("1h").by(tx.card).where(!(tx.card in list("cards"))).count() > 5000000`,
 }
 
 func quietInstance(t testing.TB) (*instance, *schema.Stream) {
@@ -28,7 +31,7 @@ func quietInstance(t testing.TB) (*instance, *schema.Stream) {
 	for i, when := range quietRules {
 		set = append(set, Rule{ID: fmt.Sprint("r", i), Stream: "transactions", When: when, Action: "alert", Mode: "live"})
 	}
-	p, err := Compile(set, Catalog{Streams: []*schema.Stream{s}})
+	p, err := Compile(set, Catalog{Streams: []*schema.Stream{s}, Tables: testTables})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +39,7 @@ func quietInstance(t testing.TB) (*instance, *schema.Stream) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	in.(*instance).UseTables(testContents(t))
 	for _, r := range p.rules {
 		for _, c := range r.clauses {
 			if c.native == nil {

@@ -15,7 +15,7 @@ import (
 // node is a part of an expression as Go functions over columns. Exactly the
 // function of its kind is set. The subset: constants, fields, windows, && || !,
 // comparison, arithmetic, conditionals, in over constants, startsWith, endsWith,
-// contains, size, double and decimal. The results and errors are those of cel-go,
+// contains, size, double and decimal, lookups in tables and lists. The results and errors are those of cel-go,
 // which evaluates the rest.
 type node struct {
 	kind  event.Kind
@@ -172,6 +172,9 @@ func (b builder) call(call celast.CallExpr) *node {
 		args = append(args, b.build(call.Target()))
 	}
 	name := call.FunctionName()
+	if l := b.x.scope.lookupOf(name); l != nil {
+		return b.lookupNode(l, call)
+	}
 	if name == operators.In {
 		return b.in(call)
 	}
@@ -437,9 +440,8 @@ func compareStrings(a, b func(*frame) ([]byte, status), mask uint8) func(*frame)
 }
 
 func conditional(cond, a, b *node) *node {
-	a, b, same := sameScale(a, b)
-	if !same {
-		return nil
+	if a.kind != b.kind || a.kind == event.Decimal && a.scale != b.scale {
+		return nil // in cel-go the result has the scale of the side that was chosen
 	}
 	n := &node{kind: a.kind, scale: a.scale, sure: cond.sure && a.sure && b.sure}
 	choose := cond.boolean

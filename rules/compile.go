@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,11 +16,15 @@ import (
 	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/table"
 )
 
 // Catalog is what rules may refer to.
 type Catalog struct {
 	Streams []*schema.Stream
+	Tables  []*table.Definition // and lists
+	// Contents are what the cases of RunTests look up; nil: nothing.
+	Contents *table.View
 }
 
 // Compile makes a program of rules. Its error is schema.Problems, all of them,
@@ -44,10 +49,14 @@ func Compile(set Set, catalog Catalog) (*Program, error) {
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	used := map[string]*table.Definition{}
 	for name, s := range c.active {
 		p.streams[name] = s.program()
+		for _, d := range s.tables {
+			used[d.Name] = d
+		}
 	}
-	p.id = programID(set, catalog)
+	p.id = programID(set, catalog, used)
 	return p, nil
 }
 
@@ -69,6 +78,7 @@ type streamBuilder struct {
 	slots    map[string]int // by canonical window
 	groups   []*group
 	rules    []*compiledRule
+	tables   []*table.Definition
 }
 
 // group is the windows with one filter: one operator.
@@ -128,14 +138,24 @@ func (c *compiler) rule(r *Rule) *compiledRule {
 		sc := &scope{schema: c.stream.schema, vars: map[string]variable{}, stream: c.stream}
 		message = c.compile(newSource(r, "message", r.Message), sc, cel.StringType, "a text (string)")
 	}
+	if when != nil {
+		if err := c.lookupMentions(when); err != nil {
+			c.problems = append(c.problems, r.problem("when", 0, err.Error()))
+			when = nil
+		}
+	}
+	if message != nil {
+		if err := c.lookupMentions(message); err != nil {
+			c.problems = append(c.problems, r.problem("message", 0, err.Error()))
+			message = nil
+		}
+	}
 	c.mentions = nil
 	if when == nil || r.Message != "" && message == nil {
 		return nil
 	}
 	for i, e := range conjuncts(when.ast.Expr(), nil) {
-		part := &expression{env: when.env, scope: when.scope, text: when.text,
-			ast: celast.NewCheckedAST(celast.NewAST(e, when.ast.SourceInfo()), when.ast.TypeMap(), when.ast.ReferenceMap())}
-		cl, err := newClause(part, i)
+		cl, err := newClause(when.part(e), i)
 		if err != nil {
 			c.problems = append(c.problems, r.problem("when", 0, err.Error()))
 			return nil
@@ -200,7 +220,7 @@ func (s *streamBuilder) window(w *windowSpec) (int, event.Type) {
 
 // program freezes what was gathered.
 func (s *streamBuilder) program() *streamProgram {
-	p := &streamProgram{schema: s.schema, features: s.features, groups: s.groups, rules: s.rules}
+	p := &streamProgram{schema: s.schema, features: s.features, groups: s.groups, rules: s.rules, tables: s.tables}
 	for i := range s.needs {
 		p.needs = append(p.needs, i)
 	}
@@ -256,8 +276,9 @@ func fieldsText(s *event.Schema) string {
 	return strings.Join(names, ",")
 }
 
-// programID is a hash over the rules that run and the streams they may read.
-func programID(set Set, catalog Catalog) string {
+// programID is a hash over the rules that run, the streams they may read and what
+// the tables they do read are.
+func programID(set Set, catalog Catalog, used map[string]*table.Definition) string {
 	h := sha256.New()
 	for _, r := range set {
 		if r.Mode == "off" {
@@ -276,6 +297,10 @@ func programID(set Set, catalog Catalog) string {
 			}
 			fmt.Fprintf(h, " %s\n", f.Name)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(used)) {
+		d := used[name]
+		fmt.Fprintf(h, "table %q %s %v %v\n", name, d.Kind(), d.Key, d.Columns)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }

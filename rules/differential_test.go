@@ -26,7 +26,7 @@ func (g grammar) boolean(depth int) string {
 		return g.pick("tx.online", "true", "false", "has(tx.fee)", "has(tx.score)", "has(tx.country)", "tx.?country.hasValue()")
 	}
 	d := depth - 1
-	switch g.r.IntN(11) {
+	switch g.r.IntN(13) {
 	case 0, 1:
 		return fmt.Sprintf("(%s && %s)", g.boolean(d), g.boolean(d))
 	case 2, 3:
@@ -39,6 +39,11 @@ func (g grammar) boolean(depth int) string {
 		return fmt.Sprintf("%s %s %s", g.str(d), g.pick("==", "!=", "<", ">="), g.str(d))
 	case 7:
 		return fmt.Sprintf("(%s in %s)", g.pick("tx.country", "tx.card"), g.pick(`["DE", "x"]`, `[]`, `["c1"]`))
+	case 9, 10:
+		return g.pick(`(tx.card in list("cards"))`, `(tx.country in list("cards"))`, `(tx.items in list("counts"))`, `(tx.amount in list("amounts"))`, `(tx.fee in list("amounts"))`,
+			`(tx.items in list("amounts"))`, `(lookup("countries", tx.country).group in list("cards"))`, `(tx.country in table("countries"))`, `lookup("countries", tx.country).blocked`,
+			`has(lookup("countries", tx.country).risk)`, `has(lookup("pairs", tx.country, tx.items).fee)`, `lookup("countries", tx.country).group.hasValue()`,
+			fmt.Sprintf(`(%s in list("cards"))`, g.str(d)), fmt.Sprintf(`(%s in list("counts"))`, g.number("int", d)), fmt.Sprintf(`(%s in list("amounts"))`, g.number("decimal", d)))
 	case 8:
 		return g.pick("(tx.amount in [1, 2.5, 0.001, 77777777777777777])", "(tx.items in [1, 2, 3])", `tx.card.startsWith(tx.country)`, `tx.country.contains("D")`, `tx.card.endsWith("1")`)
 	}
@@ -50,18 +55,18 @@ func (g grammar) str(depth int) string {
 	if depth > 0 && g.r.IntN(4) == 0 {
 		return fmt.Sprintf("(%s ? %s : %s)", g.boolean(depth-1), g.str(depth-1), g.str(depth-1))
 	}
-	return g.pick("tx.card", "tx.country", `"DE"`, `""`, `tx.country.orValue("XX")`, `"ü"`)
+	return g.pick(`lookup("countries", tx.country).group`, `lookup("countries", tx.card).group.orValue("none")`, "tx.card", "tx.country", `"DE"`, `""`, `tx.country.orValue("XX")`, `"ü"`)
 }
 
 func (g grammar) number(of string, depth int) string {
 	if depth == 0 {
 		switch of {
 		case "int":
-			return g.pick("tx.items", "0", "3", "-1", "9223372036854775807", "size(tx.card)", "size(tx.country)", `last("1h").by(tx.card).count()`)
+			return g.pick(`lookup("countries", tx.country).risk`, `lookup("countries", tx.card).?risk.orValue(7)`, "tx.items", "0", "3", "-1", "9223372036854775807", "size(tx.card)", "size(tx.country)", `last("1h").by(tx.card).count()`)
 		case "double":
-			return g.pick("tx.score", "0.5", "2", "-1e300", "double(tx.amount)", "double(tx.items)", "tx.score.orValue(1.5)", `last("1h").by(tx.card).mean(tx.amount)`, `last("1h").by(tx.card).mean(tx.score)`)
+			return g.pick(`lookup("countries", tx.country).rate`, "tx.score", "0.5", "2", "-1e300", "double(tx.amount)", "double(tx.items)", "tx.score.orValue(1.5)", `last("1h").by(tx.card).mean(tx.amount)`, `last("1h").by(tx.card).mean(tx.score)`)
 		}
-		return g.pick("tx.amount", "tx.fee", "tx.amount", "1", "-0.005", "92233720368547758.07", "0.000001", "tx.fee.orValue(0.5)", `last("1h").by(tx.card).sum(tx.amount)`, "decimal(tx.items)")
+		return g.pick(`lookup("pairs", tx.country, tx.items).fee`, `lookup("pairs", lookup("countries", tx.country).group, tx.items).fee.orValue(0.25)`, "tx.amount", "tx.fee", "tx.amount", "1", "-0.005", "92233720368547758.07", "0.000001", "tx.fee.orValue(0.5)", `last("1h").by(tx.card).sum(tx.amount)`, "decimal(tx.items)")
 	}
 	d := depth - 1
 	switch g.r.IntN(5) {
@@ -108,6 +113,7 @@ func TestClosuresAgreeWithCEL(t *testing.T) {
 		base, n = seed, 1
 	}
 	stream := transactions()
+	contents := testContents(t)
 	env, err := newEnv(stream.Schema)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +124,7 @@ func TestClosuresAgreeWithCEL(t *testing.T) {
 		g := grammar{rand.New(rand.NewPCG(seed, 1))}
 		text := g.boolean(1 + g.r.IntN(4))
 		b := &streamBuilder{schema: stream.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
-		c := &compiler{stream: b}
+		c := &compiler{stream: b, catalog: Catalog{Tables: testTables}}
 		r := &Rule{ID: "r", Stream: "transactions", When: text}
 		e := c.compile(newSource(r, "when", text), &scope{schema: stream.Schema, vars: map[string]variable{}, stream: b}, nil, "")
 		if e == nil {
@@ -136,6 +142,9 @@ func TestClosuresAgreeWithCEL(t *testing.T) {
 		in, err := newInstance(b.program())
 		if err != nil {
 			t.Fatal(err)
+		}
+		if g.r.IntN(8) > 0 { // else no table was ever made
+			in.UseTables(contents)
 		}
 		agree(t, text, g, in, node, plan)
 		compared++
@@ -166,7 +175,7 @@ func agree(t *testing.T, text string, g grammar, in *instance, node *node, plan 
 		}
 	}
 	for row := range rows {
-		f, h := frame{b: &b, out: &out, row: row}, frame{b: &b, out: &out, row: row}
+		f, h := frame{b: &b, out: &out, row: row, tables: in.frame.tables}, frame{b: &b, out: &out, row: row, tables: in.frame.tables}
 		v, st := node.boolean(&f)
 		w, su := plan.eval(&h)
 		switch {

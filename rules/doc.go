@@ -27,6 +27,12 @@
 //     give doubles. A result that does not fit 64 bits is an error.
 //   - A number written without a point beside a double is that double, and an int
 //     beside a double becomes one.
+//   - x in list("NAME") asks whether a list has x at the event's time, x in
+//     table("NAME") whether a table has such a key, and lookup("NAME", KEY...).COLUMN
+//     is a column of the entry of a key, typed; the name is written out, and the
+//     table declared. No such entry, or no value in it, is no value, as below. Which
+//     state of the tables an event sees is the engine's to say. Inside where and
+//     aggregates a lookup is made when the event enters the window and not again.
 //   - An absent optional field and the mean of an empty window have no value:
 //     reading them is an error of the kind no_data, which && and || absorb where the
 //     other side decides. has(x), x.orValue(y) and x.hasValue() ask first, for fields
@@ -42,7 +48,8 @@
 //     errors; a differential test holds them to it.
 //  3. The parts of a top-level && are evaluated cheapest first. That changes
 //     neither the result nor which error is told: the leftmost of the source.
-//  4. Rules see the event, the windows, and nothing else: no clock, no randomness.
+//  4. Rules see the event, the windows, the tables that the engine gives, and
+//     nothing else: no clock, no randomness.
 //  5. Equal windows of all rules are one operator; windows that differ in length or
 //     in what they sum share their events.
 //  6. An event on which nothing fires costs no allocation where the rules are
@@ -52,6 +59,5 @@
 // Counters are atomic.
 //
 // What it does not do: windows by another field than the stream's key, windows of
-// a number of events, other aggregates than count, sum and mean, lists, patterns,
-// models. Each is refused by name.
+// a number of events, other aggregates than count, sum and mean, patterns, models. Each is refused by name.
 package rules

@@ -42,6 +42,7 @@ const (
 	constVar
 	hasFieldVar
 	hasWindowVar
+	tablesVar // the tables, for lookups
 )
 
 // scope is the names of one rule's expressions over one stream.
@@ -51,6 +52,10 @@ type scope struct {
 	consts []decimal
 	decls  []cel.EnvOption // beyond the stream's own
 	stream *streamBuilder  // whose windows the rule reads
+	// lookups are by the number in their functions' names; texts are how a person
+	// wrote them, by the call's id.
+	lookups []*lookup
+	texts   map[int64]string
 }
 
 func (s *scope) declare(name string, v variable, t *cel.Type) {
@@ -164,7 +169,7 @@ func (s *sourceText) number(at int) string {
 func (c *compiler) parse(src *sourceText) *cel.Ast {
 	parsed, iss := c.stream.env.Parse(src.text)
 	if iss.Err() != nil {
-		c.celProblems(src, iss)
+		c.celProblems(src, &scope{}, iss)
 		return nil
 	}
 	return parsed
@@ -195,7 +200,7 @@ func (c *compiler) check(x *rewriter, parsed *cel.Ast, want *cel.Type, wanted st
 	}
 	checked, iss := env.Check(parsed)
 	if iss.Err() != nil {
-		c.celProblems(x.src, iss)
+		c.celProblems(x.src, x.scope, iss)
 		return nil
 	}
 	if want != nil && !checked.OutputType().IsExactType(want) {
@@ -214,11 +219,11 @@ func typeName(t *cel.Type) string {
 
 var (
 	noOverload = regexp.MustCompile(`^found no matching overload for '(.+)' applied to '(.*)'$`)
-	undeclared = regexp.MustCompile(`^undeclared reference to '([^']+)' \((?:in container ''|did you mean '([^']+)'\?)\)$`)
+	undeclared = regexp.MustCompile(`^undeclared reference to '([^']+)'(?: \((?:in container ''|did you mean '([^']+)'\?)\))?$`)
 )
 
 // celProblems turns what cel-go says into problems with a place in the file.
-func (c *compiler) celProblems(src *sourceText, iss *cel.Issues) {
+func (c *compiler) celProblems(src *sourceText, sc *scope, iss *cel.Issues) {
 	for _, e := range iss.Errors() {
 		at := 0
 		if e.Location.Line() > 0 {
@@ -231,6 +236,9 @@ func (c *compiler) celProblems(src *sourceText, iss *cel.Issues) {
 				name = m[1]
 			}
 			p.Message = fmt.Sprintf("%q is not defined for %s", name, m[2])
+			if l := sc.lookupOf(name); l != nil {
+				p.Message = fmt.Sprintf("%s %s has the key (%s), found (%s", l.def.Kind(), l.def.Name, keyTypes(l.def), strings.TrimPrefix(m[2], "("+tablesType.String()+", "))
+			}
 		}
 		if m := undeclared.FindStringSubmatch(e.Message); m != nil {
 			p.Message = fmt.Sprintf("unknown name %q; expected a field as %s.NAME, or a function", m[1], c.stream.schema.Alias)
@@ -244,7 +252,7 @@ func (c *compiler) celProblems(src *sourceText, iss *cel.Issues) {
 
 // functionNames are what a person may have meant by an unknown name.
 func (c *compiler) functionNames() []string {
-	names := []string{"last", "has"}
+	names := []string{"last", "has", "list", "table", lookupName}
 	for name := range c.stream.env.Functions() {
 		if !strings.ContainsAny(name, "@_[]!") {
 			names = append(names, name)
@@ -272,6 +280,10 @@ type rewriter struct {
 type mention struct {
 	name string
 	v    variable
+	// Of a lookup: its type, and how it is evaluated again.
+	typ  event.Type
+	node *node
+	cel  *celProgram
 }
 
 func (x *rewriter) mention(name string, v variable) {
@@ -279,7 +291,7 @@ func (x *rewriter) mention(name string, v variable) {
 		return
 	}
 	if !slices.ContainsFunc(*x.c.mentions, func(m mention) bool { return m.v == v }) {
-		*x.c.mentions = append(*x.c.mentions, mention{name, v})
+		*x.c.mentions = append(*x.c.mentions, mention{name: name, v: v})
 	}
 }
 
@@ -426,6 +438,9 @@ func (x *rewriter) fieldName(i int) string {
 }
 
 func (x *rewriter) selection(e celast.Expr) typ {
+	if isLookup(e.AsSelect().Operand()) {
+		return x.lookupColumn(e)
+	}
 	i, ok := x.field(e)
 	switch {
 	case !ok:
@@ -485,10 +500,19 @@ func (x *rewriter) call(e celast.Expr) typ {
 		return x.window(e)
 	}
 	switch call.FunctionName() {
-	case "list":
+	case "list", "table":
 		if !call.IsMemberFunction() {
-			x.problem(e, `list("...") is not available yet`, "write the members out: x in [...]")
+			x.problem(e, fmt.Sprintf(`%s("...") stands behind in: x in %[1]s("...")`, call.FunctionName()), "")
 			return unknown
+		}
+	case lookupName:
+		if !call.IsMemberFunction() {
+			x.problem(e, "lookup needs a column", `as lookup("merchants", tx.merchant).category`)
+			return unknown
+		}
+	case operators.In:
+		if isTable(call.Args()[1]) {
+			return x.membership(e)
 		}
 	case operators.OptSelect:
 		return x.optional(e)
@@ -528,6 +552,10 @@ func (x *rewriter) orValue(e celast.Expr) (typ, bool) {
 			return unknown, false
 		}
 		target.SetKindCase(x.factory.NewSelect(target.ID(), args[0], string(name)))
+	}
+	if name := call.FunctionName(); target.Kind() == celast.SelectKind && isLookup(target.AsSelect().Operand()) &&
+		(name == "orValue" && len(call.Args()) == 1 || name == "hasValue" && len(call.Args()) == 0) {
+		return x.lookupOr(e, target), true
 	}
 	t := x.walk(target)
 	v, ok := x.variableOf(target)

@@ -27,6 +27,9 @@ type frame struct {
 	out *cep.Outbox // nil inside a window's where and aggregate
 	row int
 	err error // of the last failed
+
+	tables []tableRef // in force, by slot; none before the first
+	key    []byte     // scratch for the keys of lookups
 }
 
 func (f *frame) fail(err error) status {
@@ -83,6 +86,8 @@ func (a *activation) ResolveName(name string) (any, bool) {
 			return types.WrapErr(a.f.err), true
 		}
 		return a.noData, true
+	case tablesVar:
+		return tablesValue{a.f}, true
 	case constVar:
 		return a.scope.consts[v.index], true
 	case hasFieldVar:

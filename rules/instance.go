@@ -10,6 +10,7 @@ import (
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/table"
 )
 
 // instance is a program's state in one shard.
@@ -146,6 +147,15 @@ func (s *groupState) value(v groupValue) (window.Value, error) {
 	return out, nil
 }
 
+// UseTables implements engine.TableUser.
+func (in *instance) UseTables(v *table.View) {
+	refs := in.p.useTables(v)
+	in.frame.tables = refs
+	for _, g := range in.windows {
+		g.frame.tables = refs
+	}
+}
+
 // Needs implements engine.Instance.
 func (in *instance) Needs() []int { return in.p.needs }
 
@@ -255,7 +265,12 @@ func (in *instance) finding(r *compiledRule) engine.Finding {
 	f := &in.frame
 	out := engine.Finding{Row: f.row, Rule: r.rule.ID, Shadow: r.rule.Mode == "shadow", Action: r.rule.Action,
 		Severity: r.rule.Severity, Score: r.rule.Score, Values: make(event.Values, 0, len(r.mentions))}
-	for _, m := range r.mentions {
+	for i := range r.mentions {
+		m := &r.mentions[i]
+		if m.v.kind == tablesVar {
+			out.Values = append(out.Values, event.Value{Name: m.name, JSON: m.value(f)})
+			continue
+		}
 		columns := f.b.Cols
 		if m.v.kind == windowVar {
 			columns = f.out.Features

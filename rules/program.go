@@ -12,6 +12,7 @@ import (
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/table"
 )
 
 // Program is compiled rules. It implements engine.Program and is immutable but
@@ -29,6 +30,7 @@ type streamProgram struct {
 	features []event.Type
 	groups   []*group
 	rules    []*compiledRule
+	tables   []*table.Definition // by slot
 }
 
 // compiledRule is one rule, shared by all shards.

@@ -318,7 +318,7 @@ func TestProblems(t *testing.T) {
 		{`last("1h").by(tx.card).sum() > 3`, "5:26", "sum takes one expression"},
 		{`last("1h").by(tx.card).count(tx.amount) > 3`, "5:26", "count takes nothing"},
 		{`tx.merchant in list("trusted")`, "", `no field "merchant"`},
-		{`tx.card in list("trusted")`, "5:14", `list("...") is not available yet`},
+		{`tx.card in list("trusted")`, "5:19", `there is no list "trusted" (declare it in weir.yaml, under lists)`},
 		{`tx.amount > 0.1234567890123456789`, "5:15", "more decimal places"},
 		{`[1].exists(tx, tx > 0)`, "", "cannot name an element"},
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/ingest/table"
 )
 
 // TestResult is what came of one case under tests: of a rule.
@@ -81,7 +82,7 @@ func (res *TestResult) run(p *Program, r *Rule, c Test, catalog Catalog) {
 			s.Fields[i].From = ""
 		}
 	}
-	if res.Fired, res.Events, res.Err = fire(p, &s, path, data); res.Err != nil {
+	if res.Fired, res.Events, res.Err = fire(p, &s, path, data, catalog.Contents); res.Err != nil {
 		return
 	}
 	res.Missing, res.Unexpected = without(c.Expect, res.Fired), without(res.Fired, c.Expect)
@@ -93,10 +94,13 @@ func without(a, b []string) []string {
 }
 
 // fire decides the events of a file and returns the ids on which the rule fired.
-func fire(p *Program, s *schema.Stream, path string, data []byte) (fired []string, events int, err error) {
+func fire(p *Program, s *schema.Stream, path string, data []byte, contents *table.View) (fired []string, events int, err error) {
 	in, err := p.Instance(s)
 	if err != nil {
 		return nil, 0, err
+	}
+	if user, looks := in.(engine.TableUser); looks && contents != nil {
+		user.UseTables(contents)
 	}
 	project := append(slices.Clone(in.Needs()), s.Schema.ID)
 	d, err := decode.New(s, project, decode.Options{})
