@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/record"
 )
 
@@ -25,12 +26,17 @@ import (
 //     fsync; the answer waits until they are durable (acks 1 and -1 are the same
 //     with one broker), for at most the request's timeout;
 //   - acks 0: no answer; an error closes the connection;
-//   - transactional batches are refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+//   - a transactional batch is accepted while its producer's transaction is ongoing
+//     and contains the partition (KIP-890, part 1), and answered when that is
+//     durable, too. A producer that does not say whose transaction it is gets
+//     TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
 //
 // Versions:
 //   - 0 to 2 are advertised and refused with UNSUPPORTED_VERSION, see invariant 4;
 //   - 3 brought batches of format v2 and transactions, 7 zstd, 8 error messages,
-//     9 flexible fields, 13 topic ids instead of names.
+//     9 flexible fields, 11 TRANSACTION_ABORTABLE where older ones say
+//     INVALID_TXN_STATE, 13 topic ids instead of names. From 12 on a batch adds its
+//     partition to the transaction (KIP-890, part 2).
 
 // maxProducePartitions bounds the topics and the partitions of one request.
 const maxProducePartitions = 1 << 16
@@ -44,6 +50,8 @@ type produceAnswer struct {
 	acks    int16
 	timeout time.Duration
 	since   time.Time
+	txn     *transaction // of the request's transactional id
+	txnErr  error        // why there is none
 	topics  []producedTopic
 	parts   []producedPart // of all topics, in order
 }
@@ -58,8 +66,9 @@ type producedPart struct {
 	index     int32
 	partition *commitlog.Partition
 	base      int64
-	last      int64 // the offset to wait for
-	stamped   int64 // log append time in ms, -1 where batches keep their own
+	last      int64  // the offset to wait for
+	stamped   int64  // log append time in ms, -1 where batches keep their own
+	state     stored // of the transaction, to wait for as well
 	err       error
 }
 
@@ -93,7 +102,7 @@ func (a *produceAnswer) read(ctx context.Context, b *kbin.Reader) error {
 	if a.version < 3 {
 		refused = refuse(kerr.UnsupportedVersion, "produce versions 0 to 2 are not served")
 	} else if id := nullableString(b, flexible); id != nil {
-		refused = refuse(kerr.TransactionalIDAuthorizationFailed, "transactions are not served")
+		a.txn, a.txnErr = a.srv.txns.find(*id)
 	}
 	a.acks = b.Int16()
 	a.timeout = time.Duration(max(0, b.Int32())) * time.Millisecond
@@ -181,6 +190,13 @@ func (a *produceAnswer) append(ctx context.Context, part *producedPart, batch []
 			return
 		}
 	}
+	if h.Transactional() {
+		if part.state, err = a.enter(ctx, &h, part); err != nil {
+			part.err = err
+			return
+		}
+		defer a.txn.leave()
+	}
 	// acks 0 here: what waits for durability is finish, so that the next request
 	// of this connection can be appended meanwhile.
 	part.base, part.err = part.partition.Append(ctx, batch, 0)
@@ -189,6 +205,30 @@ func (a *produceAnswer) append(ctx context.Context, part *producedPart, batch []
 	if h, err := record.ParseHeader(batch); part.err == nil && err == nil && h.LogAppendTime() {
 		part.stamped = h.MaxTimestamp
 	}
+}
+
+// enter lets a transactional batch into its producer's transaction, until leave.
+func (a *produceAnswer) enter(ctx context.Context, h *record.BatchHeader, part *producedPart) (stored, error) {
+	if a.txn == nil && a.txnErr == nil {
+		return stored{}, refuse(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without a transactional id")
+	}
+	st, err := stored{}, a.txnErr
+	if err == nil {
+		place := group.TopicPartition{Topic: part.partition.Topic(), Partition: part.index}
+		st, err = a.txn.enter(ctx, a.srv.txns, group.Producer{ID: h.ProducerID, Epoch: h.ProducerEpoch}, place, a.version >= 12)
+	}
+	switch {
+	case err == nil:
+		return st, nil
+	case errors.Is(err, group.ErrProducerFenced):
+		err = kerr.InvalidProducerEpoch
+	case errors.Is(err, group.ErrInvalidTxnState) && a.version >= 11:
+		err = kerr.TransactionAbortable
+	case errors.Is(err, group.ErrConcurrentTransactions) && a.version < 12,
+		errors.Is(err, kerr.CoordinatorLoadInProgress), errors.Is(err, kerr.CoordinatorNotAvailable):
+		err = kerr.NotEnoughReplicas // what such clients try again upon
+	}
+	return stored{}, err
 }
 
 // check is what can be said of a batch before the log looks at it.
@@ -208,8 +248,8 @@ func (a *produceAnswer) check(batch []byte) (record.BatchHeader, error) {
 		return h, refuse(kerr.InvalidRecord, "record batch without records")
 	case h.Control():
 		return h, refuse(kerr.InvalidRecord, "control batches are not for clients to write")
-	case h.Transactional():
-		return h, refuse(kerr.TransactionalIDAuthorizationFailed, "transactions are not served")
+	case h.Transactional() && h.ProducerID < 0:
+		return h, refuse(kerr.InvalidRecord, "a transactional batch without a producer id")
 	case h.Codec() > record.Zstd:
 		return h, refuse(kerr.UnsupportedCompressionType, fmt.Sprintf("compression type %d", h.Codec()))
 	case h.Codec() == record.Zstd && a.version < 7:
@@ -250,7 +290,7 @@ func (a *produceAnswer) wait() {
 	var ctx context.Context
 	for i := range a.parts {
 		part := &a.parts[i]
-		if part.err != nil || part.partition.HighWatermark() > part.last {
+		if part.err != nil || part.partition.HighWatermark() > part.last && part.state.durable() {
 			continue
 		}
 		if ctx == nil {
@@ -258,7 +298,11 @@ func (a *produceAnswer) wait() {
 			ctx, cancel = context.WithDeadline(a.hard, a.since.Add(max(a.timeout, minProduceTimeout)))
 			defer cancel()
 		}
-		if err := part.partition.Wait(ctx, part.last); err != nil {
+		err := part.partition.Wait(ctx, part.last)
+		if err == nil {
+			err = part.state.wait(ctx)
+		}
+		if err != nil {
 			part.err = fmt.Errorf("%s/%d: appended at offset %d, not known to be durable: %w", part.partition.Topic(), part.index, part.base, err)
 			part.base = -1
 		}

@@ -15,6 +15,10 @@ import (
 // version 0, error UNSUPPORTED_VERSION and the versions of this key, so that the
 // client can ask again (KIP-511). The response header is never flexible.
 //
+// The finalized feature transaction.version 2 says that Produce 12, EndTxn 5 and
+// TxnOffsetCommit 5 work as KIP-890 has them: clients use the newer protocol only
+// then.
+//
 // Versions: 3 is flexible and names the client's software, which must look like a
 // name; 5 may say which cluster and node the client believes it talks to.
 
@@ -37,7 +41,28 @@ func apiVersions(_ context.Context, c *conn, req *kmsg.ApiVersionsRequest) kmsg.
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
 	slices.SortFunc(resp.ApiKeys, func(a, b kmsg.ApiVersionsResponseApiKey) int { return int(a.ApiKey) - int(b.ApiKey) })
+	if req.Version >= 3 {
+		c.srv.features(resp)
+	}
 	return resp
+}
+
+// features are the protocols that a client may use only where the whole cluster
+// speaks them.
+func (s *Server) features(resp *kmsg.ApiVersionsResponse) {
+	add := func(name string, level int16) {
+		f := kmsg.NewApiVersionsResponseFinalizedFeature()
+		f.Name, f.MinVersionLevel, f.MaxVersionLevel = name, level, level
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, f)
+		can := kmsg.NewApiVersionsResponseSupportedFeature()
+		can.Name, can.MinVersion, can.MaxVersion = name, 0, level
+		resp.SupportedFeatures = append(resp.SupportedFeatures, can)
+	}
+	if s.keys[68] != nil {
+		add("group.version", 1)
+	}
+	add("transaction.version", 2)
+	resp.FinalizedFeaturesEpoch = 1
 }
 
 // unsupportedApiVersions is the answer to a version that is not served.

@@ -22,17 +22,21 @@
 //  4. What is not served is not advertised. The exceptions are Produce 0 to 2,
 //     advertised because librdkafka up to 2.0.2 turns compression off where the
 //     minimum is 3, and refused with UNSUPPORTED_VERSION.
-//  5. A byte from the network never decides an allocation by itself: buffers grow
+//  5. A transaction is committed everywhere or nowhere. Its decision is durable in
+//     __transaction_state before any marker is written and before EndTxn is
+//     answered; data of a transaction is appended under its lock, so that none
+//     follows its marker (transactions.go).
+//  6. A byte from the network never decides an allocation by itself: buffers grow
 //     as bytes arrive, arrays are bounded by the bytes that are there, and what a
 //     request can hold while it is read and decoded comes out of one budget.
-//  6. A malformed frame, an unknown key or an unsupported version closes the one
+//  7. A malformed frame, an unknown key or an unsupported version closes the one
 //     connection it came on, with a line in the log at debug level.
 //
 // Goroutines: Serve runs the accept loop and, for each connection, a reader and a
 // writer joined by a bounded queue; Serve returns when all of them have ended. A
-// fetch waits on the writer, however many partitions it names. Nothing outlives
-// Serve.
+// fetch waits on the writer, however many partitions it names. The transaction
+// coordinator has one for timeouts, one for each transaction that is being
+// completed, and up to maxMarkers that write markers. Nothing outlives Serve.
 //
-// What it does not do: consumer groups, transactions, authentication, TLS,
-// quotas, replication.
+// What it does not do: consumer groups, authentication, TLS, quotas, replication.
 package broker

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/record"
 )
 
@@ -28,6 +29,11 @@ var codes = []struct {
 	{commitlog.ErrProducerFenced, kerr.ProducerFenced},
 	{commitlog.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{commitlog.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{group.ErrConcurrentTransactions, kerr.ConcurrentTransactions},
+	{group.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{group.ErrTxnTimedOut, kerr.TransactionAbortable},
+	{group.ErrProducerFenced, kerr.ProducerFenced},
+	{group.ErrProducerIDMapping, kerr.InvalidProducerIDMapping},
 	{commitlog.ErrDiskFull, kerr.KafkaStorageError},
 	{commitlog.ErrFailed, kerr.KafkaStorageError},
 	{commitlog.ErrBatchTooLarge, kerr.MessageTooLarge},

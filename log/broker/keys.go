@@ -41,8 +41,10 @@ func keyTable() map[int16]*api {
 		{key: 19, name: "CreateTopics", min: 2, max: 7, flexible: 5, start: changes(createTopics)},
 		{key: 20, name: "DeleteTopics", min: 1, max: 6, flexible: 4, start: changes(deleteTopics)},
 		{key: 21, name: "DeleteRecords", min: 0, max: 2, flexible: 2, start: changes(deleteRecords)},
-		{key: 22, name: "InitProducerId", min: 0, max: 5, flexible: 2, start: changes(initProducerID)},
+		{key: 22, name: "InitProducerId", min: 0, max: 5, flexible: 2, start: reads(initProducerID)},
 		{key: 23, name: "OffsetForLeaderEpoch", min: 2, max: 4, flexible: 4, start: reads(offsetForLeaderEpoch)},
+		{key: 24, name: "AddPartitionsToTxn", min: 0, max: 3, flexible: 3, start: decides(startAddPartitionsToTxn)},
+		{key: 26, name: "EndTxn", min: 0, max: 5, flexible: 3, start: decides(startEndTxn)},
 		{key: 29, name: "DescribeAcls", min: 1, max: 3, flexible: 2, start: reads(describeACLs)},
 		{key: 30, name: "CreateAcls", min: 1, max: 3, flexible: 2, start: changes(createACLs)},
 		{key: 31, name: "DeleteAcls", min: 1, max: 3, flexible: 2, start: changes(deleteACLs)},
@@ -52,6 +54,9 @@ func keyTable() map[int16]*api {
 		{key: 37, name: "CreatePartitions", min: 0, max: 3, flexible: 2, start: changes(createPartitions)},
 		{key: 44, name: "IncrementalAlterConfigs", min: 0, max: 1, flexible: 1, start: changes(incrementalAlterConfigs)},
 		{key: 60, name: "DescribeCluster", min: 0, max: 2, flexible: 0, start: reads(describeCluster)},
+		{key: 61, name: "DescribeProducers", min: 0, max: 0, flexible: 0, start: reads(describeProducers)},
+		{key: 65, name: "DescribeTransactions", min: 0, max: 0, flexible: 0, start: reads(describeTransactions)},
+		{key: 66, name: "ListTransactions", min: 0, max: 2, flexible: 0, start: reads(listTransactions)},
 	}
 	table := make(map[int16]*api, len(list))
 	for _, a := range list {
@@ -102,6 +107,19 @@ func reads[R any, P request[R]](f func(ctx context.Context, c *conn, req P) kmsg
 			return nil, err
 		}
 		return later(func(ctx context.Context) kmsg.Response { return f(ctx, c, req) }), nil
+	}
+}
+
+// decides makes an api's start of a function that takes effect on arrival and
+// returns what waits for that to be durable and answers.
+func decides[R any, P request[R]](f func(ctx context.Context, c *conn, req P) func(context.Context) kmsg.Response) func(*conn, header, []byte) (answer, error) {
+	return func(c *conn, h header, body []byte) (answer, error) {
+		req, err := decode[R, P](h.version, body)
+		if err != nil {
+			return nil, err
+		}
+		finish := f(c.ctx, c, req)
+		return later(func(context.Context) kmsg.Response { return finish(c.hard) }), nil
 	}
 }
 

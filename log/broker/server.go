@@ -58,6 +58,12 @@ type Options struct {
 	// DrainTimeout is how long Serve waits for started requests at its end;
 	// default 5 s.
 	DrainTimeout time.Duration
+	// TransactionMaxTimeout is the longest timeout that a transactional producer may
+	// ask for; default 15 minutes.
+	TransactionMaxTimeout time.Duration
+	// TransactionalIDExpiration is how long a transactional id is remembered that
+	// nobody uses; default 7 days.
+	TransactionalIDExpiration time.Duration
 	// MayWrite says whether clients may produce to a topic, create, delete and alter it.
 	// Nil: everything but Weir's own topics (weir.*); of those, dead letters may be
 	// produced, because loaders write them. The coordinators' topics are never
@@ -104,6 +110,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.FetchBytes, 256<<20)
 	setDefault(&o.IdleTimeout, 10*time.Minute)
 	setDefault(&o.DrainTimeout, 5*time.Second)
+	setDefault(&o.TransactionMaxTimeout, 15*time.Minute)
+	setDefault(&o.TransactionalIDExpiration, 7*24*time.Hour)
 	if mayWrite := o.MayWrite; mayWrite == nil {
 		o.MayWrite = MayWrite
 	} else {
@@ -132,6 +140,7 @@ type Server struct {
 	fetches  *budget
 	ids      topicIDs
 	sessions *fetchSessions
+	txns     *transactions
 	configs  sync.Mutex // held over the change of a topic's settings
 
 	idleBytes atomic.Int64 // see cursors
@@ -164,6 +173,11 @@ func New(l *commitlog.Log, o Options) (*Server, error) {
 		return nil, fmt.Errorf("broker metrics: %w", err)
 	}
 	s.sessions = newFetchSessions(s.metrics)
+	m := newTransactionMetrics()
+	s.txns = newTransactions(l, o, m)
+	if err := m.register(o.Registerer, s.txns); err != nil {
+		return nil, fmt.Errorf("broker metrics: %w", err)
+	}
 	return s, nil
 }
 
@@ -178,6 +192,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	context.AfterFunc(ctx, func() { time.AfterFunc(s.opt.DrainTimeout, cancel) })
 	slots := make(chan struct{}, s.opt.MaxConnections)
+	// The coordinator outlives the connections, which wait for it.
+	coordinate, stopCoordinator := context.WithCancel(context.WithoutCancel(ctx))
+	var coordinator sync.WaitGroup
+	coordinator.Go(func() { s.txns.run(coordinate) })
+	defer coordinator.Wait()
+	defer stopCoordinator()
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {
