@@ -191,12 +191,16 @@ func (c *checker) missing() {
 	}
 }
 
-// processes are the operations of each process, in order.
+// processes are the operations of each process, in order. Sends of one process
+// may be on their way together: their order is that in which they began.
 func (c *checker) processes() map[int][]*Op {
 	by := map[int][]*Op{}
 	for i := range c.history {
 		op := &c.history[i]
 		by[op.Process] = append(by[op.Process], op)
+	}
+	for _, ops := range by {
+		slices.SortFunc(ops, func(a, b *Op) int { return cmp.Compare(a.Invoked, b.Invoked) })
 	}
 	return by
 }

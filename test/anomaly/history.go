@@ -44,8 +44,8 @@ type Step struct {
 	Records []Record
 }
 
-// Op is one operation of a process. A process does one at a time. What is sent
-// outside a transaction is one Op for each record.
+// Op is one operation of a process. A process does one at a time, but for sends
+// outside transactions, which are one Op for each record and may overlap.
 type Op struct {
 	Process            int
 	Outcome            Outcome
