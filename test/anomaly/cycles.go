@@ -8,9 +8,9 @@ import (
 
 // edge kinds, from what G1c forbids to what only real time forbids.
 const (
-	wroteRead = 1 << iota // b polled a value that a sent
-	process               // b is a later operation of a's process
-	realtime              // b began after a was completed
+	readFrom     = 1 << iota // b polled a value that a sent
+	processOrder             // b is a later operation of a's process
+	timeOrder                // b began after a was completed
 )
 
 // cycles looks for circles of operations in which each depends on the one before:
@@ -22,7 +22,7 @@ func (c *checker) cycles() {
 	for _, kind := range []struct {
 		name  string
 		edges int
-	}{{"G1c", wroteRead}, {"G1c-process", wroteRead | process}, {"G1c-realtime", wroteRead | realtime}} {
+	}{{"G1c", readFrom}, {"G1c-process", readFrom | processOrder}, {"G1c-realtime", readFrom | timeOrder}} {
 		for _, circle := range g.circles(kind.edges) {
 			if slices.ContainsFunc(circle, func(i int) bool { return seen[i] }) {
 				continue // told under a stronger name
@@ -58,14 +58,14 @@ func (c *checker) graph() *graph {
 		for _, s := range op.polls() {
 			for _, r := range s.Records {
 				if w := c.writer[place{s.Key, r.Value}]; w != nil && w != op {
-					g.edges[index[w]][i] |= wroteRead
+					g.edges[index[w]][i] |= readFrom
 				}
 			}
 		}
 	}
 	for _, ops := range c.processes() {
 		for i := 1; i < len(ops); i++ {
-			g.edges[index[ops[i-1]]][index[ops[i]]] |= process
+			g.edges[index[ops[i-1]]][index[ops[i]]] |= processOrder
 		}
 	}
 	c.addTime(g)
@@ -87,7 +87,7 @@ func (c *checker) addTime(g *graph) {
 			if first >= 0 && b.Invoked > first {
 				continue
 			}
-			g.edges[i][j] |= realtime
+			g.edges[i][j] |= timeOrder
 			if first < 0 {
 				first = b.Completed
 			}

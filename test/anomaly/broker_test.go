@@ -1,0 +1,154 @@
+package anomaly
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// seeds are the seeds of a randomised test: n of them from a random one, from
+// WEIR_SEED where it is set, as many as WEIR_SEEDS says.
+func seeds(t *testing.T, n int) []uint64 {
+	first := rand.Uint64N(1 << 32)
+	if s := os.Getenv("WEIR_SEED"); s != "" {
+		var err error
+		if first, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("WEIR_SEED: %v", err)
+		}
+		n = 1
+	}
+	if s, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil && s > 0 {
+		n = s
+	}
+	t.Logf("%d seeds from %d; WEIR_SEED=%d runs the first", n, first, first)
+	all := make([]uint64, n)
+	for i := range all {
+		all[i] = first + uint64(i)
+	}
+	return all
+}
+
+// atOnce is how many seeds run side by side: mostly they wait.
+const atOnce = 8
+
+// TestBroker runs clients against a broker that crashes, and finds nothing. The
+// seed decides what is done, when the power goes and what the disk keeps; the
+// order of goroutines it does not decide, so a seed that failed may have to be
+// run a few times.
+func TestBroker(t *testing.T) {
+	slots := make(chan struct{}, atOnce)
+	var group sync.WaitGroup
+	for _, seed := range seeds(t, 100) {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			h := newRun(t, seed, bug{}).history(30)
+			for _, a := range Check(h) {
+				t.Errorf("seed %d: %v", seed, a)
+			}
+			if seed%16 == 0 {
+				t.Logf("seed %d: %s", seed, describe(h))
+			}
+		})
+	}
+	group.Wait()
+}
+
+// caught runs seeds with a bug planted until each of the anomalies that it causes
+// was found.
+func caught(t *testing.T, b bug, want ...string) {
+	t.Helper()
+	left := map[string]bool{}
+	for _, name := range want {
+		left[name] = true
+	}
+	first := seeds(t, 1)[0]
+	for seed := first; seed < first+40; seed++ {
+		found := Check(newRun(t, seed, b).history(12))
+		for _, a := range found {
+			if left[a.Name] {
+				t.Logf("seed %d: %v", seed, a)
+				delete(left, a.Name)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+	}
+	t.Errorf("nobody noticed: %v not found", slices.Sorted(maps.Keys(left)))
+}
+
+// TestAckBeforeSync: what was acknowledged and not on the disk is lost.
+func TestAckBeforeSync(t *testing.T) {
+	caught(t, bug{noSync: true}, "inconsistent-offsets", "lost-write", "unseen")
+}
+
+// TestProducersForgotten: a producer whose batches the broker does not know any
+// more repeats one that was written. Nothing on the disk names producers: not
+// checkpoints, nor batches, from which they could be known again.
+func TestProducersForgotten(t *testing.T) {
+	caught(t, bug{corrupt: func(t testing.TB, disk *vfs.Mem) {
+		for _, name := range files(t, disk, dataDir, "checkpoint") {
+			if err := disk.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range files(t, disk, dataDir, ".log") {
+			forgetProducers(t, disk, name)
+		}
+	}}, "duplicate")
+}
+
+// forgetProducers makes every batch of a segment one without a producer.
+func forgetProducers(t testing.TB, fsys vfs.FS, name string) {
+	const attributes, checksum, producer = 21, 17, 43
+	data, err := vfs.ReadFile(fsys, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := data; ; {
+		h, err := record.Check(rest)
+		if err != nil {
+			break // the torn end
+		}
+		batch := rest[:h.Size()]
+		rest = rest[h.Size():]
+		if h.Transactional() {
+			continue
+		}
+		for i := producer; i < producer+8+2+4; i++ {
+			batch[i] = 0xff // id, epoch and sequence -1
+		}
+		binary.BigEndian.PutUint32(batch[checksum:], crc32.Checksum(batch[attributes:], crc32.MakeTable(crc32.Castagnoli)))
+	}
+	if err := vfs.WriteFile(fsys, name, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// describe counts a history, so that one can see that a run did something.
+func describe(h History) string {
+	var outcomes [3]int
+	sent, polled := 0, 0
+	for i := range h {
+		outcomes[h[i].Outcome]++
+		for _, s := range h[i].Steps {
+			if s.Send {
+				sent += len(s.Records)
+			} else {
+				polled += len(s.Records)
+			}
+		}
+	}
+	return fmt.Sprintf("%d operations (%d ok, %d info, %d fail), %d values sent, %d polled", len(h), outcomes[OK], outcomes[Info], outcomes[Fail], sent, polled)
+}

@@ -1,0 +1,314 @@
+package anomaly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/weirstream/weir/log/commitlog"
+)
+
+const (
+	inputs      = "inputs" // what producers and transactions write to
+	partitions  = 2
+	maxBatch    = 8 << 10
+	finalWithin = 20 * time.Second
+)
+
+// run is one seed: processes against a cluster that keeps crashing, until each
+// has done its operations; then all is read once more.
+type run struct {
+	*cluster
+	seed     uint64
+	rec      Recorder
+	values   atomic.Int64
+	count    atomic.Int64 // of processes
+	group    sync.WaitGroup
+	ctx      context.Context
+	problems chan string
+}
+
+// check runs one seed and returns its history.
+func newRun(t testing.TB, seed uint64, b bug) *run {
+	r := &run{cluster: newCluster(t, seed, b), seed: seed}
+	r.start()
+	for _, topic := range []string{inputs} {
+		_, err := r.life.log.CreateTopic(commitlog.TopicSpec{Name: topic, Partitions: partitions, Configs: map[string]string{"max.message.bytes": strconv.Itoa(maxBatch)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// process starts one process; it ends when it has done what it does.
+func (r *run) process(do func(p *process)) {
+	n := r.count.Add(1)
+	p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
+	r.group.Go(func() { do(p) })
+}
+
+// process is one client, or one client after another, that does operations.
+type process struct {
+	*run
+	id  int
+	rng *rand.Rand
+}
+
+// run runs everything and returns the history.
+func (r *run) history(operations int) History {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r.ctx = ctx
+	for _, opts := range [][]kgo.Opt{
+		nil,
+		{kgo.MaxProduceRequestsInflightPerBroker(1)},
+		{kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1), kgo.RecordRetries(0)},
+	} {
+		r.process(func(p *process) { p.produce(operations, true, opts) })
+	}
+	r.process(func(p *process) {
+		p.produce(operations, false, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.NoAck()), kgo.RecordRetries(0)})
+	})
+	var readers sync.WaitGroup
+	readCtx, stopReaders := context.WithCancel(ctx)
+	for i := range 3 {
+		n := r.count.Add(1)
+		p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
+		readers.Go(func() { p.consume(readCtx, i == 0) })
+	}
+	worked := make(chan struct{})
+	go func() {
+		r.group.Wait()
+		close(worked)
+	}()
+	r.trouble(worked)
+	stopReaders()
+	readers.Wait()
+	r.readAll()
+	r.stop()
+	return r.rec.History()
+}
+
+// trouble crashes, stops and disconnects until the work is done.
+func (r *run) trouble(worked <-chan struct{}) {
+	rng := rand.New(rand.NewPCG(r.seed, 3))
+	for {
+		select {
+		case <-worked:
+			return
+		case <-time.After(time.Duration(rng.IntN(40)) * time.Millisecond):
+		}
+		switch rng.IntN(6) {
+		case 0:
+			r.cutConnections()
+			continue
+		case 1:
+			r.stop()
+		default:
+			r.crash(1 + rng.Int64N(100))
+		}
+		time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
+		r.start()
+	}
+}
+
+// newRecord is a record with a value that nobody sent before.
+func (p *process) newRecord(size int) *kgo.Record {
+	v := p.values.Add(1)
+	return &kgo.Record{Topic: inputs, Partition: int32(p.rng.IntN(partitions)),
+		Value: fmt.Appendf(nil, "%d %s", v, strings.Repeat("x", size))}
+}
+
+func parse(rec *kgo.Record) (value int64) {
+	first, _, _ := strings.Cut(string(rec.Value), " ")
+	value, err := strconv.ParseInt(first, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return value
+}
+
+func keyOf(rec *kgo.Record) Key { return Key{rec.Topic, rec.Partition} }
+
+// produce sends small batches, each after the other, with one client after
+// another. Without acks an error is an error, and no error is nothing.
+func (p *process) produce(operations int, acks bool, opts []kgo.Opt) {
+	opts = append([]kgo.Opt{kgo.RecordDeliveryTimeout(2 * time.Second), kgo.ProduceRequestTimeout(500 * time.Millisecond)}, opts...)
+	cl := p.client(opts...)
+	defer func() { cl.Close() }()
+	for range operations {
+		if p.rng.IntN(30) == 0 {
+			cl.Close()
+			cl = p.client(opts...)
+		}
+		var sent sync.WaitGroup
+		for range 1 + p.rng.IntN(8) {
+			size := p.rng.IntN(500)
+			if p.rng.IntN(50) == 0 {
+				size = maxBatch
+			}
+			rec := p.newRecord(size)
+			op := Op{Process: p.id, Invoked: p.rec.Invoke()}
+			sent.Add(1)
+			cl.Produce(p.ctx, rec, func(rec *kgo.Record, err error) {
+				defer sent.Done()
+				one := Record{Offset: NoOffset, Value: parse(rec)}
+				if acks {
+					op.Outcome = sendOutcome(err)
+				}
+				if op.Outcome == OK {
+					one.Offset = rec.Offset
+				}
+				op.Steps = []Step{{Send: true, Key: keyOf(rec), Records: []Record{one}}}
+				p.rec.Complete(op)
+			})
+		}
+		sent.Wait()
+	}
+}
+
+// sendOutcome: what the broker refused for what it is was not written. Everything
+// else may have been.
+func sendOutcome(err error) Outcome {
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, kerr.MessageTooLarge):
+		return Fail
+	}
+	return Info
+}
+
+// consume polls partitions from the start, and with a new client from where the
+// last one was.
+func (p *process) consume(ctx context.Context, uncommitted bool) {
+	level := kgo.ReadCommitted()
+	if uncommitted {
+		level = kgo.ReadUncommitted()
+	}
+	next := map[Key]int64{}
+	for ctx.Err() == nil {
+		assign := map[Key]int64{}
+		offsets := map[string]map[int32]kgo.Offset{inputs: {}}
+		for i := range int32(partitions) {
+			if k := (Key{inputs, i}); p.rng.IntN(4) > 0 {
+				assign[k] = next[k]
+				offsets[inputs][i] = kgo.NewOffset().At(next[k])
+			}
+		}
+		if len(assign) == 0 {
+			continue
+		}
+		p.rec.Complete(Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK, Assign: assign})
+		cl := p.client(kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(level), kgo.FetchMaxBytes(int32(1<<(9+p.rng.IntN(8)))))
+		for range 1 + p.rng.IntN(60) {
+			if ctx.Err() != nil {
+				break
+			}
+			p.poll(ctx, cl, uncommitted, next)
+		}
+		cl.Close()
+	}
+}
+
+// poll records one poll and moves next.
+func (p *process) poll(ctx context.Context, cl *kgo.Client, uncommitted bool, next map[Key]int64) {
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	op := Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK, Uncommitted: uncommitted}
+	fetches := cl.PollRecords(ctx, 1+p.rng.IntN(200))
+	op.Steps = steps(fetches)
+	for _, s := range op.Steps {
+		next[s.Key] = s.Records[len(s.Records)-1].Offset + 1
+	}
+	if len(op.Steps) > 0 {
+		p.rec.Complete(op)
+	}
+}
+
+func steps(fetches kgo.Fetches) []Step {
+	var all []Step
+	fetches.EachPartition(func(ftp kgo.FetchTopicPartition) {
+		s := Step{Key: Key{ftp.Topic, ftp.Partition}}
+		for _, rec := range ftp.Records {
+			s.Records = append(s.Records, Record{Offset: rec.Offset, Value: parse(rec)})
+		}
+		if len(s.Records) > 0 {
+			all = append(all, s)
+		}
+	})
+	return all
+}
+
+// readAll reads every partition from its start to its end, as one more process.
+func (r *run) readAll() {
+	n := r.count.Add(1)
+	p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 4))}
+	ends, assign, offsets := map[Key]int64{}, map[Key]int64{}, map[string]map[int32]kgo.Offset{}
+	for _, t := range r.life.log.Topics() {
+		if strings.HasPrefix(t.Name(), "__") {
+			continue
+		}
+		offsets[t.Name()] = map[int32]kgo.Offset{}
+		for i, part := range t.Partitions() {
+			k := Key{t.Name(), int32(i)}
+			ends[k], assign[k] = part.HighWatermark(), 0
+			offsets[t.Name()][int32(i)] = kgo.NewOffset().At(0)
+		}
+	}
+	p.rec.Complete(Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK, Assign: assign})
+	cl := p.client(kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), finalWithin)
+	defer cancel()
+	for len(ends) > 0 && ctx.Err() == nil {
+		op := Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK}
+		fetches := cl.PollFetches(ctx)
+		fetches.EachPartition(func(ftp kgo.FetchTopicPartition) {
+			k := Key{ftp.Topic, ftp.Partition}
+			if n := len(ftp.Records); n > 0 && ftp.Records[n-1].Offset+1 >= ends[k] {
+				delete(ends, k)
+			}
+		})
+		op.Steps = steps(withoutControl(fetches))
+		p.rec.Complete(op)
+		for k, end := range ends {
+			if end == 0 {
+				delete(ends, k)
+			}
+		}
+	}
+	if len(ends) > 0 {
+		r.t.Errorf("seed %d: not read to the ends %v within %v", r.seed, ends, finalWithin)
+	}
+}
+
+// withoutControl drops transaction markers.
+func withoutControl(fetches kgo.Fetches) kgo.Fetches {
+	for i := range fetches {
+		for j := range fetches[i].Topics {
+			for k := range fetches[i].Topics[j].Partitions {
+				part := &fetches[i].Topics[j].Partitions[k]
+				kept := part.Records[:0]
+				for _, rec := range part.Records {
+					if !rec.Attrs.IsControl() {
+						kept = append(kept, rec)
+					}
+				}
+				part.Records = kept
+			}
+		}
+	}
+	return fetches
+}
