@@ -29,16 +29,15 @@ const (
 // has done its operations; then all is read once more.
 type run struct {
 	*cluster
-	seed     uint64
-	rec      Recorder
-	values   atomic.Int64
-	count    atomic.Int64 // of processes
-	group    sync.WaitGroup
-	ctx      context.Context
-	problems chan string
+	seed   uint64
+	rec    Recorder
+	values atomic.Int64
+	count  atomic.Int64 // of processes
+	group  sync.WaitGroup
+	ctx    context.Context
 }
 
-// check runs one seed and returns its history.
+// newRun starts a cluster with its topics.
 func newRun(t testing.TB, seed uint64, b bug) *run {
 	r := &run{cluster: newCluster(t, seed, b), seed: seed}
 	r.start()
