@@ -53,7 +53,15 @@ func (r *receiver) readFrom(ctx context.Context, partition int32, resume *positi
 			}
 			return err
 		}
-		b := batch{partition: partition, from: *next}
+		b := batch{partition: partition, from: *next, to: chunk.Next}
+		if len(chunk.Records) == 0 {
+			select {
+			case out <- b:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			*next = chunk.Next
+		}
 		for i := range chunk.Records {
 			rec := &chunk.Records[i]
 			if p := r.wanted(partition, rec, resume); p != nil {

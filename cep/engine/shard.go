@@ -189,8 +189,8 @@ func (s *shard) panicked(r any) error {
 // chunk decides a chunk in batches.
 func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	taken := time.Now()
-	if len(c.Records) > 0 && c.Records[0].Offset > s.cursor {
-		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.cursor, "to", c.Records[0].Offset)
+	if c.From > s.cursor || c.Lost > 0 {
+		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.cursor, "to", c.Next, "missing", max(0, c.From-s.cursor)+c.Lost)
 	}
 	err := s.batches(ctx, c.Records, func() error {
 		if err := s.decide(); err != nil {

@@ -40,7 +40,7 @@ func (n *Node) openRange(_ context.Context, topic string, partition int32, from,
 	if err != nil {
 		return nil, fmt.Errorf("%s[%d]: %w", topic, partition, err)
 	}
-	return source.NewPartition(p, source.Options{From: max(from, p.Start()), To: to}), nil
+	return source.NewPartition(p, source.Options{From: max(from, p.Start()), To: to, Uncommitted: true}), nil
 }
 
 func (n *Node) offsetForTime(topic string, partition int32, ms int64) (int64, error) {

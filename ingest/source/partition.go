@@ -33,23 +33,28 @@ type Partition struct {
 	cursor   *commitlog.Cursor
 	to       int64
 	bytesMax int
+	dirty    bool // reads what is not committed
 	closed   bool
 
-	next int64  // where the next chunk begins
-	rest []byte // whole batches that were read and are not yet in a chunk
-	recs []Record
+	told    int64  // where the chunk before ended
+	next    int64  // where the next chunk begins
+	lost    int64  // offsets since told that a repair took out
+	rest    []byte // whole batches that were read and are not yet in a chunk
+	aborted []commitlog.AbortedTransaction
+	known   int64 // aborted is right for batches before it
+	recs    []Record
 	// The records of a batch live until its reader's next one, so that each batch
 	// of a chunk has its own; only the first ever decompresses.
 	readers []*record.Reader
 }
 
 // NewPartition makes a source of a partition's records from o.From to o.To. A
-// range that reaches past the high watermark waits for its end to be written.
+// range that reaches past the last stable offset waits for its end to be committed.
 func NewPartition(p *commitlog.Partition, o Options) *Partition {
 	if o.BytesMax <= 0 {
 		o.BytesMax = DefaultBytesMax
 	}
-	return &Partition{p: p, cursor: p.NewCursor(o.From), to: o.To, bytesMax: o.BytesMax, next: o.From}
+	return &Partition{p: p, cursor: p.NewCursor(o.From), to: o.To, bytesMax: o.BytesMax, dirty: o.Uncommitted, told: o.From, next: o.From}
 }
 
 // Next implements Source. Errors that repeat at every call: of the log
@@ -66,12 +71,16 @@ func (s *Partition) Next(ctx context.Context) (Chunk, error) {
 			return Chunk{}, io.EOF
 		}
 		if len(s.rest) == 0 {
-			if err := s.p.Wait(ctx, s.next); err != nil {
+			if err := s.read(); err != nil {
 				return Chunk{}, err
 			}
-			var err error
-			if s.rest, err = s.p.Read(s.cursor, s.bytesMax); err != nil {
-				return Chunk{}, err
+			if len(s.rest) == 0 { // nothing more for now
+				if s.next > s.told {
+					return s.chunk(nil), nil
+				}
+				if err := s.wait(ctx); err != nil {
+					return Chunk{}, err
+				}
 			}
 			continue
 		}
@@ -79,9 +88,34 @@ func (s *Partition) Next(ctx context.Context) (Chunk, error) {
 			return Chunk{}, err
 		}
 		if len(s.recs) > 0 {
-			return Chunk{Topic: s.p.Topic(), Partition: s.p.Index(), Records: s.recs, Next: s.next, HighWatermark: s.p.HighWatermark()}, nil
+			return s.chunk(s.recs), nil
 		}
 	}
+}
+
+// chunk is what was read since the chunk before.
+func (s *Partition) chunk(recs []Record) Chunk {
+	c := Chunk{Topic: s.p.Topic(), Partition: s.p.Index(), Records: recs, From: s.told, Next: s.next, Lost: s.lost, HighWatermark: s.p.HighWatermark()}
+	s.told, s.lost = s.next, 0
+	return c
+}
+
+// read fills rest with what there is now.
+func (s *Partition) read() (err error) {
+	if s.dirty {
+		s.rest, err = s.p.Read(s.cursor, s.bytesMax)
+	} else {
+		s.rest, err = s.p.ReadCommitted(s.cursor, s.bytesMax)
+	}
+	return err
+}
+
+// wait returns when there is more to read.
+func (s *Partition) wait(ctx context.Context) error {
+	if s.dirty {
+		return s.p.Wait(ctx, s.next)
+	}
+	return s.p.WaitStable(ctx, s.next)
 }
 
 // fill takes batches from rest into recs, and moves next after them.
@@ -100,7 +134,12 @@ func (s *Partition) fill() error {
 		if n > 0 && (compressed || h.BaseOffset >= s.end()) {
 			break
 		}
-		s.readBatch(n, h, s.rest[:h.Size()])
+		switch {
+		case h.Count == 0 && h.ProducerID < 0 && h.MaxTimestamp < 0:
+			s.lost += int64(h.LastOffsetDelta) + 1 // a repair's gap
+		case !h.Control() && !s.isAborted(&h):
+			s.readBatch(n, h, s.rest[:h.Size()])
+		}
 		s.rest = s.rest[h.Size():]
 		s.next = max(s.next, h.LastOffset()+1)
 		if compressed {
@@ -109,6 +148,24 @@ func (s *Partition) fill() error {
 	}
 	s.cut(from)
 	return nil
+}
+
+// isAborted reports whether the batch is of a transaction that was aborted. All
+// that are read are decided.
+func (s *Partition) isAborted(h *record.BatchHeader) bool {
+	if s.dirty || !h.Transactional() {
+		return false
+	}
+	if h.BaseOffset >= s.known {
+		s.known = s.cursor.Offset() // the end of rest
+		s.aborted = s.p.AbortedTransactions(h.BaseOffset, s.known)
+	}
+	for _, a := range s.aborted {
+		if a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset <= a.LastOffset {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Partition) end() int64 {
@@ -120,7 +177,7 @@ func (s *Partition) end() int64 {
 
 // readBatch appends the records of one batch with the n-th reader.
 func (s *Partition) readBatch(n int, h record.BatchHeader, batch []byte) {
-	if n == len(s.readers) {
+	for n >= len(s.readers) {
 		// The log has just checked the CRC.
 		s.readers = append(s.readers, record.NewReader(record.Options{SkipCRC: true}))
 	}
@@ -154,7 +211,7 @@ func (s *Partition) SeekTo(offset int64) error {
 		return ErrClosed
 	}
 	s.cursor = s.p.NewCursor(offset)
-	s.next, s.rest = offset, nil
+	s.told, s.next, s.lost, s.rest, s.known = offset, offset, 0, nil, 0
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ import (
 //   - a transactional batch is accepted while its producer's transaction is ongoing
 //     and contains the partition (KIP-890, part 1), and answered when that is
 //     durable, too. A producer that does not say whose transaction it is gets
-//     TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+//     TRANSACTIONAL_ID_AUTHORIZATION_FAILED. Weir's own topics take no transactions.
 //
 // Versions:
 //   - 0 to 2 are advertised and refused with UNSUPPORTED_VERSION, see invariant 4;
@@ -207,10 +208,17 @@ func (a *produceAnswer) append(ctx context.Context, part *producedPart, batch []
 	}
 }
 
+// errOwnTransactional: Weir reads its own topics to their end, and must not wait
+// for a client's transaction there.
+var errOwnTransactional = refuse(kerr.TopicAuthorizationFailed, "Weir's own topics take no transactions")
+
 // enter lets a transactional batch into its producer's transaction, until leave.
 func (a *produceAnswer) enter(ctx context.Context, h *record.BatchHeader, part *producedPart) (stored, error) {
 	if a.txn == nil && a.txnErr == nil {
 		return stored{}, refuse(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without a transactional id")
+	}
+	if strings.HasPrefix(part.partition.Topic(), ownPrefix) {
+		return stored{}, errOwnTransactional
 	}
 	st, err := stored{}, a.txnErr
 	if err == nil {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -28,7 +29,7 @@ func startAddPartitionsToTxn(ctx context.Context, c *conn, req *kmsg.AddPartitio
 			part := group.TopicPartition{Topic: rt.Topic, Partition: n}
 			if _, err := c.srv.log.Partition(rt.Topic, n); err != nil {
 				missing[part] = kerr.UnknownTopicOrPartition
-			} else if !c.srv.opt.MayWrite(rt.Topic, OpProduce) {
+			} else if !c.srv.opt.MayWrite(rt.Topic, OpProduce) || strings.HasPrefix(rt.Topic, ownPrefix) {
 				missing[part] = kerr.TopicAuthorizationFailed
 			}
 			parts = append(parts, part)
