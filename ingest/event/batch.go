@@ -72,8 +72,10 @@ type Column struct {
 	Bits    []byte    // Bool, a bitmap
 	Int64   []int64   // Int64, Decimal, Timestamp
 	Double  []float64 // Double
-	Offsets []int32   // String, Bytes: Len()+1 entries
+	Offsets []int32   // String, Bytes, List, Map: Len()+1 entries
 	Data    []byte    // String, Bytes
+
+	Children []Column // List: the elements; Map: the keys and the values; Struct: the members
 }
 
 // Present reports whether the column was projected.
@@ -112,13 +114,20 @@ func (c *Column) Reset(t Type) {
 	c.valid, c.Bits, c.Data = c.valid[:0], c.Bits[:0], c.Data[:0]
 	c.Int64, c.Double = c.Int64[:0], c.Double[:0]
 	c.Offsets = c.Offsets[:0]
-	if t.Kind == String || t.Kind == Bytes {
+	switch t.Kind {
+	case String, Bytes, List, Map:
 		c.Offsets = append(c.Offsets, 0)
+	}
+	if t.Kind >= List {
+		c.resetChildren()
 	}
 }
 
 // Truncate cuts the column to its first n values; n beyond Len does nothing.
 func (c *Column) Truncate(n int) {
+	if c.Type.Kind >= List {
+		c.truncateChildren(min(n, c.n)) // also what was appended of a value that was then given up
+	}
 	if n >= c.n {
 		return
 	}
@@ -140,6 +149,8 @@ func (c *Column) Truncate(n int) {
 		c.Double = c.Double[:n]
 	case String, Bytes:
 		c.Data = c.Data[:c.Offsets[n]]
+		c.Offsets = c.Offsets[:n+1]
+	case List, Map:
 		c.Offsets = c.Offsets[:n+1]
 	}
 	// A bit beyond n may still be set; appends write the whole bit.
@@ -213,13 +224,19 @@ func (c *Column) AppendNull() {
 		c.Double = append(c.Double, 0)
 	case String, Bytes:
 		c.Offsets = append(c.Offsets, int32(len(c.Data)))
+	case List, Map:
+		c.Offsets = append(c.Offsets, int32(c.Children[0].n))
+	case Struct:
+		for i := range c.Children {
+			c.Children[i].AppendNull()
+		}
 	}
 	c.mark(false)
 }
 
 // AppendText appends value i as text for people and JSON alike: numbers in
-// full, decimals with all their places, timestamps in RFC 3339, bytes raw. An
-// absent value appends nothing.
+// full, decimals with all their places, timestamps in RFC 3339, bytes raw, lists,
+// maps and structs as JSON. An absent value appends nothing.
 func (c *Column) AppendText(dst []byte, i int) []byte {
 	if c.IsNull(i) {
 		return dst
@@ -237,6 +254,8 @@ func (c *Column) AppendText(dst []byte, i int) []byte {
 		return Time(c.Int64[i]).AppendText(dst)
 	case String, Bytes:
 		return append(dst, c.Bytes(i)...)
+	case List, Map, Struct:
+		return c.AppendJSON(dst, i)
 	}
 	return dst
 }

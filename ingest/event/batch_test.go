@@ -191,7 +191,7 @@ func TestBatch(t *testing.T) {
 func TestTypes(t *testing.T) {
 	for _, ty := range everyType {
 		got, err := ParseType(ty.String())
-		if err != nil || got != ty {
+		if err != nil || !got.Equal(ty) {
 			t.Errorf("ParseType(%q) = %v, %v", ty, got, err)
 		}
 	}

@@ -10,7 +10,9 @@
 //  1. Columns use the Arrow physical layout: validity and booleans are
 //     least-significant-bit-first bitmaps, variable-length values are offsets
 //     into one byte buffer. A nil validity bitmap means that every value is
-//     present.
+//     present. A list is offsets into one child column, a map offsets into two,
+//     its keys and its values; a struct has a child for each member, of its own
+//     length, and where the struct is absent, so are its members there.
 //  2. All present columns of a Batch have as many values as the Batch has rows.
 //     A column that was not projected is not present: its Type.Kind is zero.
 //  3. Time is nanoseconds since the Unix epoch in UTC. There is no other clock

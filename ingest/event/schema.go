@@ -1,11 +1,5 @@
 package event
 
-import (
-	"fmt"
-	"strconv"
-	"strings"
-)
-
 // Kind is the kind of a field's values. The zero Kind marks an absent column.
 type Kind uint8
 
@@ -18,50 +12,19 @@ const (
 	String                    // Column.Offsets and Column.Data, UTF-8
 	Timestamp                 // Column.Int64, nanoseconds since the epoch
 	Bytes                     // Column.Offsets and Column.Data
+	List                      // Column.Offsets and Column.Children: the elements
+	Map                       // Column.Offsets and Column.Children: the keys, strings, and the values
+	Struct                    // Column.Children: one for each member
 )
 
-var kindNames = [...]string{Bool: "bool", Int64: "int64", Double: "double", Decimal: "decimal", String: "string", Timestamp: "timestamp", Bytes: "bytes"}
+var kindNames = [...]string{Bool: "bool", Int64: "int64", Double: "double", Decimal: "decimal", String: "string", Timestamp: "timestamp", Bytes: "bytes",
+	List: "list", Map: "map", Struct: "struct"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k != 0 {
 		return kindNames[k]
 	}
 	return "none"
-}
-
-// Type is a kind and, for Decimal, its number of decimal places.
-type Type struct {
-	Kind  Kind
-	Scale uint8
-}
-
-// String is the type as weir.yaml writes it: "string", "decimal(2)".
-func (t Type) String() string {
-	if t.Kind == Decimal {
-		return fmt.Sprintf("decimal(%d)", t.Scale)
-	}
-	return t.Kind.String()
-}
-
-// TypeNames lists what ParseType accepts, for messages and completion.
-var TypeNames = []string{"bool", "int64", "double", "decimal(N)", "string", "timestamp", "bytes"}
-
-// ParseType reads a type as weir.yaml writes it.
-func ParseType(s string) (Type, error) {
-	if rest, ok := strings.CutPrefix(s, "decimal("); ok {
-		digits, ok := strings.CutSuffix(rest, ")")
-		n, err := strconv.Atoi(digits)
-		if !ok || err != nil || n < 0 || n > MaxScale {
-			return Type{}, fmt.Errorf("type %q: expected decimal(N) with N from 0 to %d decimal places", s, MaxScale)
-		}
-		return Type{Kind: Decimal, Scale: uint8(n)}, nil
-	}
-	for k, name := range kindNames {
-		if name == s && k != 0 && Kind(k) != Decimal {
-			return Type{Kind: Kind(k)}, nil
-		}
-	}
-	return Type{}, fmt.Errorf("unknown type %q: expected one of %s", s, strings.Join(TypeNames, ", "))
 }
 
 // Field is one field of a stream.
