@@ -31,23 +31,33 @@ func (d *Decoder) convert(dst *event.Batch, r *source.Record) bool {
 			continue
 		}
 		ok := false
-		switch f.typ.Kind {
-		case event.String:
-			ok = d.convertString(f, s, r.Value, col)
-		case event.Timestamp:
+		if f.typ.Kind == event.Timestamp {
 			ok = d.convertTime(f, s, r, col, i == d.timeField)
-		case event.Bool:
-			ok = d.convertBool(f, s, r.Value, col)
-		case event.Bytes:
-			ok = d.convertBytes(f, s, r.Value, col)
-		default:
-			ok = d.convertNumber(f, s, r.Value, col)
+		} else {
+			ok = d.convertValue(f, s, r, col)
 		}
 		if !ok {
 			return false
 		}
 	}
 	return true
+}
+
+// convertValue appends the value of a slot that is neither absent nor null.
+func (d *Decoder) convertValue(f *field, s *slot, r *source.Record, col *event.Column) bool {
+	switch f.typ.Kind {
+	case event.String:
+		return d.convertString(f, s, r.Value, col)
+	case event.Bool:
+		return d.convertBool(f, s, r.Value, col)
+	case event.Bytes:
+		return d.convertBytes(f, s, r.Value, col)
+	case event.Timestamp:
+		return d.convertTime(f, s, r, col, false)
+	case event.List, event.Map, event.Struct:
+		return d.convertNested(f, s, r, col)
+	}
+	return d.convertNumber(f, s, r.Value, col)
 }
 
 func (d *Decoder) convertString(f *field, s *slot, value []byte, col *event.Column) bool {
@@ -206,6 +216,9 @@ func (d *Decoder) missing(f *field, s *slot) bool {
 	if d.json == nil {
 		what = "column"
 	}
+	if f.name == "" {
+		return d.fail(f, s, ReasonMissing, "is null, expected "+f.typ.String())
+	}
 	state := "absent"
 	if s.kind == null {
 		state = "null"
@@ -220,8 +233,13 @@ func (d *Decoder) wrongType(f *field, s *slot, value []byte) bool {
 		return d.fail(f, s, ReasonType, fmt.Sprintf("the path %q leads through a value that is not an object", f.from))
 	}
 	expected := f.typ.String()
-	if f.typ.Kind == event.Bytes {
+	switch f.typ.Kind {
+	case event.Bytes:
 		expected = "bytes in base64"
+	case event.List:
+		expected = "an array"
+	case event.Map, event.Struct:
+		expected = "an object"
 	}
 	return d.fail(f, s, ReasonType, "expected "+expected+", found "+describe(f, s, value))
 }

@@ -24,6 +24,7 @@ const (
 const (
 	DefaultMaxRecord = 8 << 20 // bytes
 	MaxDepth         = 64      // of nested objects and arrays, the outermost included
+	MaxElements      = 1 << 16 // of one list or map
 )
 
 // Failure is why a record is bad.
@@ -70,6 +71,7 @@ type Decoder struct {
 	fault    fault
 	eventAt  event.Time
 	detailed Failure // made from fault or by a conversion
+	keys     keySet  // of the map at hand
 }
 
 // field is what the conversion of one declared field needs.
@@ -82,6 +84,7 @@ type field struct {
 	slot     int
 	layout   *Layout // of timestamps
 	secret   bool    // its value may not be quoted
+	nested   *nested // of lists, maps and structs
 }
 
 // slot is where the value of one member or cell lies in the record.
@@ -138,21 +141,16 @@ func New(s *schema.Stream, project []int, o Options) (*Decoder, error) {
 		return nil, fmt.Errorf("stream %s: its time must be a timestamp field", s.Schema.Stream)
 	}
 	for i, f := range s.Schema.Fields {
-		one := field{name: f.Name, from: f.Name, typ: f.Type, optional: f.Optional && i != d.timeField}
-		layout := ""
+		var declared schema.Field
 		if len(s.Fields) > 0 {
-			layout = s.Fields[i].Layout
-			one.secret = s.Fields[i].Sensitive != "" || s.Fields[i].FreeText
-			if from := s.Fields[i].From; from != "" {
-				one.from = from
-			}
+			declared = s.Fields[i]
 		}
-		if f.Type.Kind == event.Timestamp {
-			l, err := ParseLayout(layout)
-			if err != nil {
-				return nil, fmt.Errorf("stream %s, field %s: %w", s.Schema.Stream, f.Name, err)
-			}
-			one.layout = l
+		if f.Optional = f.Optional && i != d.timeField; f.Type.IsNested() && s.Format == schema.CSV {
+			return nil, fmt.Errorf("stream %s, field %s: a %s cannot be in a CSV record: expected format: json", s.Schema.Stream, f.Name, f.Type.Kind)
+		}
+		one, err := newField(f, declared)
+		if err != nil {
+			return nil, fmt.Errorf("stream %s, field %s%w", s.Schema.Stream, f.Name, err)
 		}
 		d.fields = append(d.fields, one)
 	}
@@ -166,6 +164,29 @@ func New(s *schema.Stream, project []int, o Options) (*Decoder, error) {
 		return nil, fmt.Errorf("stream %s, %w", s.Schema.Stream, err)
 	}
 	return d, nil
+}
+
+// newField plans the conversion of a field and of all that is in it. The error
+// begins with the path from the field to the fault, and a colon.
+func newField(f event.Field, declared schema.Field) (field, error) {
+	one := field{name: f.Name, from: f.Name, typ: f.Type, optional: f.Optional}
+	one.secret = declared.Sensitive != "" || declared.FreeText
+	if declared.From != "" {
+		one.from = declared.From
+	}
+	if f.Type.Kind == event.Timestamp {
+		l, err := ParseLayout(declared.Layout)
+		if err != nil {
+			return one, fmt.Errorf(": %w", err)
+		}
+		one.layout = l
+	}
+	if !f.Type.IsNested() {
+		return one, nil
+	}
+	var err error
+	one.nested, err = newNested(f.Type, declared)
+	return one, err
 }
 
 // plan lays out the slots and what finds them.

@@ -30,9 +30,34 @@ type Field struct {
 	// FreeText says that people write into it: it is searched for card numbers
 	// before the log is written.
 	FreeText bool
+	// Members describes what the values of a nested field hold: a struct's members,
+	// a list's element, a map's value. Nil: nothing is to be said of any. A member's
+	// From is its one name in the record; an element has none.
+	Members []Field
 	// Subject says that the field names the event's subject, under whose key values
 	// are encrypted. Where no field does, the stream's key is the subject.
 	Subject bool
+}
+
+// Member is the description of member i, the zero Field where there is none.
+func (f *Field) Member(i int) Field {
+	if i < len(f.Members) {
+		return f.Members[i]
+	}
+	return Field{}
+}
+
+// Any reports whether f or anything within it meets a condition.
+func (f *Field) Any(is func(f *Field) bool) bool {
+	if is(f) {
+		return true
+	}
+	for i := range f.Members {
+		if f.Members[i].Any(is) {
+			return true
+		}
+	}
+	return false
 }
 
 // Policy is what is done with a sensitive value before it is written anywhere.
