@@ -34,6 +34,7 @@ static void weir_assign_strings(void *vector, void *slots, const int32_t *offset
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -64,8 +65,7 @@ func fill(v mapping.Vector, c *Column, from, n int) error {
 	if c.Lists != nil {
 		return fillLists(v, c, from, n)
 	}
-	fillValues(v, c.Column, from, n)
-	return nil
+	return fillAny(v, c.Column, from, n)
 }
 
 func fillValues(v mapping.Vector, c *event.Column, from, n int) {
@@ -93,25 +93,85 @@ func fillValues(v mapping.Vector, c *event.Column, from, n int) {
 	}
 	if valid := c.Valid(); valid != nil {
 		mapping.VectorEnsureValidityWritable(v)
-		// Both are bitmaps of 1 for present, least significant bit first.
-		out := unsafe.Slice((*byte)(mapping.VectorGetValidity(v)), (n+7)/8)
-		copy(out, valid[from/8:])
+		copyBits(unsafe.Slice((*byte)(mapping.VectorGetValidity(v)), (n+7)/8), valid, from, n)
 	}
 }
 
-func fillLists(v mapping.Vector, c *Column, from, n int) error {
-	first, last := int(c.Lists[from]), int(c.Lists[from+n])
-	if mapping.ListVectorReserve(v, mapping.IdxT(last-first)) == mapping.StateError || mapping.ListVectorSetSize(v, mapping.IdxT(last-first)) == mapping.StateError {
-		return fmt.Errorf("DuckDB gives no room for %d list elements", last-first)
+// copyBits copies n bits of a bitmap from bit from on to the start of another. Both
+// are of 1 for present, least significant bit first.
+func copyBits(dst, src []byte, from, n int) {
+	if from%8 == 0 {
+		copy(dst, src[from/8:])
+		return
 	}
-	child := mapping.ListVectorGetChild(v)
-	if first%8 != 0 && c.Nulls() > 0 {
-		return fmt.Errorf("a list column with absent elements must be appended from its start")
+	shift := from % 8
+	for i := range (n + 7) / 8 {
+		at := from/8 + i
+		b := src[at] >> shift
+		if at+1 < len(src) {
+			b |= src[at+1] << (8 - shift)
+		}
+		dst[i] = b
 	}
-	fillValues(child, c.Column, first, last-first)
-	entries := unsafe.Slice((*[2]uint64)(mapping.VectorGetData(v)), n)
-	for i := range entries {
-		entries[i] = [2]uint64{uint64(int(c.Lists[from+i]) - first), uint64(c.Lists[from+i+1] - c.Lists[from+i])}
+}
+
+// fillNested copies lists, maps and structs with all that is in them.
+func fillNested(v mapping.Vector, c *event.Column, from, n int) error {
+	if c.Type.Kind == event.Struct {
+		for i := range c.Children {
+			if err := fillAny(mapping.StructVectorGetChild(v, mapping.IdxT(i)), &c.Children[i], from, n); err != nil {
+				return err
+			}
+		}
+	} else {
+		first, last := int(c.Offsets[from]), int(c.Offsets[from+n])
+		elems, err := growList(v, c.Offsets, from, n)
+		if err != nil {
+			return err
+		}
+		if c.Type.Kind == event.List {
+			err = fillAny(elems, &c.Children[0], first, last-first)
+		} else { // DuckDB's map is a list of structs
+			for i := range c.Children {
+				err = errors.Join(err, fillAny(mapping.StructVectorGetChild(elems, mapping.IdxT(i)), &c.Children[i], first, last-first))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if valid := c.Valid(); valid != nil {
+		mapping.VectorEnsureValidityWritable(v)
+		copyBits(unsafe.Slice((*byte)(mapping.VectorGetValidity(v)), (n+7)/8), valid, from, n)
 	}
 	return nil
+}
+
+func fillAny(v mapping.Vector, c *event.Column, from, n int) error {
+	if c.Type.IsNested() && n > 0 {
+		return fillNested(v, c, from, n)
+	}
+	fillValues(v, c, from, n)
+	return nil
+}
+
+// growList writes the entries of n lists and makes room for their elements.
+func growList(v mapping.Vector, offsets []int32, from, n int) (elems mapping.Vector, err error) {
+	first, last := int(offsets[from]), int(offsets[from+n])
+	if mapping.ListVectorReserve(v, mapping.IdxT(last-first)) == mapping.StateError || mapping.ListVectorSetSize(v, mapping.IdxT(last-first)) == mapping.StateError {
+		return elems, fmt.Errorf("DuckDB gives no room for %d list elements", last-first)
+	}
+	entries := unsafe.Slice((*[2]uint64)(mapping.VectorGetData(v)), n)
+	for i := range entries {
+		entries[i] = [2]uint64{uint64(int(offsets[from+i]) - first), uint64(offsets[from+i+1] - offsets[from+i])}
+	}
+	return mapping.ListVectorGetChild(v), nil
+}
+
+func fillLists(v mapping.Vector, c *Column, from, n int) error {
+	elems, err := growList(v, c.Lists, from, n)
+	if err == nil {
+		fillValues(elems, c.Column, int(c.Lists[from]), int(c.Lists[from+n]-c.Lists[from]))
+	}
+	return err
 }

@@ -180,7 +180,7 @@ func Literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + 
 // time_bucket, extract, BETWEEN and comparison with string literals, dates and
 // timestamps work on it; PostgreSQL clients see it as `timestamp`. TIMESTAMPTZ has
 // microseconds only. A decimal(n) is DECIMAL(18,n), which DuckDB holds in the same
-// 64 bits as an event.Column does.
+// 64 bits as an event.Column does. Lists, maps and structs are DuckDB's own.
 func ColumnType(t event.Type) string {
 	switch t.Kind {
 	case event.Bool:
@@ -195,6 +195,16 @@ func ColumnType(t event.Type) string {
 		return "TIMESTAMP_NS"
 	case event.Bytes:
 		return "BLOB"
+	case event.List:
+		return ColumnType(t.Elem().Type) + "[]"
+	case event.Map:
+		return "MAP(VARCHAR, " + ColumnType(t.Elem().Type) + ")"
+	case event.Struct:
+		parts := make([]string, len(t.Fields))
+		for i, f := range t.Fields {
+			parts[i] = Quote(f.Name) + " " + ColumnType(f.Type)
+		}
+		return "STRUCT(" + strings.Join(parts, ", ") + ")"
 	}
 	return "VARCHAR"
 }

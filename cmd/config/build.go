@@ -184,14 +184,19 @@ func (s *streamDraft) buildFields(w *walker, out *schema.Stream) {
 			w.fail(f.v.named(), "name the field otherwise and give its name in the record with `from`", "found %q as a field's name, expected a letter or _, then letters, digits and _, at most 63", clip(f.name))
 		case slices.Contains([]string{"_topic", "_partition", "_offset"}, lower):
 			w.fail(f.v.named(), "", "%q is a column that every stream's table has already", f.name)
-		case slices.Contains([]string{"true", "false", "null", "in"}, f.name):
+		case slices.Contains(celWords, f.name):
 			w.fail(f.v.named(), "name the field otherwise and give its name in the record with `from`", "%q is a reserved word in rules", f.name)
 		}
 		once(w, seen, strings.ToLower(f.name), text{s: f.name, v: f.v.named()}, "a field of this name; SQL does not tell upper from lower case")
-		typ, layout := f.build(w)
+		typ, declared := f.build(w)
+		if f.from.set && slices.Contains(strings.Split(f.from.s, "."), "") {
+			w.fail(f.from.v, "", "found %q, expected names apart by single dots", clip(f.from.s))
+		}
+		if typ.IsNested() {
+			f.checkNested(w, typ, out.Format)
+		}
 		out.Schema.Fields = append(out.Schema.Fields, event.Field{Name: f.name, Type: typ, Optional: f.optional})
-		out.Fields = append(out.Fields, schema.Field{From: f.from.s, Layout: layout,
-			Sensitive: schema.Policy(f.sensitive.s), FreeText: f.freeText, Subject: f.subject.node != nil})
+		out.Fields = append(out.Fields, declared)
 	}
 }
 
@@ -201,44 +206,154 @@ var otherTypes = map[string]string{"int": "int64", "integer": "int64", "long": "
 	"boolean": "bool", "datetime": "timestamp", "date": "timestamp", "time": "timestamp", "decimal": "decimal(2)", "money": "decimal(2)",
 	"numeric": "decimal(2)", "binary": "bytes", "blob": "bytes"}
 
-func (f *fieldDraft) build(w *walker) (event.Type, string) {
+// build is the field's type and how it is written.
+func (f *fieldDraft) build(w *walker) (event.Type, schema.Field) {
+	out := schema.Field{From: f.from.s, Sensitive: schema.Policy(f.sensitive.s), FreeText: f.freeText, Subject: f.subject.node != nil}
 	var typ event.Type
 	if f.typ.set {
-		var err error
-		if typ, err = event.ParseType(f.typ.s); err != nil {
-			hint := schema.Suggest(f.typ.s, event.TypeNames)
-			if other, ok := otherTypes[strings.ToLower(f.typ.s)]; ok {
-				hint = fmt.Sprintf("did you mean %q?", other)
-			}
-			switch {
-			case hasAnyPrefix(f.typ.s, "list", "struct", "map"):
-				w.fail(f.typ.v, "", "not available in this version: type %s", clip(f.typ.s))
-			case strings.HasPrefix(f.typ.s, "decimal("):
-				w.fail(f.typ.v, "", "found %q, expected decimal(N) with N from 0 to %d decimal places", clip(f.typ.s), event.MaxScale)
-			default:
-				w.fail(f.typ.v, hint, "found the type %q, expected one of %s", clip(f.typ.s), strings.Join(event.TypeNames, ", "))
-			}
-		}
-	}
-	if f.from.set && slices.Contains(strings.Split(f.from.s, "."), "") {
-		w.fail(f.from.v, "", "found %q, expected names apart by single dots", clip(f.from.s))
+		typ, out.Members = f.buildType(w)
 	}
 	if f.layout.v.node == nil {
 		if typ.Kind == event.Timestamp {
-			return typ, "rfc3339"
+			out.Layout = "rfc3339"
 		}
-		return typ, ""
+		return typ, out
 	}
 	if typ.Kind != event.Timestamp && typ.Kind != 0 {
-		w.fail(f.layout.v, "", "only a timestamp has a layout; this field is a %s", typ)
+		w.fail(f.layout.v, "", "only a timestamp has a layout; this field is a %s", typ.Kind)
 	}
 	if f.layout.set {
 		if _, err := decode.ParseLayout(f.layout.s); err != nil {
 			w.fail(f.layout.v, "", "%v", err)
 		}
 	}
-	return typ, f.layout.s
+	out.Layout = f.layout.s
+	return typ, out
 }
+
+// buildType is the type of a field whose `type` is set.
+func (f *fieldDraft) buildType(w *walker) (typ event.Type, members []schema.Field) {
+	if f.typ.s == "list" || f.typ.s == "map" || f.typ.s == "struct" {
+		return f.buildNested(w)
+	}
+	for key, at := range map[string]value{"of": f.ofAt(), "fields": f.membersAt} {
+		if at.node != nil {
+			w.fail(at, "", "only type: list and type: map have `of`, and type: struct has `fields`; this one is %s with %s", clip(f.typ.s), key)
+		}
+	}
+	typ, err := event.ParseType(f.typ.s)
+	if err == nil {
+		return typ, nil
+	}
+	hint := schema.Suggest(f.typ.s, event.TypeNames)
+	if other, ok := otherTypes[strings.ToLower(f.typ.s)]; ok {
+		hint = fmt.Sprintf("did you mean %q?", other)
+	}
+	switch {
+	case hasAnyPrefix(f.typ.s, "list(", "struct(", "map("):
+		w.fail(f.typ.v, "in a mapping in braces, quote a type that has commas", "%v", err)
+	case strings.HasPrefix(f.typ.s, "decimal("):
+		w.fail(f.typ.v, "", "found %q, expected decimal(N) with N from 0 to %d decimal places", clip(f.typ.s), event.MaxScale)
+	default:
+		w.fail(f.typ.v, hint, "found the type %q, expected one of %s", clip(f.typ.s), strings.Join(event.TypeNames, ", "))
+	}
+	return event.Type{}, nil
+}
+
+func (f *fieldDraft) ofAt() value {
+	if f.of == nil {
+		return value{}
+	}
+	return f.of.v
+}
+
+// buildNested is buildType of `type: list`, `map` and `struct`.
+func (f *fieldDraft) buildNested(w *walker) (typ event.Type, members []schema.Field) {
+	within := f.members
+	switch kind := f.typ.s; {
+	case kind == "struct":
+		typ.Kind = event.Struct
+		if f.of != nil {
+			w.fail(f.of.v, "", "a struct has `fields`, not `of`")
+		}
+		if len(f.members) == 0 {
+			w.fail(f.typ.v, "for instance {type: struct, fields: {lat: double, lon: double}}", "a struct needs `fields`: a mapping of names to types")
+			return event.Type{}, nil
+		}
+	default:
+		typ.Kind = event.List
+		if kind == "map" {
+			typ.Kind = event.Map
+		}
+		if f.membersAt.node != nil {
+			w.fail(f.membersAt, "", "a %s has `of`, not `fields`", kind)
+		}
+		if f.of == nil {
+			w.fail(f.typ.v, fmt.Sprintf("for instance %s(string)", kind), "a %s needs `of`: the type of what it holds", kind)
+			return event.Type{}, nil
+		}
+		within = []*fieldDraft{f.of}
+	}
+	for _, m := range within {
+		t, declared := m.build(w)
+		if t.Kind == 0 {
+			typ.Kind = 0 // it is reported
+		}
+		m.checkMember(w, typ.Kind)
+		typ.Fields = append(typ.Fields, event.Field{Name: m.name, Type: t, Optional: m.optional})
+		members = append(members, declared)
+	}
+	if typ.Kind == 0 {
+		return event.Type{}, nil
+	}
+	return typ, members
+}
+
+// checkMember reports what a part of a nested field cannot have.
+func (f *fieldDraft) checkMember(w *walker, kind event.Kind) {
+	if f.subject.node != nil {
+		w.fail(f.subject, "", "the subject must be a field of its own, which no list, map or struct holds")
+	}
+	switch {
+	case f.from.set && kind != event.Struct && kind != 0:
+		w.fail(f.from.v, "", "what a list or map holds has no name in the record")
+	case f.from.set && strings.Contains(f.from.s, "."):
+		w.fail(f.from.v, "declare a struct for each object on the way", "found %q, expected the one name of the member in its object", clip(f.from.s))
+	}
+}
+
+// checkNested reports what is wrong with a nested type as a whole.
+func (f *fieldDraft) checkNested(w *walker, typ event.Type, format schema.Format) {
+	if typ.Nesting() > event.MaxNesting {
+		w.fail(f.v.named(), "", "nested deeper than %d lists, maps and structs", event.MaxNesting)
+	}
+	if format == schema.CSV {
+		w.fail(f.typ.v, "expected format: json", "a %s cannot be in a CSV record", typ.Kind)
+	}
+	f.checkMembers(w, typ, "")
+}
+
+func (f *fieldDraft) checkMembers(w *walker, typ event.Type, path string) {
+	seen := map[string]bool{}
+	for _, m := range typ.Fields {
+		if typ.Kind == event.Struct {
+			lower := strings.ToLower(m.Name)
+			switch {
+			case !fieldName.MatchString(m.Name):
+				w.fail(f.v.named(), "name the member otherwise and give its name in the record with `from`", "found %q as the name of a struct's member, expected a letter or _, then letters, digits and _, at most 63", clip(path+m.Name))
+			case slices.Contains(celWords, m.Name):
+				w.fail(f.v.named(), "name the member otherwise and give its name in the record with `from`", "%q is a reserved word in rules", path+m.Name)
+			case seen[lower]:
+				w.fail(f.v.named(), "", "two members of the struct are called %q; SQL does not tell upper from lower case", path+m.Name)
+			}
+			seen[lower] = true
+		}
+		f.checkMembers(w, m.Type, path+m.Name+".")
+	}
+}
+
+// celWords cannot be selected in CEL, as in tx.geo.in.
+var celWords = []string{"true", "false", "null", "in"}
 
 // refer looks a field up that `time`, `key` or `id` names.
 func (s *streamDraft) refer(w *walker, sch *event.Schema, t text, kinds ...event.Kind) int {

@@ -1,12 +1,14 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/weirstream/weir/alerts"
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 )
 
@@ -68,6 +70,10 @@ type fieldDraft struct {
 	sensitive    text
 	freeText     bool
 	subject      value // set where the field is
+
+	of        *fieldDraft // the element of a list, the value of a map
+	members   []*fieldDraft
+	membersAt value
 }
 
 type receiverDraft struct {
@@ -93,6 +99,7 @@ type webhookDraft struct {
 const (
 	streamsMax    = 256
 	fieldsMax     = 512
+	membersMax    = 16_384
 	receiversMax  = 64
 	partitionsMax = 1024
 	hmacKeysMax   = 16
@@ -104,6 +111,7 @@ const (
 var topKeys []key[draft]
 
 func init() { // the readers of sections refer to the tables below
+	fieldKeys = slices.Insert(fieldKeys, 1, nestedKeys...)
 	topKeys = []key[draft]{
 		{name: "data_dir", expects: "directory", def: "weir-data", doc: "Everything that is kept: the log, checkpoints, the SQL database.",
 			read: func(w *walker, v value, d *draft) { d.dataDir = w.pathText(v, "a directory") }},
@@ -220,8 +228,25 @@ var csvKeys = []key[csvDraft]{
 		read: func(w *walker, v value, c *csvDraft) { c.delimiter = w.delimiter(v) }},
 }
 
+// nestedKeys are keys of a field that have fields within.
+var nestedKeys = []key[fieldDraft]{
+	{name: "of", expects: "type or field", defDoc: "none; `type: list` and `type: map` need it", doc: "The element of a list or the value of a map: its type, or a mapping with these keys (without `from` and `subject`).",
+		read: func(w *walker, v value, f *fieldDraft) { f.of = readField(w, "", v) }},
+	{name: "fields", expects: "mapping of names to types", defDoc: "none; `type: struct` needs it", doc: "The members of a struct, as the fields of a stream. `from` is then the one name of the member in its object.",
+		read: func(w *walker, v value, f *fieldDraft) {
+			f.membersAt = v
+			w.each(v, func() string { return "a mapping of names to types" }, func(name string, child value) {
+				if len(f.members) == event.MaxMembers {
+					w.fail(child, "", "found more than %d members of a struct", event.MaxMembers)
+					return
+				}
+				f.members = append(f.members, readField(w, name, child))
+			})
+		}},
+}
+
 var fieldKeys = []key[fieldDraft]{
-	{name: "type", expects: "type", required: true, doc: "`bool`, `int64`, `double`, `decimal(N)` (exact, N decimal places up to 18), `string`, `timestamp` or `bytes`.",
+	{name: "type", expects: "type", required: true, doc: "`bool`, `int64`, `double`, `decimal(N)` (exact, N decimal places up to 18), `string`, `timestamp`, `bytes`, or one that nests: `list(T)`, `map(T)` (its keys are strings) or `struct(name T, name T)`, where `?` behind a type says that the value may be absent. `list`, `map` and `struct` alone go with `of` and `fields`. See [below](#lists-maps-and-structs).",
 		read: func(w *walker, v value, f *fieldDraft) { f.typ = w.text(v, "a type such as string or decimal(2)") }},
 	{name: "from", expects: "text", defDoc: "the field's name", doc: "The column of a CSV record, or the path of a JSON member with its parts apart by dots.",
 		read: func(w *walker, v value, f *fieldDraft) {
@@ -309,14 +334,32 @@ func readFields(w *walker, v value, s *streamDraft) {
 			w.fail(child, "", "found more than %d fields", fieldsMax)
 			return
 		}
-		f := &fieldDraft{name: name, v: child}
-		if isScalar(child) { // name: type
-			f.typ = w.text(child, "a type such as string or decimal(2)")
-		} else {
-			walk(w, child, fieldKeys, f)
-		}
-		s.fields = append(s.fields, f)
+		s.fields = append(s.fields, readField(w, name, child))
 	})
+}
+
+// readField reads a type, or a mapping with more about the field. Aliases can make a
+// small file hold itself or very much: depth and number are bounded.
+func readField(w *walker, name string, v value) *fieldDraft {
+	f := &fieldDraft{name: name, v: v}
+	w.depth++
+	defer func() { w.depth-- }()
+	switch w.fields++; {
+	case w.depth > event.MaxNesting+2: // of which the type is told to be too deep
+		w.fail(v, "", "nested deeper than %d lists, maps and structs", event.MaxNesting)
+		return f
+	case w.fields > membersMax:
+		if w.fields == membersMax+1 {
+			w.fail(v, "", "found more than %d fields and members in one file", membersMax)
+		}
+		return f
+	}
+	if isScalar(v) {
+		f.typ = w.text(v, "a type such as string or decimal(2)")
+	} else {
+		walk(w, v, fieldKeys, f)
+	}
+	return f
 }
 
 func readReceivers(w *walker, v value, d *draft) {

@@ -13,6 +13,13 @@ const hmacSecretHint = "make one with: head -c 32 /dev/urandom | base64"
 func (s *streamDraft) checkSensitive(w *walker, out *schema.Stream) {
 	for _, fault := range protect.Check(out) {
 		f := s.fields[fault.Field]
+		for _, i := range fault.Path { // as long as it was written out
+			if f.of != nil {
+				f = f.of
+			} else if i < len(f.members) {
+				f = f.members[i]
+			}
+		}
 		at := f.v.named()
 		if f.sensitive.set {
 			at = f.sensitive.v

@@ -13,6 +13,7 @@ func Reference() string {
 	section(&b, "The file", "", topKeys)
 	section(&b, "A stream", "Under `streams`, by name. A name is a letter, then letters, digits and `_`; it is also the name of the stream's SQL table, so names differ in more than upper and lower case, and SQL's reserved words and Weir's own tables cannot be used.", streamKeys)
 	section(&b, "A field", "Under `fields` of a stream, by name: either just its type, as in `amount: decimal(2)`, or a mapping with these keys.", fieldKeys)
+	b.WriteString(nestedText)
 	section(&b, "csv", "Under `csv` of a stream with `format: csv`.", csvKeys)
 	section(&b, "A receiver", "An item of `receivers`. A receiver that is new in the file gets the alerts from the last stop on; one that was there goes on where it was.", receiverKeys)
 	section(&b, "match", "Under `match` of a receiver. An alert must pass all that is given.", matchKeys)
@@ -37,6 +38,32 @@ starting at all.
 - ` + "`${env:NAME}`" + ` in a value stands for the environment variable NAME, which has to be
   set. It is replaced after the YAML was read, and only in values.
 - Where a list is expected, a single item may stand alone.
+`
+
+const nestedText = "\n### Lists, maps and structs\n\n" + `Two ways to write the same, the second with room for more about a member:
+
+` + "```yaml" + `
+fields:
+  ts: timestamp
+  tags: list(string)
+  attrs: map(decimal(2)?)                  # the values may be null
+  items: list(struct(sku string, price decimal(2)))
+  geo: {type: struct, fields: {lat: double, lon: double}}
+  payer:
+    type: struct
+    optional: true
+    fields:
+      name: {type: string, from: fullName}
+      iban: {type: string, sensitive: hmac}
+      seen: {type: list, of: {type: timestamp, layout: unix_ms}}
+` + "```" + `
+
+They nest up to 4 deep, and a list or map has at most 65,536 elements. In YAML's
+braces a type with commas needs quotes. Only streams with ` + "`format: json`" + ` have them.
+An element or member that is not optional and is null or absent, one of another
+type, and a key that stands in a map twice make the record a dead letter whose field
+is the path to it, such as ` + "`items[2].price`" + `; of members of a struct with one name
+the last counts, as of all members.
 `
 
 func section[T any](b *strings.Builder, title, text string, keys []key[T]) {

@@ -23,6 +23,8 @@ type walker struct {
 	file     string
 	o        ParseOptions
 	problems schema.Problems
+	depth    int // of the field at hand within others
+	fields   int // read so far
 }
 
 func newWalker(file string, o ParseOptions) *walker {

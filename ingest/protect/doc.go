@@ -11,6 +11,10 @@
 //	         values stay equal, over fields and streams, as long as the key does
 //	encrypt  e1.TOKEN: AES-256-GCM under the key of the event's subject; see Subjects
 //
+// The strings in lists, maps and structs have policies of their own. A value with
+// such strings declared in it that is no list, map or struct as declared is left out
+// as a whole: what in it is sensitive cannot be told.
+//
 // Beside declared fields, in a stream that declares any of them:
 //
 //   - free-text fields, members and columns that no field declares, names of

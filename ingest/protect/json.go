@@ -60,8 +60,12 @@ func (w *worker) object(i int, n *node, depth int) int {
 		if n != nil {
 			child = n.children[string(name)]
 		}
-		remove := child == nil && isForbidden(name)
-		if child == nil && len(name) >= panMin {
+		declared := child != nil
+		if n != nil && n.elem != nil {
+			child = n.elem // of a map
+		}
+		remove := !declared && isForbidden(name)
+		if !declared && len(name) >= panMin {
 			w.undeclaredText(start, end, escaped)
 		}
 		i = skipSpace(b, end+1)
@@ -97,11 +101,17 @@ func (w *worker) member(i int, n *node, depth int) int {
 	if n != nil && n.field >= 0 {
 		return w.declared(i, n.field, depth)
 	}
+	if n != nil && n.secret && b[i] != n.shape {
+		return w.misshapen(i)
+	}
 	switch b[i] {
 	case '{':
 		return w.object(i+1, n, depth)
 	case '[':
-		return w.array(i+1, depth)
+		if n == nil || n.shape != '[' {
+			return w.array(i+1, nil, depth)
+		}
+		return w.array(i+1, n.elem, depth)
 	case '"':
 		end, escaped := stringEnd(b, i+1)
 		if end < 0 {
@@ -123,14 +133,30 @@ func (w *worker) member(i int, n *node, depth int) int {
 	return end
 }
 
-func (w *worker) array(i, depth int) int {
+// misshapen takes out the value of a list, map or struct with sensitive values in
+// it that is none.
+func (w *worker) misshapen(i int) int {
+	end, _, _ := skipValue(w.src, i)
+	if w.finding || end >= 0 && string(w.src[i:end]) == "null" {
+		return end
+	}
+	w.tally.misfit++
+	w.put(i, max(end, 0))
+	if end < 0 { // where it ends cannot be said: what follows is left out
+		w.copied = len(w.src)
+	}
+	w.out = append(w.out, "null"...)
+	return end
+}
+
+func (w *worker) array(i int, elem *node, depth int) int {
 	b := w.src
 	i = skipSpace(b, i)
 	if i < len(b) && b[i] == ']' {
 		return i + 1
 	}
 	for {
-		if i = w.member(i, nil, depth+1); i < 0 {
+		if i = w.member(i, elem, depth+1); i < 0 {
 			return -1
 		}
 		switch i = skipSpace(b, i); {
