@@ -89,6 +89,11 @@ func (b builder) variable(v variable) *node {
 	case constVar:
 		d := b.x.scope.consts[i]
 		return intConstant(d.v, event.Decimal, d.scale)
+	case pathVar:
+		return pathNode(b.x.scope.stream.paths[i])
+	case hasPathVar:
+		p := b.x.scope.stream.paths[i]
+		return &node{kind: event.Bool, cost: 2, sure: true, field: -1, boolean: func(f *frame) (bool, status) { return !p.column(f.b).IsNull(f.row), good }}
 	case hasFieldVar:
 		return &node{kind: event.Bool, cost: 1, sure: true, field: -1, boolean: func(f *frame) (bool, status) { return !f.b.Cols[i].IsNull(f.row), good }}
 	case hasWindowVar:

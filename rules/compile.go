@@ -76,6 +76,7 @@ type streamBuilder struct {
 	needs    map[int]bool
 	features []event.Type
 	slots    map[string]int // by canonical window
+	paths    []*fieldPath   // members of structs that are read
 	groups   []*group
 	rules    []*compiledRule
 	tables   []*table.Definition
@@ -170,7 +171,10 @@ func (c *compiler) rule(r *Rule) *compiledRule {
 			return nil
 		}
 	}
-	for _, m := range out.mentions {
+	for i, m := range out.mentions {
+		if m.v.kind == pathVar {
+			out.mentions[i].path = c.stream.paths[m.v.index]
+		}
 		if m.v.kind == windowVar {
 			out.windows = append(out.windows, m.v.index)
 		}

@@ -33,6 +33,11 @@
 //     table declared. No such entry, or no value in it, is no value, as below. Which
 //     state of the tables an event sees is the engine's to say. Inside where and
 //     aggregates a lookup is made when the event enters the window and not again.
+//   - A struct's member is alias.field.member; lists and maps are CEL's, with
+//     exists, all, filter, map, size, in, [index], [?"key"] and LIST.contains(x).
+//     What of them is absent, a key that a map does not have, and an element behind
+//     the end of a list have no value, as below. Members of structs are read by
+//     closure.go, the rest by cel-go, which allocates.
 //   - An absent optional field and the mean of an empty window have no value:
 //     reading them is an error of the kind no_data, which && and || absorb where the
 //     other side decides. has(x), x.orValue(y) and x.hasValue() ask first, for fields

@@ -43,6 +43,8 @@ const (
 	hasFieldVar
 	hasWindowVar
 	tablesVar // the tables, for lookups
+	pathVar // index of the member of a struct in streamBuilder.paths
+	hasPathVar
 )
 
 // scope is the names of one rule's expressions over one stream.
@@ -88,6 +90,12 @@ func celType(t event.Type) *cel.Type {
 		return cel.StringType
 	case event.Timestamp:
 		return cel.TimestampType
+	case event.List:
+		return cel.ListType(celType(t.Elem().Type))
+	case event.Map:
+		return cel.MapType(cel.StringType, celType(t.Elem().Type))
+	case event.Struct:
+		return cel.ObjectType(structName(t))
 	}
 	return cel.BytesType
 }
@@ -107,7 +115,8 @@ func newEnv(s *event.Schema) (*cel.Env, error) {
 	for _, f := range s.Fields {
 		opts = append(opts, cel.Variable(s.Alias+"."+f.Name, celType(f.Type)))
 	}
-	return cel.NewEnv(append(opts, decimalOptions()...)...)
+	opts = append(append(opts, decimalOptions()...), containsOption())
+	return cel.NewEnv(append(opts, structTypes(s))...)
 }
 
 // sourceText is the text of one expression and where it stands.
@@ -272,6 +281,7 @@ type rewriter struct {
 	factory  celast.ExprFactory
 	nextID   int64
 	bound    []string // names of comprehension variables
+	types    []typ    // of them
 	inWindow bool     // inside where or an aggregate
 	failed   bool
 }
@@ -284,6 +294,7 @@ type mention struct {
 	typ  event.Type
 	node *node
 	cel  *celProgram
+	path *fieldPath // of a struct's member
 }
 
 func (x *rewriter) mention(name string, v variable) {
@@ -330,7 +341,8 @@ func isWord(c rune) bool {
 type typ struct {
 	kind    event.Kind
 	literal bool
-	scale   uint8 // of decimals, where known
+	scale   uint8       // of decimals, where known
+	nested  *event.Type // of lists, maps and structs, where known
 }
 
 var unknown typ
@@ -379,12 +391,19 @@ func literalType(v ref.Val) typ {
 }
 
 func (x *rewriter) comprehension(e celast.ComprehensionExpr) {
-	x.walk(e.IterRange())
+	over := x.walk(e.IterRange())
 	x.walk(e.AccuInit())
 	depth := len(x.bound)
-	x.bound = append(x.bound, e.IterVar(), e.AccuVar())
+	first, second := over.elem(), unknown // of a list its elements, of a map its keys
+	switch isMap := over.nested != nil && over.nested.Kind == event.Map; {
+	case isMap:
+		first, second = typ{kind: event.String}, over.elem()
+	case e.HasIterVar2():
+		first, second = typ{kind: event.Int64}, over.elem()
+	}
+	x.bound, x.types = append(x.bound, e.IterVar(), e.AccuVar()), append(x.types, first, unknown)
 	if e.HasIterVar2() {
-		x.bound = append(x.bound, e.IterVar2())
+		x.bound, x.types = append(x.bound, e.IterVar2()), append(x.types, second)
 	}
 	if slices.Contains(x.bound, x.scope.schema.Alias) {
 		x.problem(e.IterRange(), fmt.Sprintf("%s is the name of the event and cannot name an element", x.scope.schema.Alias), "choose another name")
@@ -392,11 +411,16 @@ func (x *rewriter) comprehension(e celast.ComprehensionExpr) {
 	x.walk(e.LoopCondition())
 	x.walk(e.LoopStep())
 	x.walk(e.Result())
-	x.bound = x.bound[:depth]
+	x.bound, x.types = x.bound[:depth], x.types[:depth]
 }
 
 func (x *rewriter) ident(e celast.Expr) typ {
-	if e.AsIdent() == x.scope.schema.Alias && !slices.Contains(x.bound, e.AsIdent()) {
+	for i, name := range slices.Backward(x.bound) {
+		if name == e.AsIdent() {
+			return x.types[i]
+		}
+	}
+	if e.AsIdent() == x.scope.schema.Alias {
 		x.problem(e, fmt.Sprintf("%s is the whole event; expected one of its fields, as %[1]s.%s", e.AsIdent(), x.scope.schema.Fields[0].Name), "")
 	}
 	return unknown
@@ -421,6 +445,9 @@ func (x *rewriter) field(e celast.Expr) (index int, ok bool) {
 		x.c.stream.need(i)
 		return i, true
 	}
+	if i := x.scope.schema.Index(parts[0]); i >= 0 && x.scope.schema.Fields[i].Type.IsNested() {
+		return -1, false // something within a field
+	}
 	names := make([]string, len(x.scope.schema.Fields))
 	for i, f := range x.scope.schema.Fields {
 		names[i] = f.Name
@@ -441,32 +468,43 @@ func (x *rewriter) selection(e celast.Expr) typ {
 	if isLookup(e.AsSelect().Operand()) {
 		return x.lookupColumn(e)
 	}
+	if v, t, ok := x.path(e); ok {
+		return x.selected(e, x.c.stream.paths[v.index].name, v, t)
+	}
 	i, ok := x.field(e)
 	switch {
 	case !ok:
-		return x.walkUnknown(e.AsSelect().Operand())
+		return x.member(e, x.walk(e.AsSelect().Operand()))
 	case i < 0:
 		return unknown
 	}
-	x.mention(x.fieldName(i), variable{fieldVar, i})
-	if e.AsSelect().IsTestOnly() {
-		x.replaceByHas(e, variable{fieldVar, i})
-		return typ{kind: event.Bool}
-	}
-	x.scope.vars[x.fieldName(i)] = variable{fieldVar, i}
-	return typ{kind: x.scope.schema.Fields[i].Type.Kind, scale: x.scope.schema.Fields[i].Type.Scale}
+	return x.selected(e, x.fieldName(i), variable{fieldVar, i}, x.scope.schema.Fields[i].Type)
 }
 
-func (x *rewriter) walkUnknown(e celast.Expr) typ {
-	x.walk(e)
-	return unknown
+// selected is a field or a struct's member of that name, or the question whether it
+// is there.
+func (x *rewriter) selected(e celast.Expr, name string, v variable, t event.Type) typ {
+	x.mention(name, v)
+	if e.AsSelect().IsTestOnly() {
+		x.replaceByHas(e, v)
+		return typ{kind: event.Bool}
+	}
+	if v.kind == pathVar {
+		x.scope.declare(name, v, celType(t))
+	} else {
+		x.scope.vars[name] = v
+	}
+	return typeOf(t)
 }
 
 // hasVar is the variable that tells whether another has a value.
 func (x *rewriter) hasVar(v variable) string {
 	name, kind := "@has.field"+strconv.Itoa(v.index), hasFieldVar
-	if v.kind == windowVar {
+	switch v.kind {
+	case windowVar:
 		name, kind = "@has.window"+strconv.Itoa(v.index), hasWindowVar
+	case pathVar:
+		name, kind = "@has.path"+strconv.Itoa(v.index), hasPathVar
 	}
 	x.scope.declare(name, variable{kind, v.index}, cel.BoolType)
 	return name
@@ -521,12 +559,17 @@ func (x *rewriter) call(e celast.Expr) typ {
 			return t
 		}
 	}
+	var target typ
 	if call.IsMemberFunction() {
-		x.walk(call.Target())
+		target = x.walk(call.Target())
 	}
 	args := make([]typ, len(call.Args()))
 	for i, a := range call.Args() {
 		args[i] = x.walk(a)
+	}
+	if el := target.elem(); call.FunctionName() == "contains" && len(args) == 1 && el.kind != 0 {
+		x.unify(x.factory.NewUnspecifiedExpr(0), call.Args()[0], el, args[0])
+		return typ{kind: event.Bool}
 	}
 	return x.coerce(e, call, args)
 }
@@ -560,6 +603,16 @@ func (x *rewriter) orValue(e celast.Expr) (typ, bool) {
 	t := x.walk(target)
 	v, ok := x.variableOf(target)
 	if !ok {
+		if isOptIndex(target) && call.FunctionName() == "orValue" && len(call.Args()) == 1 {
+			// An element that may be missing: cel-go's optional, with a fitting other.
+			other := call.Args()[0]
+			if to := x.walk(other); t.kind == event.Decimal && to.literal && numeric(to) {
+				x.toDecimal(other, t.scale)
+			} else if t.kind == event.Double {
+				x.toDouble(other, to)
+			}
+			return t, true
+		}
 		return unknown, x.failed
 	}
 	switch name := call.FunctionName(); {
@@ -584,6 +637,10 @@ func (x *rewriter) newID(like celast.Expr) int64 {
 	return id
 }
 
+func isOptIndex(e celast.Expr) bool {
+	return e.Kind() == celast.CallKind && e.AsCall().FunctionName() == operators.OptIndex
+}
+
 // variableOf is the field or window that an expression is.
 func (x *rewriter) variableOf(e celast.Expr) (variable, bool) {
 	switch e.Kind() {
@@ -591,6 +648,9 @@ func (x *rewriter) variableOf(e celast.Expr) (variable, bool) {
 		v, ok := x.scope.vars[e.AsIdent()]
 		return v, ok && v.kind == windowVar
 	case celast.SelectKind:
+		if v, _, ok := x.path(e); ok {
+			return v, true
+		}
 		if i, ok := x.field(e); ok && i >= 0 {
 			return variable{fieldVar, i}, true
 		}
@@ -624,8 +684,14 @@ func (x *rewriter) coerce(e celast.Expr, call celast.CallExpr, t []typ) typ {
 			for _, el := range args[1].AsList().Elements() {
 				x.unify(args[0], el, t[0], literalOf(el))
 			}
+		} else if el := t[1].elem(); t[1].kind == event.List && el.kind == event.Decimal && t[0].literal && numeric(t[0]) {
+			x.toDecimal(args[0], 0)
+		} else if t[1].kind == event.List && el.kind == event.Double {
+			x.toDouble(args[0], t[0])
 		}
 		return typ{kind: event.Bool}
+	case operators.Index, operators.OptIndex:
+		return t[0].elem()
 	case operators.Negate:
 		return typ{kind: t[0].kind}
 	case operators.Conditional:

@@ -90,6 +90,14 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return tablesValue{a.f}, true
 	case constVar:
 		return a.scope.consts[v.index], true
+	case pathVar:
+		c := a.scope.stream.paths[v.index].column(a.f.b)
+		if c.IsNull(a.f.row) {
+			return a.noData, true
+		}
+		return box(c, a.f.row), true
+	case hasPathVar:
+		return types.Bool(!a.scope.stream.paths[v.index].column(a.f.b).IsNull(a.f.row)), true
 	case hasFieldVar:
 		return types.Bool(!a.f.b.Cols[v.index].IsNull(a.f.row)), true
 	default: // a window that failed has something to say
@@ -111,6 +119,8 @@ func box(c *event.Column, row int) ref.Val {
 		return types.String(c.Bytes(row))
 	case event.Timestamp:
 		return types.Timestamp{Time: event.Time(c.Int64[row]).Time()}
+	case event.List, event.Map, event.Struct:
+		return boxNested(c, row)
 	}
 	return types.Bytes(append([]byte(nil), c.Bytes(row)...))
 }

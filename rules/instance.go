@@ -267,15 +267,18 @@ func (in *instance) finding(r *compiledRule) engine.Finding {
 		Severity: r.rule.Severity, Score: r.rule.Score, Values: make(event.Values, 0, len(r.mentions))}
 	for i := range r.mentions {
 		m := &r.mentions[i]
-		if m.v.kind == tablesVar {
+		var c *event.Column
+		switch m.v.kind {
+		case tablesVar:
 			out.Values = append(out.Values, event.Value{Name: m.name, JSON: m.value(f)})
 			continue
+		case windowVar:
+			c = &f.out.Features[m.v.index]
+		case pathVar:
+			c = m.path.column(f.b)
+		default:
+			c = &f.b.Cols[m.v.index]
 		}
-		columns := f.b.Cols
-		if m.v.kind == windowVar {
-			columns = f.out.Features
-		}
-		c := &columns[m.v.index]
 		out.Values = append(out.Values, event.Value{Name: m.name, JSON: jsonOf(c, f.row)})
 	}
 	if r.message == nil {
@@ -295,7 +298,11 @@ func (in *instance) finding(r *compiledRule) engine.Finding {
 	return out
 }
 
-// jsonOf is a value as JSON text: decimals, strings and times are quoted.
+// nestedMax bounds what a decision shows of a list, map or struct, in bytes.
+const nestedMax = 2048
+
+// jsonOf is a value as JSON text: decimals, strings and times are quoted. Of a long
+// list, map or struct it is how many elements there are.
 func jsonOf(c *event.Column, row int) string {
 	if c.IsNull(row) {
 		return "null"
@@ -305,6 +312,16 @@ func jsonOf(c *event.Column, row int) string {
 		return string(c.AppendText(nil, row))
 	case event.Double:
 		return string(event.AppendJSONDouble(nil, c.Double[row]))
+	case event.List, event.Map, event.Struct:
+		if text := c.AppendJSON(nil, row); len(text) <= nestedMax {
+			return string(text)
+		}
+		n := len(c.Children)
+		if c.Type.Kind != event.Struct {
+			from, to := c.Span(row)
+			n = to - from
+		}
+		return fmt.Sprintf("\"%d elements, too long to be kept here\"", n)
 	}
 	return string(event.AppendJSONString(nil, string(c.AppendText(nil, row))))
 }

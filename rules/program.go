@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -99,7 +98,7 @@ func hasComprehension(e celast.Expr) bool {
 func (p *celProgram) eval(f *frame) (any, status) {
 	v, _, err := p.program.Eval(newActivation(f, p.scope))
 	if err != nil {
-		if errors.Is(err, errNoData) {
+		if isNoData(err) {
 			return nil, noData
 		}
 		return nil, f.fail(err)

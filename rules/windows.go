@@ -240,8 +240,8 @@ func (x *rewriter) sub(e celast.Expr, want *cel.Type, wanted string) *expression
 	if again == nil {
 		return nil
 	}
-	y := &rewriter{c: x.c, src: x.src, scope: &scope{schema: x.scope.schema, vars: map[string]variable{}}, info: x.info,
-		factory: x.factory, nextID: x.nextID, bound: x.bound, inWindow: true}
+	y := &rewriter{c: x.c, src: x.src, scope: &scope{schema: x.scope.schema, vars: map[string]variable{}, stream: x.scope.stream}, info: x.info,
+		factory: x.factory, nextID: x.nextID, bound: x.bound, types: x.types, inWindow: true}
 	y.walk(e)
 	x.nextID = y.nextID
 	if y.failed {

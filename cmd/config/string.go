@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 )
 
@@ -46,26 +48,41 @@ func protectView(p Protect) object {
 	return object{"keys": keys}
 }
 
+func fieldView(f *event.Field, d *schema.Field) object {
+	one := object{"type": f.Type.String(), "optional": f.Optional}
+	if d.From != "" {
+		one["from"] = d.From
+	}
+	if d.Layout != "" {
+		one["layout"] = d.Layout
+	}
+	if d.Sensitive != "" {
+		one["sensitive"] = d.Sensitive
+	}
+	if d.FreeText {
+		one["free_text"] = true
+	}
+	if d.Subject {
+		one["subject"] = true
+	}
+	// Only what the text of the type does not say.
+	if d.Any(func(m *schema.Field) bool {
+		return m != d && (m.From != "" || m.Sensitive != "" || m.FreeText || m.Layout != "" && m.Layout != "rfc3339")
+	}) {
+		members := object{}
+		for i := range f.Type.Fields {
+			m := d.Member(i)
+			members[cmp.Or(f.Type.Fields[i].Name, "of")] = fieldView(&f.Type.Fields[i], &m)
+		}
+		one["members"] = members
+	}
+	return one
+}
+
 func streamView(s *schema.Stream) object {
 	fields := object{}
 	for i, f := range s.Schema.Fields {
-		one := object{"type": f.Type.String(), "optional": f.Optional}
-		if s.Fields[i].From != "" {
-			one["from"] = s.Fields[i].From
-		}
-		if s.Fields[i].Layout != "" {
-			one["layout"] = s.Fields[i].Layout
-		}
-		if s.Fields[i].Sensitive != "" {
-			one["sensitive"] = s.Fields[i].Sensitive
-		}
-		if s.Fields[i].FreeText {
-			one["free_text"] = true
-		}
-		if s.Fields[i].Subject {
-			one["subject"] = true
-		}
-		fields[f.Name] = one
+		fields[f.Name] = fieldView(&f, &s.Fields[i])
 	}
 	view := object{"topic": s.Topic, "partitions": s.Partitions, "format": s.Format, "as": s.Schema.Alias, "zone": s.Zone.String(),
 		"lateness": formatDuration(s.Lateness), "max_ahead": formatDuration(s.MaxAhead), "decisions": "fired", "fields": fields}

@@ -42,6 +42,8 @@ type FieldView struct {
 	Sensitive string `json:"sensitive,omitempty" enum:"drop,mask,hmac,encrypt" doc:"What happens to the value before it is written."`
 	FreeText  bool   `json:"free_text,omitempty" doc:"Card numbers in it are masked before it is written."`
 	Subject   bool   `json:"subject,omitempty" doc:"Names the subject under whose key values are encrypted."`
+
+	Members []FieldView `json:"members,omitempty" doc:"Of a struct its members; of a list or map one, without a name: what it holds."`
 }
 
 func streamView(s *schema.Stream) StreamView {
@@ -62,11 +64,28 @@ func streamView(s *schema.Stream) StreamView {
 		v.MaxAhead = s.MaxAhead.String()
 	}
 	for i, f := range s.Schema.Fields {
-		d := &s.Fields[i]
-		v.Fields = append(v.Fields, FieldView{Name: f.Name, Type: f.Type.String(), Optional: f.Optional, From: d.From, Layout: d.Layout,
-			Sensitive: string(d.Sensitive), FreeText: d.FreeText, Subject: d.Subject})
+		v.Fields = append(v.Fields, fieldView(&f, &s.Fields[i]))
 	}
 	return v
+}
+
+func fieldView(f *event.Field, d *schema.Field) FieldView {
+	v := FieldView{Name: f.Name, Type: f.Type.String(), Optional: f.Optional, From: d.From, Layout: d.Layout,
+		Sensitive: string(d.Sensitive), FreeText: d.FreeText, Subject: d.Subject}
+	for i := range f.Type.Fields {
+		m := d.Member(i)
+		v.Members = append(v.Members, fieldView(&f.Type.Fields[i], &m))
+	}
+	return v
+}
+
+// field is what the view says beside the type.
+func (v *FieldView) field() schema.Field {
+	f := schema.Field{From: v.From, Layout: v.Layout, Sensitive: schema.Policy(v.Sensitive), FreeText: v.FreeText, Subject: v.Subject}
+	for i := range v.Members {
+		f.Members = append(f.Members, v.Members[i].field())
+	}
+	return f
 }
 
 // Stream is the declaration that the view was made of, as far as writing into
@@ -82,8 +101,7 @@ func (v *StreamView) Stream() (*schema.Stream, error) {
 			return nil, fmt.Errorf("stream %s, field %s: %w", v.Name, f.Name, err)
 		}
 		s.Schema.Fields = append(s.Schema.Fields, event.Field{Name: f.Name, Type: t, Optional: f.Optional})
-		s.Fields = append(s.Fields, schema.Field{From: f.From, Layout: f.Layout,
-			Sensitive: schema.Policy(f.Sensitive), FreeText: f.FreeText, Subject: f.Subject})
+		s.Fields = append(s.Fields, f.field())
 		if f.Name == v.Key {
 			s.Schema.Key = i
 		}

@@ -31,8 +31,16 @@
 //	missing   a required field that is absent, null or an empty cell
 //	time      an event time before 1678 or after 2261, or further ahead of its
 //	          record's timestamp than max_ahead allows
-//	size      a record over the limit (8 MiB), or nested deeper than 64
+//	size      a record over the limit (8 MiB), or nested deeper than 64, a list or
+//	          map of too many elements
 //	encoding  a string field that is not UTF-8, or a lone surrogate
+//
+// In a list, map or struct, Failure.Field is the path to what is wrong, as
+// items[2].price or attrs["k"] (attrs[entry 3] where the key may not be shown). A
+// null element or member that is not optional is missing, one of another type is
+// type, and so is a key that stands in a map twice; of members of a struct with one
+// name the last counts, as of all members. A list or map of more than 65,536
+// elements is size. CSV records have no such fields: New refuses them.
 //
 // What is accepted beyond the obvious: members and cells that no field declares
 // are ignored once they are well-formed; quoted numbers and booleans count as
