@@ -43,7 +43,7 @@ const (
 	hasFieldVar
 	hasWindowVar
 	tablesVar // the tables, for lookups
-	pathVar // index of the member of a struct in streamBuilder.paths
+	pathVar   // index of the member of a struct in streamBuilder.paths
 	hasPathVar
 )
 

@@ -45,9 +45,13 @@ func (t Type) Member(name string) int {
 // Equal reports whether two types are the same, names of members and what is
 // optional included.
 func (t Type) Equal(o Type) bool {
-	return t.Kind == o.Kind && t.Scale == o.Scale && slices.EqualFunc(t.Fields, o.Fields, func(a, b Field) bool {
-		return a.Name == b.Name && a.Optional == b.Optional && a.Type.Equal(b.Type)
-	})
+	return t.Kind == o.Kind && t.Scale == o.Scale && slices.EqualFunc(t.Fields, o.Fields, Field.Equal)
+}
+
+// Equal reports whether two fields have one name and type and both or neither is
+// optional.
+func (f Field) Equal(o Field) bool {
+	return f.Name == o.Name && f.Optional == o.Optional && f.Type.Equal(o.Type)
 }
 
 // Nesting is how many lists, maps and structs lie within one another, 0 for a

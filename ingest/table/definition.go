@@ -142,7 +142,7 @@ func scalar(k event.Kind) bool {
 
 // SameShape tells that entries of one are entries of the other.
 func (d *Definition) SameShape(o *Definition) bool {
-	return o != nil && d.List == o.List && slices.Equal(d.Key, o.Key) && slices.Equal(d.Columns, o.Columns)
+	return o != nil && d.List == o.List && slices.EqualFunc(d.Key, o.Key, event.Field.Equal) && slices.EqualFunc(d.Columns, o.Columns, event.Field.Equal)
 }
 
 func (d *Definition) equal(o *Definition) bool {

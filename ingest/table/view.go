@@ -382,7 +382,7 @@ func (e *edit) declare(d *Definition) error {
 }
 
 func (e *edit) migrate(old *Table, d *Definition) error {
-	if old.def.List != d.List || !slices.Equal(old.def.Key, d.Key) {
+	if old.def.List != d.List || !slices.EqualFunc(old.def.Key, d.Key, event.Field.Equal) {
 		return fmt.Errorf("%s: %w: its key is another; remove its entries first", d.Name, ErrShape)
 	}
 	from := make([]int, len(d.Columns))
@@ -391,7 +391,7 @@ func (e *edit) migrate(old *Table, d *Definition) error {
 		switch {
 		case from[i] < 0 && !c.Optional:
 			return fmt.Errorf("%s: %w: they have no %s; make it optional", d.Name, ErrShape, c.Name)
-		case from[i] >= 0 && old.def.Columns[from[i]].Type != c.Type:
+		case from[i] >= 0 && !old.def.Columns[from[i]].Type.Equal(c.Type):
 			return fmt.Errorf("%s: %w: %s is a %s", d.Name, ErrShape, c.Name, old.def.Columns[from[i]].Type)
 		case from[i] >= 0 && old.def.Columns[from[i]].Optional && !c.Optional:
 			return fmt.Errorf("%s: %w: %s is optional", d.Name, ErrShape, c.Name)
