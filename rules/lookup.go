@@ -395,13 +395,13 @@ func (p *streamProgram) useTables(v *table.View) []tableRef {
 	refs := make([]tableRef, len(p.tables))
 	for i, d := range p.tables {
 		t := v.Table(d.Name)
-		if t == nil || t.Definition().List != d.List || !slices.EqualFunc(t.Definition().Key, d.Key, func(a, b event.Field) bool { return a.Type == b.Type }) {
+		if t == nil || t.Definition().List != d.List || !slices.EqualFunc(t.Definition().Key, d.Key, func(a, b event.Field) bool { return a.Type.Equal(b.Type) }) {
 			continue
 		}
 		refs[i] = tableRef{table: t, columns: make([]int, len(d.Columns))}
 		for j, c := range d.Columns {
 			at := t.Definition().Column(c.Name)
-			if at >= 0 && t.Definition().Columns[at].Type != c.Type {
+			if at >= 0 && !t.Definition().Columns[at].Type.Equal(c.Type) {
 				at = -1
 			}
 			refs[i].columns[j] = at
