@@ -11,11 +11,12 @@ import (
 // DeleteTopics: delete topics with their records, durably, before the answer.
 //
 // Behaviour: fetches that wait on a deleted topic are answered at once. Weir's own
-// topics are not for clients to delete.
+// topics are not for clients to delete. What
+// groups committed for the topic is forgotten.
 //
 // Versions: 4 is flexible, 5 has error messages, 6 names topics by name or id.
 
-func deleteTopics(_ context.Context, c *conn, req *kmsg.DeleteTopicsRequest) kmsg.Response {
+func deleteTopics(ctx context.Context, c *conn, req *kmsg.DeleteTopicsRequest) kmsg.Response {
 	resp := response[*kmsg.DeleteTopicsResponse](req)
 	topics := req.Topics
 	for _, name := range req.TopicNames {
@@ -39,7 +40,7 @@ func deleteTopics(_ context.Context, c *conn, req *kmsg.DeleteTopicsRequest) kms
 		case name != nil && st.TopicID != [16]byte{}, name == nil && st.TopicID == [16]byte{}:
 			err = refuse(kerr.InvalidRequest, "expected a topic's name or its id, and not both")
 		default:
-			err = c.srv.deleteTopic(&st)
+			err = c.srv.deleteTopic(ctx, &st)
 		}
 		st.ErrorCode, st.ErrorMessage = c.srv.code(err), text(err)
 		resp.Topics = append(resp.Topics, st)
@@ -48,7 +49,7 @@ func deleteTopics(_ context.Context, c *conn, req *kmsg.DeleteTopicsRequest) kms
 }
 
 // deleteTopic deletes the topic that st names and completes st's name and id.
-func (s *Server) deleteTopic(st *kmsg.DeleteTopicsResponseTopic) error {
+func (s *Server) deleteTopic(ctx context.Context, st *kmsg.DeleteTopicsResponseTopic) error {
 	byID := st.Topic == nil
 	var name string
 	if !byID {
@@ -67,5 +68,6 @@ func (s *Server) deleteTopic(st *kmsg.DeleteTopicsResponseTopic) error {
 		return err
 	}
 	s.opt.Logger.Info("topic deleted", "topic", name)
+	s.groups.topicDeleted(ctx, name)
 	return nil
 }

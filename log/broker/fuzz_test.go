@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
 )
@@ -56,7 +57,7 @@ func fuzzServer(f *testing.F) func(in []byte) []byte {
 	if _, err := l.CreateTopic(commitlog.TopicSpec{Name: "t", Partitions: 2}); err != nil {
 		f.Fatal(err)
 	}
-	s, err := broker.New(l, broker.Options{Logger: quiet, NoAutoCreate: true, MayWrite: func(topic string, op broker.Operation) bool {
+	s, err := broker.New(l, broker.Options{Logger: quiet, NoAutoCreate: true, Groups: hasty, MayWrite: func(topic string, op broker.Operation) bool {
 		return op == broker.OpProduce || len(l.Topics()) < 5 && len(topic) > 0
 	}})
 	if err != nil {
@@ -79,6 +80,9 @@ func fuzzServer(f *testing.F) func(in []byte) []byte {
 		return c.out.Bytes()
 	}
 }
+
+// hasty lets groups be over as soon as a test likes.
+var hasty = group.Config{MinSession: time.Millisecond, MaxSession: 50 * time.Millisecond, NewMember: 50 * time.Millisecond, InitialDelay: -1}
 
 // seedRequests are requests of every served key in every version: the default one,
 // one with a bit of everything, and sensible ones of the keys that have them here.
@@ -149,7 +153,7 @@ func fillRequest(v reflect.Value, batch []byte) {
 // sensibleRequests is one request of several keys in its lowest and highest version.
 func sensibleRequests(f testing.TB) []kmsg.Request {
 	batch := batchOf(f, record.BatchOptions{Codec: record.Zstd, ProducerID: 7}, "a", "b")
-	topic := "t"
+	topic, instance := "t", "static"
 	var all []kmsg.Request
 	for _, r := range []struct {
 		req      kmsg.Request
@@ -158,6 +162,17 @@ func sensibleRequests(f testing.TB) []kmsg.Request {
 		{produceRequest("t", 3, -1, batch, batch), 0, 13},
 		{fetchRequest(nil, "t", 0), 4, 18},
 		{&kmsg.ListOffsetsRequest{ReplicaID: -1, Topics: []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -3, CurrentLeaderEpoch: -1}}}}}, 1, 11},
+		{&kmsg.FindCoordinatorRequest{CoordinatorKey: "g", CoordinatorKeys: []string{"g"}}, 0, 6},
+		{&kmsg.OffsetCommitRequest{Group: "g", Generation: -1, Topics: []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 3, LeaderEpoch: -1, Metadata: &topic}}}}}, 2, 10},
+		{&kmsg.OffsetFetchRequest{Group: "g", Topics: []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0, 1}}}, Groups: []kmsg.OffsetFetchRequestGroup{{Group: "g", MemberEpoch: -1}}, RequireStable: true}, 1, 10},
+		{&kmsg.JoinGroupRequest{Group: "g", SessionTimeoutMillis: 20, RebalanceTimeoutMillis: 10, InstanceID: &instance, ProtocolType: "consumer", Protocols: []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{0, 0, 0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 0}}}}, 0, 9},
+		{&kmsg.SyncGroupRequest{Group: "g", Generation: 1, MemberID: "m", GroupAssignment: []kmsg.SyncGroupRequestGroupAssignment{{MemberID: "m", MemberAssignment: []byte{1}}}}, 0, 5},
+		{&kmsg.HeartbeatRequest{Group: "g", Generation: 1, MemberID: "m"}, 0, 4},
+		{&kmsg.DescribeGroupsRequest{Groups: []string{"g", "none"}}, 0, 6},
+		{&kmsg.ListGroupsRequest{StatesFilter: []string{"stable"}, TypesFilter: []string{"classic"}}, 0, 5},
+		{&kmsg.OffsetDeleteRequest{Group: "g", Topics: []kmsg.OffsetDeleteRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{}}}}}, 0, 0},
+		{&kmsg.LeaveGroupRequest{Group: "g", MemberID: "m", Members: []kmsg.LeaveGroupRequestMember{{InstanceID: &instance}}}, 0, 5},
+		{&kmsg.DeleteGroupsRequest{Groups: []string{"g"}}, 0, 3},
 		{&kmsg.MetadataRequest{Topics: []kmsg.MetadataRequestTopic{{Topic: &topic}}}, 0, 13},
 		{&kmsg.ApiVersionsRequest{ClientSoftwareName: "a", ClientSoftwareVersion: "1"}, 0, 5},
 		{&kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{{Topic: "new", NumPartitions: 1, ReplicationFactor: 1}}}, 2, 7},
@@ -230,7 +245,7 @@ func FuzzStream(f *testing.F) {
 // TestSeedsAreAnswered: every seed of the fuzz targets is a request that the
 // broker answers with what kmsg can read.
 func TestSeedsAreAnswered(t *testing.T) {
-	n := startNode(t, broker.Options{})
+	n := startNode(t, broker.Options{Groups: hasty})
 	n.topic("t", 2)
 	play := func(in []byte) []byte {
 		nc := dial(t, n)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -37,6 +38,15 @@ func keyTable() map[int16]*api {
 		{key: 1, name: "Fetch", min: 4, max: 18, flexible: 12, start: startFetch},
 		{key: 2, name: "ListOffsets", min: 1, max: 11, flexible: 6, start: reads(listOffsets)},
 		{key: 3, name: "Metadata", min: 0, max: 13, flexible: 9, start: changes(metadata)},
+		{key: 8, name: "OffsetCommit", min: 2, max: 10, flexible: 8, start: reads(offsetCommit)},
+		{key: 9, name: "OffsetFetch", min: 1, max: 10, flexible: 6, start: reads(offsetFetch)},
+		{key: 10, name: "FindCoordinator", min: 0, max: 6, flexible: 3, start: reads(findCoordinator)},
+		{key: 11, name: "JoinGroup", min: 0, max: 9, flexible: 6, start: keeps(joinGroup)},
+		{key: 12, name: "Heartbeat", min: 0, max: 4, flexible: 4, start: reads(heartbeat)},
+		{key: 13, name: "LeaveGroup", min: 0, max: 5, flexible: 4, start: reads(leaveGroup)},
+		{key: 14, name: "SyncGroup", min: 0, max: 5, flexible: 4, start: keeps(syncGroup)},
+		{key: 15, name: "DescribeGroups", min: 0, max: 6, flexible: 5, start: reads(describeGroups)},
+		{key: 16, name: "ListGroups", min: 0, max: 5, flexible: 3, start: reads(listGroups)},
 		{key: 18, name: "ApiVersions", min: 0, max: 5, flexible: 3, start: changes(apiVersions)},
 		{key: 19, name: "CreateTopics", min: 2, max: 7, flexible: 5, start: changes(createTopics)},
 		{key: 20, name: "DeleteTopics", min: 1, max: 6, flexible: 4, start: changes(deleteTopics)},
@@ -52,7 +62,9 @@ func keyTable() map[int16]*api {
 		{key: 33, name: "AlterConfigs", min: 0, max: 2, flexible: 2, start: changes(alterConfigs)},
 		{key: 35, name: "DescribeLogDirs", min: 1, max: 5, flexible: 2, start: reads(describeLogDirs)},
 		{key: 37, name: "CreatePartitions", min: 0, max: 3, flexible: 2, start: changes(createPartitions)},
+		{key: 42, name: "DeleteGroups", min: 0, max: 3, flexible: 2, start: reads(deleteGroups)},
 		{key: 44, name: "IncrementalAlterConfigs", min: 0, max: 1, flexible: 1, start: changes(incrementalAlterConfigs)},
+		{key: 47, name: "OffsetDelete", min: 0, max: 0, flexible: 1, start: reads(offsetDelete)},
 		{key: 60, name: "DescribeCluster", min: 0, max: 2, flexible: 0, start: reads(describeCluster)},
 		{key: 61, name: "DescribeProducers", min: 0, max: 0, flexible: 0, start: reads(describeProducers)},
 		{key: 65, name: "DescribeTransactions", min: 0, max: 0, flexible: 0, start: reads(describeTransactions)},
@@ -120,6 +132,18 @@ func decides[R any, P request[R]](f func(ctx context.Context, c *conn, req P) fu
 		}
 		finish := f(c.ctx, c, req)
 		return later(func(context.Context) kmsg.Response { return finish(c.hard) }), nil
+	}
+}
+
+// keeps is reads for a function that keeps bytes of its request or wants to know
+// who the client says it is.
+func keeps[R any, P request[R]](f func(ctx context.Context, c *conn, h header, req P) kmsg.Response) func(*conn, header, []byte) (answer, error) {
+	return func(c *conn, h header, body []byte) (answer, error) {
+		req, err := decode[R, P](h.version, bytes.Clone(body)) // byte fields point into the body
+		if err != nil {
+			return nil, err
+		}
+		return later(func(ctx context.Context) kmsg.Response { return f(ctx, c, h, req) }), nil
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/group"
 )
 
 // nodeID is this broker's id; there is one broker.
@@ -75,6 +76,8 @@ type Options struct {
 	// changes nor retains batch, and is called from many goroutines. A batch that it
 	// returns an error for is refused.
 	Transform func(topic string, batch []byte) ([]byte, error)
+	// Groups are the rules of consumer groups.
+	Groups group.Config
 	// Registerer takes the metrics; nil: none.
 	Registerer prometheus.Registerer
 	// Logger; nil: slog.Default.
@@ -142,6 +145,7 @@ type Server struct {
 	sessions *fetchSessions
 	txns     *transactions
 	configs  sync.Mutex // held over the change of a topic's settings
+	groups   *groups
 
 	idleBytes atomic.Int64 // see cursors
 
@@ -172,9 +176,14 @@ func New(l *commitlog.Log, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker metrics: %w", err)
 	}
+	s.groups = newGroups(l, o.Groups, o.Logger)
+	if err := s.groups.register(o.Registerer); err != nil {
+		return nil, fmt.Errorf("broker metrics: %w", err)
+	}
 	s.sessions = newFetchSessions(s.metrics)
 	m := newTransactionMetrics()
 	s.txns = newTransactions(l, o, m)
+	s.txns.offsets = s.groups.completeTxnOffsets
 	if err := m.register(o.Registerer, s.txns); err != nil {
 		return nil, fmt.Errorf("broker metrics: %w", err)
 	}
@@ -192,12 +201,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	context.AfterFunc(ctx, func() { time.AfterFunc(s.opt.DrainTimeout, cancel) })
 	slots := make(chan struct{}, s.opt.MaxConnections)
-	// The coordinator outlives the connections, which wait for it.
-	coordinate, stopCoordinator := context.WithCancel(context.WithoutCancel(ctx))
-	var coordinator sync.WaitGroup
-	coordinator.Go(func() { s.txns.run(coordinate) })
-	defer coordinator.Wait()
-	defer stopCoordinator()
+	// The coordinators outlive the connections, which wait for them.
+	coordinate, stopCoordinators := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.groups.stop()
+	var coordinators sync.WaitGroup
+	coordinators.Go(func() { s.groups.run(coordinate) })
+	coordinators.Go(func() { s.txns.run(coordinate) })
+	defer coordinators.Wait()
+	defer stopCoordinators()
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +52,7 @@ type stateTopic struct {
 	mu    sync.Mutex
 	topic *commitlog.Topic // nil: not made yet
 	state []error          // of each partition; nil: ready
+	moved chan struct{}    // closed when state changes; nil: nobody waits
 }
 
 // replayer takes what load reads. Partitions are read by several goroutines, each
@@ -121,6 +121,39 @@ func (t *stateTopic) ready(partition int32) error {
 	return t.state[partition]
 }
 
+// awaitLoad returns when a partition was read, or could not be.
+func (t *stateTopic) awaitLoad(ctx context.Context, partition int32) error {
+	for {
+		t.mu.Lock()
+		if t.topic == nil || !errors.Is(t.state[partition], kerr.CoordinatorLoadInProgress) {
+			t.mu.Unlock()
+			return nil
+		}
+		if t.moved == nil {
+			t.moved = make(chan struct{})
+		}
+		moved := t.moved
+		t.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// allReady is nil where the state of every partition is known, else as ready.
+func (t *stateTopic) allReady() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, err := range t.state {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // made reports whether the topic is there.
 func (t *stateTopic) made() bool {
 	t.mu.Lock()
@@ -152,6 +185,10 @@ func (t *stateTopic) load(ctx context.Context, to replayer) {
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			t.state[p.Index()] = err
+			if t.moved != nil {
+				close(t.moved)
+				t.moved = nil
+			}
 			return nil
 		})
 	}
@@ -179,8 +216,8 @@ func (t *stateTopic) loadPartition(ctx context.Context, p *commitlog.Partition, 
 			batch := run[:h.Size()]
 			run = run[h.Size():]
 			if h.Control() {
-				if commit, ok := endMarker(batch); ok {
-					to.replayMarker(p.Index(), &h, commit)
+				if m, err := record.ParseMarker(batch); err == nil {
+					to.replayMarker(p.Index(), &h, m.Commit)
 				}
 				continue
 			}
@@ -194,30 +231,6 @@ func (t *stateTopic) loadPartition(ctx context.Context, p *commitlog.Partition, 
 		}
 	}
 	return ctx.Err()
-}
-
-// endMarker reads a control batch that ends a transaction; ok is false where it is
-// of another kind.
-func endMarker(batch []byte) (commit, ok bool) {
-	b := batch[record.HeaderSize:]
-	// Length, attributes, time delta and offset delta come before the key.
-	_, w := binary.Varint(b)
-	if w <= 0 || len(b) < w+1 {
-		return false, false
-	}
-	b = b[w+1:]
-	for range 2 {
-		if _, w = binary.Varint(b); w <= 0 {
-			return false, false
-		}
-		b = b[w:]
-	}
-	n, w := binary.Varint(b)
-	if w <= 0 || n < 4 || int64(len(b)-w) < n {
-		return false, false
-	}
-	kind := binary.BigEndian.Uint16(b[w+2:]) // after the key's version
-	return kind == 1, kind <= 1
 }
 
 // ensure makes the topic where it is not there.
@@ -290,7 +303,7 @@ func (t *stateTopic) append(ctx context.Context, partition int32, o record.Batch
 	if err != nil {
 		return stored{}, err
 	}
-	base, err := p.Append(ctx, batch, 0)
+	base, err := p.AppendUnsequenced(ctx, batch, 0)
 	if err != nil {
 		return stored{}, err
 	}

@@ -22,5 +22,30 @@
 // the next transaction follows the durable Complete; after a crash what is open in
 // a partition is adopted by its transaction (Txn.Adopt) or aborted.
 //
+// # Groups
+//
+// classic.go is the protocol in which clients rebalance themselves (JoinGroup,
+// SyncGroup; KIP-345, KIP-394); consumer.go the one in which the broker assigns
+// (KIP-848), assignor.go its assignors; offsets.go are committed offsets, those of
+// open transactions included; stored.go is how all of it is written to
+// __consumer_offsets. These are changed in place: a method is told the time and
+// returns Effects, requests to be answered and whether the state must be stored
+// before the answers leave. The caller serialises the calls of one group and calls
+// Tick when Deadline has come. What it hands over by reference is the group's.
+//
+//  1. A classic group's generation only grows. Who is answered with an assignment
+//     of a generation is a member of it and gets what its leader assigned in it.
+//  2. In a group of the consumer protocol no partition is handed to a member while
+//     another one has it or has not yet said that it let it go; the epochs of the
+//     group only grow.
+//  3. A member that does not come within its session timeout is removed; one that
+//     waits for an answer is alive. Whoever keeps coming is, after the rebalance
+//     timeout of the slowest, in a group that is Stable.
+//  4. An offset of a transaction is seen when, and only when, the transaction was
+//     committed; of two commits for one partition the later in the log counts.
+//
+// What is not done: the migration of a group with members from one protocol to the
+// other (an empty group changes over), and share groups.
+//
 // Goroutines: none. A value may be read by any number of them.
 package group
