@@ -241,20 +241,11 @@ func divergence(p *commitlog.Partition, part *fetchedPart) *epochEnd {
 	if part.lastEpoch < 0 {
 		return nil
 	}
-	epoch, end := epochEndOf(p, part.lastEpoch)
+	epoch, end := p.EpochEnd(part.lastEpoch)
 	if end < 0 || epoch >= part.lastEpoch && end >= part.offset {
 		return nil
 	}
 	return &epochEnd{epoch, end}
-}
-
-// epochEndOf is the last epoch up to the given one that the log knows, and where it
-// ends; -1 where it knows none.
-func epochEndOf(p *commitlog.Partition, epoch int32) (int32, int64) {
-	if epoch != p.LeaderEpoch() {
-		return -1, -1
-	}
-	return epoch, p.End()
 }
 
 // await reads again whenever a partition has more, until there is enough or the

@@ -369,7 +369,10 @@ func TestFetchEpochs(t *testing.T) {
 		resp := f.fetch(wants(version, topic, part))
 		return resp, resp.Topics[0].Partitions[0]
 	}
-	if now > 0 {
+	if now == 0 {
+		t.Fatal("a restart made no new epoch")
+	}
+	{
 		resp, r := fetch(18, 0, now-1, -1)
 		if r.ErrorCode != kerr.FencedLeaderEpoch.Code || r.CurrentLeader.LeaderID != 1 || r.CurrentLeader.LeaderEpoch != now || len(resp.Brokers) != 1 || resp.Brokers[0].Port == 0 {
 			t.Errorf("fenced: %+v %+v", resp.Brokers, r)
