@@ -113,8 +113,12 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 
 // Run runs all shards until ctx is done. Each then finishes its batch and writes
 // a checkpoint. The error tells which of these last checkpoints failed; what they
-// would have saved is computed again at the next start.
+// would have saved is computed again at the next start. Without a shard it waits.
 func (e *Engine) Run(ctx context.Context) error {
+	if len(e.shards) == 0 {
+		<-ctx.Done()
+		return nil
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(e.shards))
 	for i, s := range e.shards {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -386,6 +387,32 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := New([]*schema.Stream{testStream(1), testStream(1)}, b.prog, o); err == nil {
 		t.Error("one topic twice: accepted")
 	}
+}
+
+// TestNoStreams: an engine with nothing to decide runs until it is told to stop.
+func TestNoStreams(t *testing.T) {
+	b := newBench(1, nil)
+	o := b.opts
+	o.FS, o.Open, o.Sink = b.fs, b.log.open, b.log
+	e, err := New(nil, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			t.Fatalf("ended by itself: %v", err)
+		default:
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func FuzzCheckpoint(f *testing.F) {
