@@ -46,6 +46,7 @@ var codes = []struct {
 	{record.ErrDecompress, kerr.CorruptMessage}, // this and what follows: Options.Transform
 	{record.ErrDecompressed, kerr.MessageTooLarge},
 	{record.ErrRecord, kerr.InvalidRecord},
+	{commitlog.ErrInvalidRecord, kerr.InvalidRecord},
 	{commitlog.ErrInvalidBatch, kerr.InvalidRecord},
 	{commitlog.ErrClosed, kerr.KafkaStorageError},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},

@@ -17,6 +17,7 @@ import (
 type checkpoint struct {
 	topic     [16]byte
 	start     int64 // first offset
+	cleaned   int64 // what lies below was compacted
 	at        position
 	offset    int64 // at that position
 	producers producers
@@ -34,7 +35,7 @@ func (p *Partition) checkpointName() string { return filepath.Join(p.dir, "check
 
 func (c *checkpoint) encode() []byte {
 	b := append([]byte(nil), c.topic[:]...)
-	for _, v := range []int64{c.start, c.at.base, c.at.pos, c.offset} {
+	for _, v := range []int64{c.start, c.at.base, c.at.pos, c.offset, c.cleaned} {
 		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(c.aborts)))
@@ -81,6 +82,7 @@ func decodeCheckpoint(name string, b []byte) (*checkpoint, error) {
 	copy(c.topic[:], f.take(len(c.topic)))
 	c.start, c.at.base, c.at.pos, c.offset = f.i64(), f.i64(), f.i64(), f.i64()
 	if version >= 2 {
+		c.cleaned = f.i64()
 		for n := f.u32(); n > 0 && f.ok; n-- {
 			c.aborts = append(c.aborts, abortCount{f.i64(), f.u32()})
 		}
@@ -202,7 +204,7 @@ func (p *Partition) snapshot() (c *checkpoint, since int64, indexes []string, er
 		return nil, 0, nil, nil
 	}
 	active := p.segs[len(p.segs)-1]
-	c = &checkpoint{topic: p.topic.id, start: p.start, at: position{active.base, active.size}, offset: p.end}
+	c = &checkpoint{topic: p.topic.id, start: p.start, cleaned: p.cleaned, at: position{active.base, active.size}, offset: p.end}
 	since = p.saved.since
 	for _, seg := range p.segs {
 		if len(seg.aborts) > 0 {
@@ -289,7 +291,14 @@ func (p *Partition) DeleteRecords(ctx context.Context, before int64) error {
 
 // removeSegments deletes the oldest segments for as long as old says so. The
 // active segment stays, and so does what is not durable.
+//
+// While the partition is being compacted nothing is done: a later round of
+// retention comes here again.
 func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
+	if !p.cleaning.TryLock() {
+		return nil
+	}
+	defer p.cleaning.Unlock()
 	p.mu.Lock()
 	n := 0
 	for p.gone == nil && n+1 < len(p.segs) && p.segs[n].base < p.hwPos.base && old(p.segs[n], p.segs[n+1]) {
@@ -302,6 +311,8 @@ func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
 	}
 	p.mu.Unlock()
 	for _, seg := range removed {
+		p.log.files.drop(seg)
+		p.log.indexes.drop(seg)
 		if err := p.log.fs.Remove(seg.file); err != nil {
 			return p.wrap(err)
 		}
@@ -309,8 +320,6 @@ func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
 		if len(seg.aborts) > 0 {
 			_ = p.log.fs.Remove(seg.txnIndexFile())
 		}
-		p.log.files.drop(seg)
-		p.log.indexes.drop(seg)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func firstSeed() uint64 {
 
 // testOptions have no background reads and small segments.
 func testOptions(fsys vfs.FS) Options {
-	return Options{FS: fsys, Logger: quiet, SegmentBytes: 8 << 10, ScrubBytesPerSecond: -1}
+	return Options{FS: fsys, Logger: quiet, SegmentBytes: 8 << 10, ScrubBytesPerSecond: -1, CompactEvery: -1}
 }
 
 func mustOpen(t testing.TB, dir string, o Options) *Log {

@@ -41,21 +41,21 @@ const (
 // configDefs are the topic configs of Kafka 4, sorted by name. All are checked
 // and kept; the ones with an effect here say so.
 var configDefs = []ConfigDef{
-	{Name: "cleanup.policy", Type: ConfigList, Default: "delete", values: []string{"delete", "compact"}, Doc: "What becomes of old segments: delete, compact or both. Compaction is not done yet; a topic of policy compact keeps everything."},
+	{Name: "cleanup.policy", Type: ConfigList, Default: "delete", values: []string{"delete", "compact"}, Doc: "What becomes of old segments: delete, compact (of records with the same key the last one stays) or both. With compact, records without a key are refused."},
 	{Name: "compression.type", Type: ConfigString, Default: "producer", values: []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}, Doc: "Kept; batches stay as the producer compressed them."},
-	{Name: "delete.retention.ms", Type: ConfigLong, Default: "86400000", max: maxLong, Doc: "How long compaction keeps tombstones."},
+	{Name: "delete.retention.ms", Type: ConfigLong, Default: "86400000", max: maxLong, Doc: "How long compaction keeps tombstones and transaction markers, from when it first could drop them. Has an effect with policy compact."},
 	{Name: "file.delete.delay.ms", Type: ConfigLong, Default: "60000", max: maxLong, Doc: "Kept; files go at once."},
 	{Name: "flush.messages", Type: ConfigLong, Default: "9223372036854775807", min: 1, max: maxLong, Doc: "Kept; every batch is flushed before its ack."},
 	{Name: "flush.ms", Type: ConfigLong, Default: "9223372036854775807", max: maxLong, Doc: "Kept; every batch is flushed before its ack."},
 	{Name: "index.interval.bytes", Type: ConfigInt, Default: "4096", max: maxInt, Doc: "Kept; the interval is 4096."},
-	{Name: "max.compaction.lag.ms", Type: ConfigLong, Default: "9223372036854775807", min: 1, max: maxLong, Doc: "When a record must have been compacted."},
+	{Name: "max.compaction.lag.ms", Type: ConfigLong, Default: "9223372036854775807", min: 1, max: maxLong, Doc: "The age of the oldest record not compacted from which compaction starts whatever the ratio; also closes segments as segment.ms does. Has an effect with policy compact."},
 	{Name: "max.message.bytes", Type: ConfigInt, Default: "", max: maxInt, Doc: "The largest record batch, in bytes, as sent. Has an effect."},
 	{Name: "message.downconversion.enable", Type: ConfigBool, Default: "true", Doc: "Kept; old formats are neither stored nor sent."},
 	{Name: "message.timestamp.after.max.ms", Type: ConfigLong, Default: "9223372036854775807", max: maxLong, Doc: "Kept."},
 	{Name: "message.timestamp.before.max.ms", Type: ConfigLong, Default: "9223372036854775807", max: maxLong, Doc: "Kept."},
 	{Name: "message.timestamp.type", Type: ConfigString, Default: "CreateTime", values: []string{"CreateTime", "LogAppendTime"}, Doc: "Whose clock gives records their time. Has an effect."},
-	{Name: "min.cleanable.dirty.ratio", Type: ConfigDouble, Default: "0.5", max: 1, Doc: "When compaction starts."},
-	{Name: "min.compaction.lag.ms", Type: ConfigLong, Default: "0", max: maxLong, Doc: "How long a record stays uncompacted."},
+	{Name: "min.cleanable.dirty.ratio", Type: ConfigDouble, Default: "0.5", max: 1, Doc: "The share of bytes not compacted yet from which compaction starts. Has an effect with policy compact."},
+	{Name: "min.compaction.lag.ms", Type: ConfigLong, Default: "0", max: maxLong, Doc: "How long a record stays uncompacted. Has an effect with policy compact."},
 	{Name: "min.insync.replicas", Type: ConfigInt, Default: "1", min: 1, max: maxInt, Doc: "Kept."},
 	{Name: "preallocate", Type: ConfigBool, Default: "false", Doc: "Kept; segments are not preallocated."},
 	{Name: "retention.bytes", Type: ConfigLong, Default: "-1", min: -1, max: maxLong, Doc: "The size from which a partition loses its oldest segments; -1: none. Has an effect with policy delete."},
@@ -145,6 +145,12 @@ type topicConfig struct {
 	retentionAge   time.Duration // -1: none
 	logAppendTime  bool
 	delete         bool // cleanup.policy has delete
+
+	compact         bool // cleanup.policy has compact
+	minDirty        float64
+	minLag          time.Duration
+	maxLag          time.Duration // the largest: none
+	deleteRetention time.Duration
 }
 
 // parseConfig reads configs that CheckConfigs accepted.
@@ -163,13 +169,28 @@ func (l *Log) parseConfig(configs map[string]string) *topicConfig {
 		return time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 	}
 	policy, ok := configs["cleanup.policy"]
-	return &topicConfig{
-		maxBatch:       int(get("max.message.bytes", int64(l.o.MaxBatchBytes))),
-		segmentBytes:   get("segment.bytes", l.o.SegmentBytes),
-		segmentAge:     age("segment.ms", 7*24*3600*1000),
-		retentionBytes: get("retention.bytes", -1),
-		retentionAge:   age("retention.ms", -1),
-		logAppendTime:  configs["message.timestamp.type"] == "LogAppendTime",
-		delete:         !ok || strings.Contains(policy, "delete"),
+	c := &topicConfig{
+		maxBatch:        int(get("max.message.bytes", int64(l.o.MaxBatchBytes))),
+		segmentBytes:    get("segment.bytes", l.o.SegmentBytes),
+		segmentAge:      age("segment.ms", 7*24*3600*1000),
+		retentionBytes:  get("retention.bytes", -1),
+		retentionAge:    age("retention.ms", -1),
+		logAppendTime:   configs["message.timestamp.type"] == "LogAppendTime",
+		delete:          !ok || strings.Contains(policy, "delete"),
+		compact:         strings.Contains(policy, "compact"),
+		minDirty:        0.5,
+		minLag:          age("min.compaction.lag.ms", 0),
+		maxLag:          math.MaxInt64,
+		deleteRetention: age("delete.retention.ms", 24*3600*1000),
 	}
+	if n, err := strconv.ParseFloat(configs["min.cleanable.dirty.ratio"], 64); err == nil {
+		c.minDirty = n
+	}
+	if _, set := configs["max.compaction.lag.ms"]; set {
+		c.maxLag = age("max.compaction.lag.ms", 0)
+	}
+	if c.compact {
+		c.segmentAge = min(c.segmentAge, c.maxLag)
+	}
+	return c
 }

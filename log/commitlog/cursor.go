@@ -54,6 +54,10 @@ func (p *Partition) read(c *Cursor, bytesMax int, committed bool) ([]byte, error
 			return nil, err
 		}
 		out, err := p.readAt(c, at, bytesMax)
+		if errors.Is(err, errReplaced) {
+			c.SeekTo(c.offset)
+			continue
+		}
 		if len(out) > 0 || err != nil {
 			return out, err
 		}
@@ -85,16 +89,15 @@ func (p *Partition) place(c *Cursor, committed bool) (at bounds, more bool, err 
 	if c.offset >= at.stop {
 		return at, false, p.wrap(p.blocked())
 	}
+	if c.seg != nil && p.segs[p.find(c.seg.base)] != c.seg {
+		c.SeekTo(c.offset) // it was removed, or replaced by compaction
+	}
 	if c.seg != nil && c.pos >= 0 {
 		if at.limit = p.limit(c.seg); c.pos < at.limit {
 			return at, true, nil
 		}
-		// At the end of a segment. Where retention has removed it meanwhile, the
-		// next one is the first there is.
-		i := p.find(c.seg.base)
-		if p.segs[i] == c.seg {
-			i++
-		}
+		// At the end of a segment.
+		i := p.find(c.seg.base) + 1
 		if i >= len(p.segs) {
 			return at, false, nil
 		}
@@ -283,6 +286,15 @@ func (p *Partition) lost(seg *segment, pos, offset int64, err error) error {
 // epoch), below the high watermark; offset and timestamp are -1 where there is
 // none. Errors: as Read.
 func (p *Partition) OffsetForTime(ms int64) (offset, timestamp int64, err error) {
+	for {
+		offset, timestamp, err = p.offsetForTime(ms)
+		if !errors.Is(err, errReplaced) {
+			return offset, timestamp, err
+		}
+	}
+}
+
+func (p *Partition) offsetForTime(ms int64) (offset, timestamp int64, err error) {
 	p.mu.Lock()
 	segs := slices.Clone(p.segs)
 	gone := p.gone

@@ -41,8 +41,10 @@
 //     Without a usable mark (NoSync, a lost file) an invalid batch with a valid
 //     one after it takes the partition out of service too.
 //
-//  5. Offsets only grow within a partition, and are dense but where a repair left
-//     a gap. They are never given twice to different acknowledged batches.
+//  5. Offsets only grow within a partition, and batches follow one another without
+//     a gap: where compaction or a repair took records away, a batch without
+//     records stands for their offsets. They are never given twice to different
+//     acknowledged batches.
 //
 //  6. A name (file, directory, topic) is durable before anything that needs it is
 //     acknowledged.
@@ -59,15 +61,22 @@
 //     batch carries that of its append. Which epoch a batch must have is durable
 //     before it is acknowledged, so a flipped bit in it is found, as CRCs cannot.
 //
+//  10. Compaction never touches the active segment nor what is not below the last
+//     stable offset, leaves the last record by key, every offset where it was, and
+//     the last batch of each producer that is remembered. A segment that it wrote
+//     takes the place of its sources at once: a crash leaves them or it. A damaged
+//     batch stops it; nothing is thrown away because of damage.
+//
 // # Goroutines
 //
 // Per Log: the flusher (and up to maxSyncs short-lived helpers while files of a
-// round are synced), the janitor (checkpoints, retention) and the scrubber. None
-// per topic, partition or reader. Lock order: Log.admin, Partition.appendMu,
-// Partition.mu, and then one of Log.mu, the flusher's and the file cache's.
+// round are synced), the janitor (checkpoints, retention), the cleaner (compaction) and the scrubber. None
+// per topic, partition or reader. Lock order: Log.admin, Partition.cleaning,
+// Partition.appendMu, Partition.mu, and then one of Log.mu, the flusher's and the file cache's.
 //
 // # What it does not do
 //
-// Replication, compaction and the coordination of transactions; decompression on append (records are
-// not walked); recompression (compression.type is stored, batches stay as sent).
+// Replication and the coordination of transactions; recompression (compression.type
+// is stored, batches stay as sent). Records are walked on append in compacted
+// topics only, to refuse those without a key.
 package commitlog

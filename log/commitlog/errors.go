@@ -18,6 +18,7 @@ var (
 	ErrOffsetOutOfRange     = errors.New("offset out of range")
 	ErrDiskFull             = errors.New("disk full")
 	ErrInvalidBatch         = errors.New("invalid record batch") // beside the error of package record
+	ErrInvalidRecord        = errors.New("invalid record")
 	ErrBatchTooLarge        = errors.New("record batch too large")
 	ErrInvalidAcks          = errors.New("acks is neither -1, 0 nor 1")
 	ErrOutOfOrderSequence   = errors.New("producer sequence out of order")

@@ -37,6 +37,9 @@ func newFileCache(fsys vfs.FS, most int) *fileCache {
 func (c *fileCache) acquire(seg *segment, create bool) (*handle, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if seg.removed {
+		return nil, errReplaced
+	}
 	if h := c.all[seg]; h != nil {
 		h.refs++
 		if h.element != nil {
@@ -59,6 +62,16 @@ func (c *fileCache) acquire(seg *segment, create bool) (*handle, error) {
 	c.all[seg] = h
 	c.evict()
 	return h, nil
+}
+
+// adopt takes over a file that is open, as that of seg; release gives it back.
+func (c *fileCache) adopt(seg *segment, f vfs.File) *handle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &handle{c: c, seg: seg, f: f, refs: 1}
+	c.all[seg] = h
+	c.evict()
+	return h
 }
 
 // evict closes idle files beyond the limit. A close error concerns a file whose
@@ -102,10 +115,16 @@ func (h *handle) release() {
 	}
 }
 
-// drop closes seg's file as soon as nobody uses it, because it is removed.
+// errReplaced says that a segment is not of the partition any more: its name is
+// gone, or is another file's.
+var errReplaced = errors.New("the segment was removed or replaced")
+
+// drop closes seg's file as soon as nobody uses it, because it is removed. It is
+// never opened again.
 func (c *fileCache) drop(seg *segment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	seg.removed = true
 	h := c.all[seg]
 	if h == nil {
 		return

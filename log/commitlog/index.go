@@ -221,12 +221,17 @@ func (l *Log) sealedIndex(seg *segment) (*index, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if seg.noIndex {
+		return nil, errReplaced
+	}
+	if x.savedTo < x.covered { // with mu: once the segment was dropped, the name is another's
 		if err := x.save(l.fs, seg.indexFile()); err != nil {
 			l.logger.Warn("index not saved; it will be made again", "file", seg.indexFile(), "err", err)
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.all == nil {
 		c.all = map[*segment]*list.Element{}
 	}
@@ -248,6 +253,7 @@ func (c *indexCache) remove(e *list.Element) {
 func (c *indexCache) drop(seg *segment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	seg.noIndex = true
 	if e := c.all[seg]; e != nil {
 		c.remove(e)
 	}

@@ -73,6 +73,11 @@ func ended(err error) bool {
 // retain deletes segments that are older or more than the topic keeps.
 func (p *Partition) retain(now time.Time) error {
 	config := p.topic.now.Load().parsed
+	start := p.Start()
+	// What DeleteRecords could not remove because of a compaction.
+	if err := p.removeSegments(func(_, next *segment) bool { return next.base <= start }); err != nil {
+		return err
+	}
 	if !config.delete || config.retentionAge < 0 && config.retentionBytes < 0 {
 		return nil
 	}
@@ -89,6 +94,9 @@ func (p *Partition) retain(now time.Time) error {
 		large := config.retentionBytes >= 0 && excess >= 0
 		if !large && config.retentionAge >= 0 {
 			newest, err := p.newest(seg)
+			if errors.Is(err, errReplaced) {
+				return nil // compacted meanwhile; later
+			}
 			if err != nil {
 				return p.wrap(err)
 			}

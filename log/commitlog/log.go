@@ -55,6 +55,12 @@ type Options struct {
 	// MaxOpenFiles bounds the files open for reading; those not yet synced come
 	// on top. 0: 512.
 	MaxOpenFiles int
+	// CompactBytes bounds the memory that compaction takes for keys, about; more
+	// keys take several passes. 0: 32 MiB.
+	CompactBytes int64
+	// CompactEvery is the time from one look for what to compact to the next;
+	// 0: 15 seconds, negative: never.
+	CompactEvery time.Duration
 	// ProducerExpiry is how long an idempotent producer is remembered after its
 	// last batch, as producer.id.expiration.ms of Kafka; one with an open
 	// transaction is never forgotten. 0: 24 hours.
@@ -76,6 +82,8 @@ func (o *Options) setDefaults() {
 	setDefault(&o.ScrubBytesPerSecond, 16<<20)
 	setDefault(&o.ScrubEvery, 24*time.Hour)
 	setDefault(&o.MaxOpenFiles, 512)
+	setDefault(&o.CompactBytes, 32<<20)
+	setDefault(&o.CompactEvery, 15*time.Second)
 	setDefault(&o.ProducerExpiry, 24*time.Hour)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -187,6 +195,9 @@ func Open(ctx context.Context, dir string, o Options) (*Log, error) {
 	background, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	l.background.Go(func() { l.janitor(background) })
+	if o.CompactEvery > 0 {
+		l.background.Go(func() { l.cleaner(background) })
+	}
 	if o.ScrubBytesPerSecond > 0 {
 		l.background.Go(func() { l.scrubber(background) })
 	}
@@ -489,6 +500,8 @@ func (l *Log) DeleteTopic(name string) error {
 	l.mu.Unlock()
 	for _, p := range t.now.Load().partitions {
 		p.shut(fmt.Errorf("%w: %s", ErrDeleted, name))
+		p.cleaning.Lock()   // until a compaction has seen it
+		p.cleaning.Unlock() //nolint:staticcheck // nothing to do meanwhile
 	}
 	return l.finishDeletions()
 }

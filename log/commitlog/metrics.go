@@ -16,8 +16,14 @@ type metrics struct {
 	cutBytes    prometheus.Counter
 	scrubBytes  prometheus.Counter
 	corruptions *prometheus.GaugeVec
+	compaction  compactionMetrics
 	registerer  prometheus.Registerer
 	registered  []prometheus.Collector
+}
+
+// compactionMetrics grow with each partition that was compacted.
+type compactionMetrics struct {
+	runs, read, written, dropped, seconds prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -32,6 +38,13 @@ func newMetrics() *metrics {
 		scrubBytes: counter("weir_log_scrubbed_bytes_total", "Stored bytes verified in the background."),
 		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "weir_log_flush_seconds", Help: "Time of one group commit.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
+		compaction: compactionMetrics{
+			runs:    counter("weir_log_compactions_total", "Compactions of a partition."),
+			read:    counter("weir_log_compaction_read_bytes_total", "Bytes of segments that compaction read."),
+			written: counter("weir_log_compaction_written_bytes_total", "Bytes that were left of them."),
+			dropped: counter("weir_log_compaction_dropped_records_total", "Records that compaction dropped."),
+			seconds: counter("weir_log_compaction_seconds_total", "Time that compactions took."),
+		},
 		corruptions: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_log_corrupt_batches", Help: "Places with damaged stored batches found since the start; they are never served."},
 			[]string{"topic", "partition"}),
 	}
@@ -46,6 +59,10 @@ func (m *metrics) register(l *Log, r prometheus.Registerer) {
 	}
 	m.registerer = r
 	all := []prometheus.Collector{m.batches, m.bytes, m.waits, m.cutBytes, m.scrubBytes, m.flushes, m.corruptions,
+		m.compaction.runs, m.compaction.read, m.compaction.written, m.compaction.dropped, m.compaction.seconds,
+		gauge("weir_log_compactable_bytes", "Bytes of sealed segments of compacted topics that are not compacted yet.", func() float64 {
+			return float64(l.sum((*Partition).uncompacted))
+		}),
 		gauge("weir_log_unflushed_bytes", "Bytes accepted and not yet durable.", func() float64 { return float64(l.flusher.behind.Load()) }),
 		gauge("weir_log_size_bytes", "Bytes of all partitions.", func() float64 { return float64(l.sum((*Partition).Size)) }),
 		gauge("weir_log_partitions", "Partitions.", func() float64 { return float64(l.sum(func(*Partition) int64 { return 1 })) }),
@@ -94,6 +111,13 @@ func (m *metrics) flushed(d time.Duration) { m.flushes.Observe(d.Seconds()) }
 func (m *metrics) waited(d time.Duration)  { m.waits.Add(d.Seconds()) }
 func (m *metrics) cut(n int64)             { m.cutBytes.Add(float64(n)) }
 func (m *metrics) scrubbed(n int)          { m.scrubBytes.Add(float64(n)) }
+func (m *metrics) compacted(s compactStats, d time.Duration) {
+	m.compaction.runs.Inc()
+	m.compaction.read.Add(float64(s.read))
+	m.compaction.written.Add(float64(s.written))
+	m.compaction.dropped.Add(float64(s.dropped))
+	m.compaction.seconds.Add(d.Seconds())
+}
 func (m *metrics) corrupt(e *CorruptError) {
 	m.corruptions.WithLabelValues(e.Topic, strconv.Itoa(int(e.Partition))).Inc()
 }

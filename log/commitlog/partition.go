@@ -55,6 +55,10 @@ type Partition struct {
 	behind   int64             // bytes accepted and not durable
 
 	saved saved // about the last checkpoint; guarded by mu
+
+	// cleaning is held by whoever takes segments away or replaces them.
+	cleaning sync.Mutex
+	cleaned  int64 // what lies below was compacted; guarded by mu
 }
 
 // position is a place in the segments.
@@ -145,7 +149,7 @@ func (p *Partition) wake() {
 //
 // Errors: ErrInvalidBatch (with an error of package record), ErrBatchTooLarge,
 // ErrInvalidAcks, ErrOutOfOrderSequence, ErrInvalidProducerEpoch,
-// ErrInvalidTxnState, ErrDiskFull, *CorruptError, ErrFailed, ErrDeleted,
+// ErrInvalidTxnState, ErrInvalidRecord (in a compacted topic), ErrDiskFull, *CorruptError, ErrFailed, ErrDeleted,
 // ErrClosed: nothing was appended. ErrFailed or ctx.Err with a base of 0 or more:
 // it was accepted, and whether it will be durable is not known.
 func (p *Partition) Append(ctx context.Context, batch []byte, acks int16) (base int64, err error) {
@@ -177,6 +181,11 @@ func (p *Partition) AppendUnsequenced(ctx context.Context, batch []byte, acks in
 func (p *Partition) append(ctx context.Context, h *record.BatchHeader, batch []byte, acks int16) (base int64, err error) {
 	if acks < -1 || acks > 1 {
 		return -1, p.wrap(fmt.Errorf("%w: %d", ErrInvalidAcks, acks))
+	}
+	if p.topic.now.Load().parsed.compact {
+		if err := checkKeys(batch); err != nil {
+			return -1, p.wrap(err)
+		}
 	}
 	if err := p.log.flusher.admit(ctx, int64(len(batch))); err != nil {
 		return -1, p.wrap(err)

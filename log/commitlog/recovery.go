@@ -102,6 +102,13 @@ func (p *Partition) listSegments() ([]*segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	if again, err := p.finishSwaps(names); err != nil {
+		return nil, err
+	} else if again {
+		if names, err = p.log.fs.List(p.dir); err != nil {
+			return nil, err
+		}
+	}
 	var segs []*segment
 	for _, name := range names { // sorted, and the digits are padded
 		base, ok := segmentBase(name)
@@ -339,6 +346,7 @@ func (r *recovering) publish(sealed []*segment) error {
 	p.end = active.end
 	p.hw, p.hwPos = p.end, position{active.base, active.size}
 	p.epochs = p.epochs.from(p.epoch, p.end)
+	p.cleaned = min(r.from.cleaned, p.end)
 	p.settle()
 	p.start = min(p.start, p.end)
 	p.saved = saved{at: p.log.o.Now(), base: r.from.at.base, since: active.size - r.from.at.pos}

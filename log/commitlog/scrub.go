@@ -120,6 +120,9 @@ func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(i
 		return nil, 0, nil
 	}
 	h, err := p.log.files.acquire(seg, false)
+	if errors.Is(err, errReplaced) {
+		return nil, 0, nil
+	}
 	if err != nil {
 		return nil, 0, p.lost(seg, 0, seg.base, err)
 	}

@@ -30,6 +30,9 @@ type segment struct {
 	made    time.Time
 
 	aborts      []aborted // in order of their markers
+	markers     []int64   // of one that compaction writes: the markers left
+	noIndex     bool      // the same, for the index; guarded by indexCache.mu
+	removed     bool      // deleted or replaced; guarded by fileCache.mu
 	abortsSaved int       // how many are in the .txnindex; -1: write it anew
 
 	index index // of the active segment; of others see indexCache

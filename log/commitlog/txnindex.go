@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/weirstream/weir/log/record"
@@ -88,6 +89,9 @@ func loadTxnIndex(fsys vfs.FS, name string) ([]aborted, error) {
 func (r *recovering) loadAborts() error {
 	why := error(nil)
 	for _, c := range r.from.aborts {
+		if c.base > r.segs[0].base && !slices.ContainsFunc(r.segs, func(s *segment) bool { return s.base == c.base }) {
+			why = fmt.Errorf("the segment of base %d is no more", c.base)
+		}
 		for _, seg := range r.segs {
 			if seg.base != c.base {
 				continue

@@ -73,24 +73,8 @@ func (b *Builder) Append(timestamp int64, key, value []byte, headers []Header) {
 		b.firstTime, b.maxTime = timestamp, timestamp
 	}
 	b.maxTime = max(b.maxTime, timestamp)
-	timeDelta, offsetDelta := timestamp-b.firstTime, int64(b.count)
-	n := 1 + varintSize(timeDelta) + varintSize(offsetDelta) + bytesSize(key) + bytesSize(value) + varintSize(int64(len(headers)))
-	for i := range headers {
-		n += varintSize(int64(len(headers[i].Key))) + len(headers[i].Key) + bytesSize(headers[i].Value)
-	}
-	buf := binary.AppendVarint(b.buf, int64(n))
-	buf = append(buf, 0) // attributes: none are defined
-	buf = binary.AppendVarint(buf, timeDelta)
-	buf = binary.AppendVarint(buf, offsetDelta)
-	buf = appendBytes(buf, key)
-	buf = appendBytes(buf, value)
-	buf = binary.AppendVarint(buf, int64(len(headers)))
-	for i := range headers {
-		buf = binary.AppendVarint(buf, int64(len(headers[i].Key)))
-		buf = append(buf, headers[i].Key...)
-		buf = appendBytes(buf, headers[i].Value)
-	}
-	b.buf = buf
+	rec := Record{Key: key, Value: value, Headers: headers}
+	b.buf = appendRecord(b.buf, &rec, timestamp-b.firstTime, int64(b.count))
 	b.count++
 }
 

@@ -374,3 +374,54 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// TestRewrite keeps some records of batches of every codec, twice, with a delete
+// horizon: offsets, times, producer and sequences stay.
+func TestRewrite(t *testing.T) {
+	for _, c := range []Codec{None, Gzip, Snappy, LZ4, Zstd} {
+		var b Builder
+		b.Reset(BatchOptions{Codec: c, ProducerID: 9, ProducerEpoch: 2, BaseSequence: 40, Transactional: true})
+		for i := range int64(6) {
+			b.Append(1000-i*10, []byte{byte('a' + i)}, []byte("v"), []Header{{Key: "h", Value: nil}})
+		}
+		batch, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		SetBaseOffset(batch, 100)
+		var w Rewriter
+		recs, err := w.Records(batch)
+		if err != nil || len(recs) != 6 {
+			t.Fatal(len(recs), err)
+		}
+		once, err := w.Rewrite(nil, batch, []Record{recs[1], recs[2], recs[5]}, 77)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recs, err = w.Records(once)
+		if err != nil || len(recs) != 3 {
+			t.Fatal(len(recs), err)
+		}
+		twice, err := w.Rewrite(nil, once, recs[2:], 99)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := CheckStored(twice)
+		if err != nil || h.Codec() != c || h.BaseOffset != 100 || h.LastOffset() != 105 || h.ProducerID != 9 || h.BaseSequence != 40 || !h.Transactional() || h.MaxTimestamp != 950 {
+			t.Fatalf("%+v: %v", h, err)
+		}
+		if at, ok := h.DeleteHorizon(); !ok || at != 77 {
+			t.Fatal(at, ok)
+		}
+		if recs, err = w.Records(twice); err != nil || len(recs) != 1 || recs[0].Offset != 105 || recs[0].Timestamp != 950 || string(recs[0].Key) != "f" || len(recs[0].Headers) != 1 {
+			t.Fatalf("%+v: %v", recs, err)
+		}
+		none, err := w.Rewrite(nil, twice, nil, -1)
+		if h, herr := CheckStored(none); err != nil || herr != nil || h.Count != 0 || h.LastOffset() != 105 || h.ProducerID != 9 || h.Codec() != None || h.IsGap() {
+			t.Fatalf("%+v: %v %v", h, err, herr)
+		}
+		if h, err := CheckStored(AppendGap(nil, 3, 5, 1)); err != nil || !h.IsGap() {
+			t.Fatalf("%+v: %v", h, err)
+		}
+	}
+}
