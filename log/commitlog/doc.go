@@ -16,6 +16,8 @@
 //	                              segment; only where there are any; rebuilt if damaged
 //	  leader-epochs               at which offset each leader epoch began; rebuilt
 //	                              if damaged
+//	  *.cleaned, *-END.swap       what a compaction is writing, or has written and not
+//	                              put in place yet
 //	  checkpoint                  where recovery starts, and the producers there
 //	  *.damaged-POSITION          bytes that a repair took out
 //
@@ -70,9 +72,10 @@
 // # Goroutines
 //
 // Per Log: the flusher (and up to maxSyncs short-lived helpers while files of a
-// round are synced), the janitor (checkpoints, retention), the cleaner (compaction) and the scrubber. None
-// per topic, partition or reader. Lock order: Log.admin, Partition.cleaning,
-// Partition.appendMu, Partition.mu, and then one of Log.mu, the flusher's and the file cache's.
+// round are synced), the janitor (checkpoints, retention), the cleaner (compaction)
+// and the scrubber. None per topic, partition or reader. Lock order: Log.admin,
+// Partition.cleaning, Partition.appendMu, Partition.mu, and then one of Log.mu, the
+// flusher's, the index cache's and the file cache's.
 //
 // # What it does not do
 //
