@@ -500,8 +500,7 @@ func (l *Log) DeleteTopic(name string) error {
 	l.mu.Unlock()
 	for _, p := range t.now.Load().partitions {
 		p.shut(fmt.Errorf("%w: %s", ErrDeleted, name))
-		p.cleaning.Lock()   // until a compaction has seen it
-		p.cleaning.Unlock() //nolint:staticcheck // nothing to do meanwhile
+		p.cleaning.Lock() // once a compaction has ended, and for good
 	}
 	return l.finishDeletions()
 }
