@@ -30,6 +30,7 @@ func (d *draft) build(w *walker) *Config {
 		taken.check(w, s)
 		c.Streams = append(c.Streams, s.build(w))
 	}
+	d.buildTables(w, c)
 	receivers := map[string]text{}
 	for _, r := range d.receivers {
 		if r.name.set {
@@ -73,7 +74,7 @@ var receiverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 // ownTables are the SQL tables beside the streams'.
-var ownTables = []string{"decisions", "alerts", "deliveries", "deadletters", "weir_freshness"}
+var ownTables = []string{"decisions", "alerts", "deliveries", "deadletters", "lists", "list_entries", "table_changes", "weir_freshness"}
 
 // sqlReserved are DuckDB's reserved words: a table of such a name could only be
 // queried in quotes.

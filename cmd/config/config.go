@@ -31,6 +31,7 @@ type Config struct {
 	RulesDir  string // empty where there is none
 	Streams   []*schema.Stream
 	Receivers []Receiver
+	Tables    []Table // and lists
 	Log       Log
 	Engine    Engine
 	SQL       SQL

@@ -29,6 +29,7 @@ type draft struct {
 	engine           Engine
 	limits           SQL
 	protect          []*keyDraft
+	tables           []*tableDraft // and lists
 }
 
 type keyDraft struct {
@@ -125,6 +126,10 @@ func init() { // the readers of sections refer to the tables below
 			read: func(w *walker, v value, d *draft) { d.rules = w.pathText(v, "the directory of the rule files") }},
 		{name: "streams", expects: "mapping of names to streams", doc: "The streams; see [below](#a-stream). A name is also the stream's SQL table.",
 			read: readStreams},
+		{name: "tables", expects: "mapping of names to tables", doc: "Dimension tables that rules look up; see [below](#a-table). A name is also an SQL table.",
+			read: readTables(false)},
+		{name: "lists", expects: "mapping of names to lists", doc: "Lists that rules ask; see [below](#a-list).",
+			read: readTables(true)},
 		{name: "receivers", expects: "list of receivers", doc: "Where alerts go; see [below](#a-receiver).",
 			read: readReceivers},
 		{name: "log", expects: "mapping", def: "{}", defDoc: "as below", doc: "How records are kept; see [below](#log).",

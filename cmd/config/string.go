@@ -34,6 +34,11 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		"sql":     object{"memory_max": formatSize(c.SQL.MemoryMax), "query_timeout": formatDuration(c.SQL.QueryTimeout)},
 		"streams": streams, "receivers": append(receivers, c.Receivers...),
 	}
+	for name, list := range map[string]bool{"tables": false, "lists": true} {
+		if all := tablesView(c.Tables, list); len(all) > 0 {
+			view[name] = all
+		}
+	}
 	if len(c.Protect.Keys) > 0 {
 		view["protect"] = protectView(c.Protect)
 	}
