@@ -309,3 +309,11 @@ func timeText(t event.Time) string {
 	}
 	return t.String()
 }
+
+func jsonArray(text []byte) ([]json.RawMessage, error) {
+	var raw []json.RawMessage
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, errors.New("expected a JSON array of the values of the key")
+	}
+	return raw, nil
+}
