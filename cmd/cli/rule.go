@@ -83,8 +83,12 @@ func testRules(out io.Writer, path string, ids []string) error {
 	if err != nil {
 		return err
 	}
+	catalog, err := p.WithContents()
+	if err != nil {
+		return err
+	}
 	failed, passed := 0, 0
-	for _, r := range rules.RunTests(set, rules.Catalog{Streams: p.Config.Streams}) {
+	for _, r := range rules.RunTests(set, catalog) {
 		if r.Passed() {
 			passed++
 			fmt.Fprintf(out, "ok    %s: %s (%d events)\n", r.Rule, r.Name, r.Events)

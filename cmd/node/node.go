@@ -32,6 +32,7 @@ import (
 	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/ingest/table"
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/rules"
@@ -46,6 +47,8 @@ var ownTopics = map[string]int32{
 	httpin.TopicRequests:   1,
 
 	deadletter.TopicReplays: 1,
+	table.TopicTables:       1,
+	engine.TopicJournal:     1,
 }
 
 // ownRetention is how long the topics keep what they need not keep for ever, ms.
@@ -62,6 +65,7 @@ type Prepared struct {
 	Config  *config.Config
 	Rules   rules.Set
 	Program *rules.Program
+	tables  []loaded
 }
 
 // Prepare loads and compiles the rules of a configuration and checks what only the
@@ -69,13 +73,13 @@ type Prepared struct {
 // is the cause.
 func Prepare(cfg *config.Config) (*Prepared, error) {
 	var set rules.Set
+	var err error
 	if cfg.RulesDir != "" {
-		var err error
 		if set, err = rules.LoadDir(cfg.RulesDir); err != nil {
 			return nil, err
 		}
 	}
-	var problems schema.Problems
+	tables, problems := loadTables(cfg.Tables)
 	for _, s := range cfg.Streams {
 		if _, err := decode.New(s, nil, decode.Options{}); err != nil {
 			p := s.Place
@@ -87,11 +91,12 @@ func Prepare(cfg *config.Config) (*Prepared, error) {
 	if err := problems.ErrOrNil(); err != nil {
 		return nil, err
 	}
-	prog, err := rules.Compile(set, rules.Catalog{Streams: cfg.Streams})
+	p := &Prepared{Config: cfg, Rules: set, tables: tables}
+	p.Program, err = rules.Compile(set, p.Catalog())
 	if err != nil {
 		return nil, err
 	}
-	return &Prepared{Config: cfg, Rules: set, Program: prog}, nil
+	return p, nil
 }
 
 // unknownRules finds receivers that wait for rules which do not exist.
@@ -132,6 +137,9 @@ type Node struct {
 	queries   *analytics.Engine
 	pg        *pgwire.Server
 	router    *alerts.Router
+	tables    *table.Store
+	declared  []loaded
+	reloading sync.Mutex
 	ingest    *httpin.Handler
 	replay    *deadletter.Replayer
 	desk      *desk
@@ -147,7 +155,7 @@ func New(p *Prepared, o Options) *Node {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Node{cfg: p.Config, program: p.Program, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{})}
+	return &Node{cfg: p.Config, program: p.Program, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{})}
 }
 
 // Ready is closed when the node takes events and answers queries.
@@ -221,7 +229,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.makeTopics(); err != nil {
 		return err
 	}
-	for _, open := range []func() error{n.openProtect, n.openBroker, n.openEngine, n.openSQL, n.openRouter, n.openIngest} {
+	for _, open := range []func() error{n.openProtect, n.openBroker, n.openTables, n.openEngine, n.openSQL, n.openRouter, n.openIngest} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -238,11 +246,19 @@ func (n *Node) makeTopics() error {
 	for _, s := range n.cfg.Streams {
 		want[s.Topic] = s.Partitions
 	}
+	for _, t := range n.cfg.Tables {
+		if t.Topic != "" {
+			want[t.Topic] = 1
+		}
+	}
 	for name, parts := range want {
 		if _, ok := n.log.Topic(name); ok {
 			continue
 		}
 		spec := commitlog.TopicSpec{Name: name, Partitions: parts, Configs: map[string]string{"retention.ms": cmp.Or(ownRetention[name], "-1")}}
+		if slices.ContainsFunc(n.cfg.Tables, func(t config.Table) bool { return t.Topic == name }) {
+			spec.Configs["cleanup.policy"] = "compact"
+		}
 		if _, err := n.log.CreateTopic(spec); err != nil {
 			return fmt.Errorf("topic %s: %w", name, err)
 		}
@@ -343,6 +359,7 @@ func (n *Node) serve(ctx context.Context) error {
 	parts := []part{ // in the order in which they are stopped
 		{"http", func(ctx context.Context) error { return serveHTTP(ctx, web, n.httpListener) }},
 		{"kafka", func(ctx context.Context) error { return n.broker.Serve(ctx, n.kafkaListener) }},
+		{"tables", n.followTables},
 		{"engine", n.engine.Run},
 		{"router", n.router.Run},
 		{"desk", n.desk.run},

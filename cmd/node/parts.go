@@ -59,7 +59,7 @@ func (n *Node) openEngine() (err error) {
 		}
 	}
 	n.engine, err = engine.New(n.cfg.Streams, n.program, engine.Options{
-		FS: vfs.OS, Dir: filepath.Join(n.cfg.DataDir, checkpointDir), Open: n.openSource, Sink: sink.NewLocal(n.log), TopicID: n.topicID,
+		FS: vfs.OS, Dir: filepath.Join(n.cfg.DataDir, checkpointDir), Open: n.openSource, Sink: sink.NewLocal(n.log), TopicID: n.topicID, Tables: n.tables,
 		OutputPartitions: map[string]int32{
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
 		},

@@ -31,6 +31,7 @@ func (n *Node) webServer() *http.Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{Registry: n.registry, ErrorLog: promLog{n.logger}}))
 	mux.HandleFunc("GET /-/healthy", n.serveHealthy)
 	mux.HandleFunc("GET /-/ready", n.serveReady)
+	mux.HandleFunc("POST /-/reload", n.serveReload)
 	mux.HandleFunc("GET /v1/live", n.serveLive)
 
 	conf := huma.DefaultConfig("Weir", n.opts.Version)
@@ -41,7 +42,7 @@ func (n *Node) webServer() *http.Server {
 	api := humago.New(mux, conf)
 	n.registerAPI(api)
 	return &http.Server{
-		Handler:           sameOrigin(n.withIngest(http.MaxBytesHandler(mux, bodyMax))),
+		Handler:           sameOrigin(n.withTables(n.withIngest(http.MaxBytesHandler(mux, bodyMax)))),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	}
@@ -176,6 +177,7 @@ func (n *Node) registerAPI(api huma.API) {
 	huma.Register(api, get("/v1/alerts", "list-alerts", "Alerts, newest first"), n.listAlerts)
 	huma.Register(api, huma.Operation{OperationID: "query", Method: http.MethodPost, Path: "/v1/sql", Summary: "Run a query"}, n.runQuery)
 	n.registerErase(api)
+	n.registerTables(api)
 }
 
 func (n *Node) getStream(_ context.Context, in *struct {

@@ -145,7 +145,7 @@ func (w *wire) entry(c *Change, d *Definition) (err error) {
 	if d == nil {
 		return fmt.Errorf("%w: %q", ErrUnknown, clip(w.Table))
 	}
-	if c.Entry.Key, err = parseKey(d, w.Key); err != nil || w.Op == OpRemove {
+	if c.Entry.Key, err = ParseKey(d, w.Key); err != nil || w.Op == OpRemove {
 		return err
 	}
 	if c.Entry.Columns, err = parseRow(d, w.Row); err != nil {
@@ -164,8 +164,8 @@ func parseTime(text string) (event.Time, error) {
 	return event.Time(v.Bits), err
 }
 
-// parseKey reads the values of a key, in the order of its fields.
-func parseKey(d *Definition, raw []json.RawMessage) ([]Value, error) {
+// ParseKey reads the values of a key, in the order of its fields.
+func ParseKey(d *Definition, raw []json.RawMessage) ([]Value, error) {
 	if len(raw) != len(d.Key) {
 		return nil, fmt.Errorf("found a key of %d values, expected %d", len(raw), len(d.Key))
 	}

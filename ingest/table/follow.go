@@ -204,7 +204,7 @@ func (f *follower) key(text []byte) ([]Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseKey(f.def, raw)
+	return ParseKey(f.def, raw)
 }
 
 // parseColumns is ParseEntry of an object whose key stands elsewhere.

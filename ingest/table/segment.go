@@ -220,6 +220,23 @@ func (r Row) Bytes(column int) []byte {
 
 func expires(e []byte) event.Time { return event.Time(binary.LittleEndian.Uint64(e[atExpires:])) }
 
+// SeenAt tells that an event of a time sees the entry.
+func (r Row) SeenAt(at event.Time) bool {
+	return at < expires(r.e) || expires(r.e) == event.MaxTime
+}
+
+// AppendSearch appends the texts that people search an entry by.
+func (r Row) AppendSearch(dst []byte) []byte {
+	e := r.Entry()
+	for i, f := range r.def.Key {
+		dst = append(AppendText(dst, f.Type, e.Key[i]), '\n')
+	}
+	for i, f := range r.def.Columns {
+		dst = append(AppendText(dst, f.Type, e.Columns[i]), '\n')
+	}
+	return append(append(append(dst, e.Author...), '\n'), e.Reason...)
+}
+
 // Entry is the row with its key, its columns and what is known about it.
 func (r Row) Entry() Entry {
 	d := r.def
