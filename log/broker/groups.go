@@ -351,7 +351,7 @@ func (g *groups) tick(c *cell) {
 	now := time.Now()
 	switch {
 	case c.consumer != nil:
-		g.applyConsumer(ctx, c, now, c.consumer.Tick(now))
+		_ = g.applyConsumer(ctx, c, now, c.consumer.Tick(now)) // it says so itself
 	case c.classic != nil:
 		g.apply(ctx, c, now, c.classic.Tick(now))
 	}

@@ -46,16 +46,12 @@ func (g *groups) replay(partition int32, h *record.BatchHeader, r *record.Record
 	case l.Classic != nil && l.Removed:
 		c.classic = nil
 	case l.Classic != nil:
-		c.classic, c.consumer = group.RestoreClassic(&g.cfg, time.Now(), l.Classic.Value), nil
+		c.classic = group.RestoreClassic(&g.cfg, time.Now(), l.Classic.Value)
 	case l.Consumer != nil:
 		if c.consumer == nil {
 			c.consumer = group.NewConsumer(&g.cfg, time.Now())
 		}
-		if c.consumer.Restore(l.Consumer); c.consumer.Epoch() < 0 {
-			c.consumer = nil // it was removed
-		} else {
-			c.classic = nil
-		}
+		c.consumer.Restore(l.Consumer)
 	}
 }
 
@@ -78,8 +74,12 @@ func (g *groups) replayed(partition int32) {
 	now := time.Now()
 	for _, c := range list {
 		c.mu.Lock()
+		if c.consumer != nil && c.consumer.Epoch() < 0 {
+			c.consumer = nil // it was removed
+		}
 		switch {
 		case c.consumer != nil:
+			c.classic = nil
 			c.consumer.Restored(now)
 			g.arm(c)
 		case c.classic != nil:

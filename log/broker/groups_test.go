@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirstream/weir/log/broker"
+	"github.com/weirstream/weir/log/group"
 )
 
 // groupConsumer is a member of a group that notes what it read and holds.
@@ -73,6 +74,9 @@ func (c *groupConsumer) close() {
 
 func (c *groupConsumer) holds() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.held) }
 
+// nextGroups makes franz-go use the consumer protocol (KIP-848).
+var nextGroups = context.WithValue(context.Background(), "opt_in_kafka_next_gen_balancer_beta", true) //lint:ignore SA1029 franz-go's key
+
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -88,11 +92,12 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func TestGroupClients(t *testing.T) {
 	for name, opts := range map[string][]kgo.Opt{
 		"eager":       {kgo.Balancers(kgo.RangeBalancer())},
+		"consumer":    {kgo.WithContext(nextGroups)},
 		"cooperative": {kgo.Balancers(kgo.CooperativeStickyBalancer())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := startNode(t, broker.Options{})
+			n := startNode(t, broker.Options{Groups: group.Config{Heartbeat: 100 * time.Millisecond}})
 			n.topic("events", 6)
 			produce := func(from, to int) {
 				cl, err := kgo.NewClient(kgo.SeedBrokers(n.addr), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))

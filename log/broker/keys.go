@@ -69,6 +69,8 @@ func keyTable() map[int16]*api {
 		{key: 61, name: "DescribeProducers", min: 0, max: 0, flexible: 0, start: reads(describeProducers)},
 		{key: 65, name: "DescribeTransactions", min: 0, max: 0, flexible: 0, start: reads(describeTransactions)},
 		{key: 66, name: "ListTransactions", min: 0, max: 2, flexible: 0, start: reads(listTransactions)},
+		{key: 68, name: "ConsumerGroupHeartbeat", min: 0, max: 1, flexible: 0, start: keeps(consumerGroupHeartbeat)},
+		{key: 69, name: "ConsumerGroupDescribe", min: 0, max: 1, flexible: 0, start: reads(consumerGroupDescribe)},
 	}
 	table := make(map[int16]*api, len(list))
 	for _, a := range list {
