@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
@@ -61,6 +62,8 @@ type History struct {
 type partition struct {
 	table *table
 	index int32
+	// seen is what its reader leaves out by, made anew with each life of the readers.
+	seen *dedupe.Seen
 
 	// Under History.mu: what is committed.
 	next      int64
@@ -183,6 +186,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (h *History) runOnce(ctx context.Context) error {
 	rctx, stop := context.WithCancel(ctx)
 	defer stop()
+	if err := h.loadSeen(); err != nil {
+		return err
+	}
 	runs := make(chan *run, len(h.partitions))
 	slots := make(chan struct{}, h.opts.Decoders)
 	var wg sync.WaitGroup

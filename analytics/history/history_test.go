@@ -647,7 +647,7 @@ func BenchmarkFill(b *testing.B) {
 	}
 	const chunk = 5000
 	parts := func(b *testing.B, decoding, appending bool) {
-		decode, err := tab.decoder(0)
+		decode, err := tab.decoder(0, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -36,8 +37,8 @@ func ownTables() []*table {
 
 // ownDecoder makes a decoder of a function that appends one record's row. What it
 // appended of a record that it then refuses is cut off again.
-func ownDecoder(row func(r *run, rec *source.Record) bool) func(int32) (decoder, error) {
-	return func(int32) (decoder, error) {
+func ownDecoder(row func(r *run, rec *source.Record) bool) func(int32, *dedupe.Seen) (decoder, error) {
+	return func(int32, *dedupe.Seen) (decoder, error) {
 		return func(r *run, recs []source.Record) (refused int) {
 			r.begin()
 			for i := range recs {

@@ -162,7 +162,7 @@ func (h *History) readFrom(ctx context.Context, p *partition, from int64, slots 
 		return from, err
 	}
 	defer src.Close()
-	decode, err := p.table.decoder(p.index)
+	decode, err := p.table.decoder(p.index, p.seen)
 	if err != nil {
 		return from, err
 	}

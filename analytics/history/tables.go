@@ -9,6 +9,7 @@ import (
 	"github.com/weirstream/weir/analytics/duck"
 	"github.com/weirstream/weir/ingest/deadletter"
 	"github.com/weirstream/weir/ingest/decode"
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
@@ -21,8 +22,10 @@ type table struct {
 	columns []column
 	// fingerprint changes when the table must be refilled.
 	fingerprint string
-	// decoder makes what decodes one partition.
-	decoder func(partition int32) (decoder, error)
+	// decoder makes what decodes one partition; seen is nil where the table's stream
+	// does not leave out duplicates.
+	decoder func(partition int32, seen *dedupe.Seen) (decoder, error)
+	stream  *schema.Stream // nil for Weir's own
 }
 
 // column is one column of a table.
@@ -57,16 +60,21 @@ func streamTable(s *schema.Stream) (*table, error) {
 		t.columns = append(t.columns, column{f.Name, duck.ColumnType(f.Type)})
 	}
 	t.columns = append(t.columns, placeColumns(s.Topic)...)
-	print, err := json.Marshal(map[string]any{
+	declared := map[string]any{
 		"ddl": t.ddl(), "topic": s.Topic, "format": s.Format, "columns": s.Columns, "delimiter": s.Delimiter, "fields": s.Fields, "optional": optional(s.Schema),
 		"time": s.Schema.Time, "zone": fmt.Sprint(s.Zone), "lateness": s.Lateness, "max_ahead": s.MaxAhead,
-	})
+	}
+	if s.Dedupe > 0 {
+		declared["dedupe"], declared["id"] = s.Dedupe, s.Schema.ID
+	}
+	print, err := json.Marshal(declared)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", t.name, err)
 	}
 	t.fingerprint = string(print)
-	t.decoder = func(partition int32) (decoder, error) {
-		d, err := decode.New(s, project, decode.Options{})
+	t.stream = s
+	t.decoder = func(partition int32, seen *dedupe.Seen) (decoder, error) {
+		d, err := decode.New(s, project, decode.Options{Seen: seen})
 		if err != nil {
 			return nil, fmt.Errorf("stream %s: %w", t.name, err)
 		}

@@ -149,7 +149,7 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 		w.Varint(int64(e.partition))
 		w.Varint(e.end)
 	}
-	ops := s.instance.Operators()
+	ops := s.stateful()
 	w.Uvarint(uint64(len(ops)))
 	for _, op := range ops {
 		var one bytes.Buffer

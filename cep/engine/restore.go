@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/decode"
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -117,8 +118,12 @@ func (s *shard) sourceNow() (savedSource, error) {
 	for i, f := range s.stream.Schema.Fields {
 		fields[i] = field{f.Name, fmt.Sprint(f.Type, f.Optional), s.stream.Fields[i].From, s.stream.Fields[i].Layout}
 	}
-	text, err := json.Marshal(map[string]any{"format": s.stream.Format, "columns": s.stream.Columns, "delimiter": s.stream.Delimiter, "fields": fields,
-		"time": s.stream.Schema.Time, "zone": fmt.Sprint(s.stream.Zone), "lateness": s.stream.Lateness, "max_ahead": s.stream.MaxAhead})
+	declared := map[string]any{"format": s.stream.Format, "columns": s.stream.Columns, "delimiter": s.stream.Delimiter, "fields": fields,
+		"time": s.stream.Schema.Time, "zone": fmt.Sprint(s.stream.Zone), "lateness": s.stream.Lateness, "max_ahead": s.stream.MaxAhead}
+	if s.stream.Dedupe > 0 {
+		declared["dedupe"], declared["id"] = s.stream.Dedupe, s.stream.Schema.ID
+	}
+	text, err := json.Marshal(declared)
 	if err != nil {
 		return src, err
 	}
@@ -153,7 +158,11 @@ func (s *shard) begin() error {
 			s.project = append(s.project, i)
 		}
 	}
-	if s.decoder, err = decode.New(s.stream, s.project, decode.Options{}); err != nil {
+	s.seen = nil
+	if s.stream.Dedupe > 0 {
+		s.seen = dedupe.New(s.stream.Dedupe)
+	}
+	if s.decoder, err = decode.New(s.stream, s.project, decode.Options{Seen: s.seen}); err != nil {
 		return err
 	}
 	s.outputs = newOutputs(s.partition, s.engine.opts.OutputPartitions)
@@ -173,7 +182,7 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 		st.greatest = s.greatest
 		return err
 	}
-	for _, op := range s.instance.Operators() {
+	for _, op := range s.stateful() {
 		data, found := st.operators[op.Identity]
 		if !found {
 			s.logger.Info("a window is new: its state is made from the log", "operator", op.Identity)

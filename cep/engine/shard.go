@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/decode"
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
@@ -37,6 +38,7 @@ type shard struct {
 	journal
 	project  []int
 	decoder  *decode.Decoder
+	seen     *dedupe.Seen // what decoder leaves out by; nil where the stream does not ask for it
 	source   savedSource
 	instance Instance
 	batch    event.Batch

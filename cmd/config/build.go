@@ -169,9 +169,21 @@ func (s *streamDraft) build(w *walker) *schema.Stream {
 	out.Schema.Time = s.refer(w, out.Schema, s.time, event.Timestamp)
 	out.Schema.Key = s.refer(w, out.Schema, s.key, idKinds...)
 	out.Schema.ID = s.refer(w, out.Schema, s.id, idKinds...)
+	if out.Dedupe = s.dedupe.d; s.dedupe.v.node != nil {
+		s.checkDedupe(w, out)
+	}
 	s.buildColumns(w, out)
 	s.checkSensitive(w, out)
 	return out
+}
+
+func (s *streamDraft) checkDedupe(w *walker, out *schema.Stream) {
+	switch id := out.Schema.ID; {
+	case s.id.v.node == nil:
+		w.fail(s.dedupe.v, "name the field that identifies an event: `id: FIELD`", "needs `id`")
+	case id >= 0 && out.Schema.Fields[id].Type.Kind == event.Bytes:
+		w.fail(s.dedupe.v, "", "needs an id that is a string or an int64, found bytes")
+	}
 }
 
 func (s *streamDraft) buildFields(w *walker, out *schema.Stream) {

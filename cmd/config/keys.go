@@ -19,6 +19,12 @@ type text struct {
 	set bool
 }
 
+// duration is a duration of the file and its place.
+type duration struct {
+	d time.Duration
+	v value
+}
+
 // draft is a file that was read but not yet checked across its parts.
 type draft struct {
 	dataDir, rules   text
@@ -48,6 +54,7 @@ type streamDraft struct {
 	id, key    text
 	lateness   time.Duration
 	maxAhead   time.Duration
+	dedupe     duration
 	decisions  string
 	zone       *time.Location
 	csv        csvDraft
@@ -203,6 +210,11 @@ var streamKeys = []key[streamDraft]{
 		read: func(w *walker, v value, s *streamDraft) { s.id = w.text(v, "the name of a field") }},
 	{name: "key", expects: "name of a field", defDoc: "none", doc: "The field by which records are partitioned and windows kept: `string`, `int64` or `bytes`.",
 		read: func(w *walker, v value, s *streamDraft) { s.key = w.text(v, "the name of a field") }},
+	{name: "dedupe", expects: "duration", defDoc: "none: every event counts", doc: "For how long, in event time, an event with the `id` of one before it in the same partition is a client's retry of that one: it goes to the dead letters (reason `duplicate`), gets no decision, enters no window and has no row in SQL. Needs `id`, a `string` or `int64`. An id takes some 32 to 128 bytes of memory for that long, in the engine and again in SQL's reader.",
+		read: func(w *walker, v value, s *streamDraft) {
+			s.dedupe.v = v
+			w.duration(v, time.Millisecond, 366*24*time.Hour, &s.dedupe.d)
+		}},
 	{name: "lateness", expects: "duration", def: "5s", doc: "How far the watermark stays behind the greatest event time seen; an event behind the watermark is flagged `late`.",
 		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 366*24*time.Hour, &s.lateness) }},
 	{name: "max_ahead", expects: "duration", def: "0s", defDoc: "`0s`: no bound", doc: "How far an event's time may be ahead of its record's timestamp. One further ahead goes to the dead letters, so that one bad clock cannot move the watermark.",

@@ -71,7 +71,6 @@ type key[T any] struct {
 // "unknown key".
 var later = map[string]string{
 	"views":                        "views",
-	"streams.*.dedupe":             "dropping of a client's retries",
 	"streams.*.watermark_by":       "watermarks by field",
 	"streams.*.partitioned_by_key": "declared partitioning",
 	"receivers.*.slack":            "Slack receivers",

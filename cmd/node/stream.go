@@ -16,6 +16,8 @@ type StreamView struct {
 	Partitions      int         `json:"partitions"`
 	Format          string      `json:"format"`
 	Key             string      `json:"key"`
+	ID              string      `json:"id,omitempty" doc:"The field that identifies an event."`
+	Dedupe          string      `json:"dedupe,omitempty" doc:"For how long, in event time, an event with the id of another is left out as its duplicate."`
 	Time            string      `json:"time" doc:"The field with the event time."`
 	Fields          []FieldView `json:"fields"`
 	Columns         []string    `json:"columns,omitempty" doc:"Of a CSV record, in order."`
@@ -53,6 +55,12 @@ func streamView(s *schema.Stream) StreamView {
 	}
 	if s.Schema.Key >= 0 {
 		v.Key = s.Schema.Fields[s.Schema.Key].Name
+	}
+	if s.Schema.ID >= 0 {
+		v.ID = s.Schema.Fields[s.Schema.ID].Name
+	}
+	if s.Dedupe > 0 {
+		v.Dedupe = s.Dedupe.String()
 	}
 	if s.Delimiter != 0 {
 		v.Delimiter = string(rune(s.Delimiter))

@@ -9,15 +9,21 @@
 //     letters they are of and where the stream's partitions end; each record names
 //     its dead letter (HeaderReplayed). A later replay looks, from there on, for
 //     those that an interrupted one wrote, and does not write them again.
+//
 //  2. One replay runs at a time in a process, and one process has the log.
+//
 //  3. A dead letter whose raw bytes may be cut short, of a file whose columns are
 //     not known, or whose partition cannot be told because the key it was made from
 //     is no longer in it (a sensitive key), is never guessed at: it is counted and
 //     left.
+//
 //  4. A record that was in the topic already goes to its own partition again. Where
 //     that record itself fits the declaration now, readers that look at the topic
 //     from its start have it twice; HeaderOriginal names it, so that they may pass
 //     over the copy.
+//
+//  5. A duplicate (decode.ReasonDuplicate) is never replayed, not even where its
+//     reason is asked for: its event is in the stream.
 //
 // Goroutines: none.
 //

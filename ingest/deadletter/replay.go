@@ -31,7 +31,7 @@ const (
 	HeaderReplayed = "weir-replayed" // its dead letter in weir.deadletters: "partition/offset"
 	// HeaderOriginal is "topic/partition/offset" of the record that the dead letter
 	// was made of, where that fits the declaration now.
-	HeaderOriginal = "weir-original"
+	HeaderOriginal = source.HeaderOriginal
 )
 
 // Bounds of one chunk, which is written and noted together.
@@ -244,6 +244,8 @@ func (p *replay) take(l *letter) bool {
 		p.res.Already++
 	case l.Reason == ReasonPanic && p.q.Reason != ReasonPanic:
 		p.res.Bad[ReasonPanic]++
+	case l.Reason == decode.ReasonDuplicate:
+		p.res.Bad[decode.ReasonDuplicate]++
 	case len(l.Raw) >= loader.MaxRaw:
 		p.res.Cut++
 	case !inTopic && l.columns == nil && !p.columnsSeen && !isObject(l.Raw):

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
@@ -18,6 +19,8 @@ const (
 	ReasonTime     = "time"
 	ReasonSize     = "size"
 	ReasonEncoding = "encoding"
+	// ReasonDuplicate is of good records that are left out: see Options.Seen.
+	ReasonDuplicate = "duplicate"
 )
 
 // Limits on a record.
@@ -50,6 +53,12 @@ func (f Failure) Error() string {
 // Options of a Decoder. The zero value is the default.
 type Options struct {
 	MaxRecord int // bytes of a record's value; 0: DefaultMaxRecord
+	// Seen leaves out the duplicates of a stream with Dedupe: good records that it
+	// knows are bad with ReasonDuplicate. A replayed copy of a record that was in the
+	// topic (source.HeaderOriginal) is no duplicate of that one. It is used by this
+	// Decoder's goroutine, and the records come in log order, each once. Nil: all
+	// good records are taken.
+	Seen *dedupe.Seen
 }
 
 // Decoder turns records of one stream into rows of columns. It belongs to one
@@ -61,6 +70,9 @@ type Decoder struct {
 	zone      *time.Location
 	maxAhead  time.Duration
 	maxRecord int
+	seen      *dedupe.Seen
+	id        int     // with seen, the field that identifies an event
+	topic     string  // with a slash behind it
 	json      *object // the outermost; nil for CSV
 	csv       csvPlan
 
@@ -133,6 +145,12 @@ func New(s *schema.Stream, project []int, o Options) (*Decoder, error) {
 	d := &Decoder{schema: s.Schema, timeField: s.Schema.Time, zone: s.Zone, maxAhead: s.MaxAhead, maxRecord: o.MaxRecord}
 	if d.maxRecord <= 0 {
 		d.maxRecord = DefaultMaxRecord
+	}
+	if o.Seen != nil {
+		if s.Schema.ID < 0 {
+			return nil, fmt.Errorf("stream %s: duplicates cannot be told without an id", s.Schema.Stream)
+		}
+		d.seen, d.id, d.topic = o.Seen, s.Schema.ID, s.Topic+"/"
 	}
 	if len(s.Fields) != 0 && len(s.Fields) != len(s.Schema.Fields) {
 		return nil, fmt.Errorf("stream %s: %d fields are described, %d declared", s.Schema.Stream, len(s.Fields), len(s.Schema.Fields))
@@ -225,10 +243,39 @@ func (d *Decoder) Decode(dst *event.Batch, origin event.Origin, recs []source.Re
 			bad(r, d.detailed)
 			continue
 		}
+		if d.seen != nil && d.duplicate(r) {
+			dst.Truncate(n)
+			bad(r, d.detailed)
+			continue
+		}
 		addOrigin(dst, origin)
 		dst.Offset = append(dst.Offset, r.Offset)
 		dst.Time = append(dst.Time, d.eventAt)
 	}
+}
+
+// duplicate reports whether the record that was converted is a duplicate.
+func (d *Decoder) duplicate(r *source.Record) bool {
+	f := &d.fields[d.id]
+	s := &d.slots[f.slot]
+	t, _ := d.plainText(s, r.Value)
+	key := dedupe.Key{}
+	if f.typ.Kind == event.Int64 {
+		n, _ := parseDecimal(t, 0) // it was converted
+		key = dedupe.OfInt64(n)
+	} else {
+		key = dedupe.OfText(t)
+	}
+	if !d.seen.Duplicate(key, d.eventAt) {
+		return false
+	}
+	for i := range r.Headers {
+		if h := &r.Headers[i]; h.Key == source.HeaderOriginal && strings.HasPrefix(string(h.Value), d.topic) {
+			return false
+		}
+	}
+	d.fail(f, s, ReasonDuplicate, "an event with this id was taken before, in the same partition and within the stream's dedupe span")
+	return true
 }
 
 // scan checks the syntax of a record's value and fills the slots.

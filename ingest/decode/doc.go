@@ -34,6 +34,8 @@
 //	size      a record over the limit (8 MiB), or nested deeper than 64, a list or
 //	          map of too many elements
 //	encoding  a string field that is not UTF-8, or a lone surrogate
+//	duplicate a good record of a stream with dedupe whose id was there before
+//	          (ingest/dedupe); only where Options.Seen is given
 //
 // In a list, map or struct, Failure.Field is the path to what is wrong, as
 // items[2].price or attrs["k"] (attrs[entry 3] where the key may not be shown). A

@@ -87,6 +87,10 @@ type Stream struct {
 	// MaxAhead bounds how far an event's time may be ahead of its record's
 	// timestamp; 0 means no bound.
 	MaxAhead time.Duration
+	// Dedupe is for how long, in event time, an event with the id of another in its
+	// partition is taken for a client's retry of it and left out; 0: for ever none is.
+	// The stream has an ID then. See ingest/dedupe.
+	Dedupe time.Duration
 	// AllDecisions writes a decision record for every event, not only for those
 	// on which a rule fired (decisions: all).
 	AllDecisions bool

@@ -18,6 +18,11 @@ import (
 // letters instead of stopping the partition.
 const HeaderUnreadable = "weir-unreadable"
 
+// HeaderOriginal names the header of a replayed dead letter whose record is in the
+// same topic and fits its declaration now, with that record's place:
+// "topic/partition/offset".
+const HeaderOriginal = "weir-original"
+
 // Bounds on the batches that make one chunk. Compressed batches make one each.
 const (
 	maxMergedBatches = 64

@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/dedupe"
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// stateful are the operators whose state a checkpoint holds: the program's, and the
+// ids of a stream that leaves out duplicates.
+func (s *shard) stateful() []Operator {
+	ops := s.instance.Operators()
+	if s.seen == nil {
+		return ops
+	}
+	return append(ops[:len(ops):len(ops)], Operator{Identity: fmt.Sprintf("dedupe/1 span=%v", s.stream.Dedupe), Operator: seenState{s.seen}})
+}
+
+// seenState keeps a Seen in checkpoints. The decoder is what uses it.
+type seenState struct{ seen *dedupe.Seen }
+
+func (seenState) Process(*event.Batch, *cep.Outbox) error { return nil }
+
+func (seenState) Advance(event.Time, *cep.Outbox) error { return nil }
+
+func (s seenState) Snapshot(w *cep.SnapshotWriter) error {
+	w.Bytes(s.seen.AppendSnapshot(nil))
+	return nil
+}
+
+// seenMax bounds what is read of a checkpoint: some forty million ids.
+const seenMax = 1 << 30
+
+func (s seenState) Restore(r *cep.SnapshotReader) error {
+	data := r.Bytes(nil, seenMax)
+	if err := r.Err(); err != nil {
+		return err
+	}
+	return s.seen.Restore(data)
+}
