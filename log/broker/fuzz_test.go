@@ -180,6 +180,8 @@ func sensibleRequests(f testing.TB) []kmsg.Request {
 		{&kmsg.InitProducerIDRequest{}, 0, 5},
 		{&kmsg.InitProducerIDRequest{TransactionalID: &topic, TransactionTimeoutMillis: 60000, ProducerID: -1, ProducerEpoch: -1}, 0, 5},
 		{&kmsg.AddPartitionsToTxnRequest{TransactionalID: "t", ProducerID: 1, Topics: []kmsg.AddPartitionsToTxnRequestTopic{{Topic: "t", Partitions: []int32{0, 9}}}}, 0, 3},
+		{&kmsg.AddOffsetsToTxnRequest{TransactionalID: "t", ProducerID: 1, Group: "g"}, 0, 4},
+		{&kmsg.TxnOffsetCommitRequest{TransactionalID: "t", ProducerID: 1, Group: "g", Generation: -1, Topics: []kmsg.TxnOffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{Offset: 1}}}}}, 0, 6},
 		{&kmsg.EndTxnRequest{TransactionalID: "t", ProducerID: 1, Commit: true}, 0, 5},
 		{&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: []int32{0, 9}}}}, 0, 0},
 		{&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"t", ""}}, 0, 0},
