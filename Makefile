@@ -52,8 +52,9 @@ test-console: test-tools ## drive the console in a real browser
 	cd $(CONSOLE) && npm ci --no-audit --no-fund && npm test
 
 .PHONY: bench
-bench: build ## the whole path and each part, with figures and the machine
+bench: build ## the whole path, and the log beside Apache Kafka, with figures and the machine
 	go run ./benchmarks/path -weir $(CURDIR)/$(BIN)
+	go run ./benchmarks/log -weir $(CURDIR)/$(BIN) -out benchmarks/log/results.md
 
 .PHONY: clean
 clean: ## remove what was built

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// weirBinary is the weir under test: WEIR_BINARY, or one built for this run.
+var weirBinary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		weirBinary = os.Getenv("WEIR_BINARY")
+		if weirBinary == "" {
+			dir, err := os.MkdirTemp("", "weir-binary")
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			defer os.RemoveAll(dir)
+			weirBinary = filepath.Join(dir, "weir")
+			build := exec.Command("go", "build", "-o", weirBinary, "github.com/weirstream/weir/cmd/weir")
+			build.Stderr = os.Stderr
+			if err := build.Run(); err != nil {
+				fmt.Fprintln(os.Stderr, "building weir:", err)
+				return 1
+			}
+		}
+		return m.Run()
+	}())
+}
+
+// TestShort runs the whole harness for a moment, against Weir alone: what is
+// acknowledged is consumed and equal, and there are figures for every cell.
+func TestShort(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var out strings.Builder
+	o := options{weir: weirBinary, dir: t.TempDir(), short: true, runs: 1, produce: 50 * time.Millisecond, latency: 50 * time.Millisecond}
+	if err := measure(ctx, o, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cells {
+		if !strings.Contains(out.String(), c.String()) {
+			t.Errorf("no figures for %v", c)
+		}
+	}
+	if !strings.Contains(out.String(), "Apache Kafka was not run") {
+		t.Error("the output does not say that the peer was not run")
+	}
+}
+
+// TestMedian: the figure is one of those measured.
+func TestMedian(t *testing.T) {
+	if m := median([]float64{3, 1, 2}); m != 2 {
+		t.Error(m)
+	}
+}
+
+// TestValues: records differ, and the checksum tells them apart.
+func TestValues(t *testing.T) {
+	v, seen := newValues(), map[string]bool{}
+	for range 10_000 {
+		b := make([]byte, 100)
+		v.fill(b)
+		if seen[string(b)] {
+			t.Fatal("a value twice")
+		}
+		seen[string(b)] = true
+	}
+}
