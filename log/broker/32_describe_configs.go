@@ -77,6 +77,7 @@ func (s *Server) brokerConfigs() []config {
 		{name: "delete.topic.enable", kind: kmsg.ConfigTypeBoolean, value: "true", doc: "Whether topics can be deleted; Weir's own cannot."},
 		{name: "default.replication.factor", kind: kmsg.ConfigTypeInt, value: "1", doc: "Replicas of a new topic."},
 		{name: "fetch.max.bytes", kind: kmsg.ConfigTypeInt, value: number(int64(s.opt.MaxFetchBytes)), doc: "The largest fetch response, in bytes of records."},
+		{name: "max.connections.per.ip", kind: kmsg.ConfigTypeInt, value: strconv.Itoa(s.opt.MaxConnectionsPerAddress), doc: "The most connections open at once from one address."},
 		{name: "max.connections", kind: kmsg.ConfigTypeInt, value: strconv.Itoa(s.opt.MaxConnections), doc: "The most connections open at once."},
 		{name: "log.dirs", kind: kmsg.ConfigTypeList, value: s.opt.LogDir, doc: "Where the log is."},
 		{name: "node.id", kind: kmsg.ConfigTypeInt, value: strconv.Itoa(nodeID), doc: "This broker."},

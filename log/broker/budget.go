@@ -10,12 +10,13 @@ import (
 // nobody who already holds a share waits for another.
 type budget struct {
 	mu    sync.Mutex
+	all   int64
 	left  int64
 	ready chan struct{} // closed and replaced when left becomes positive
 }
 
 func newBudget(n int64) *budget {
-	return &budget{left: n, ready: make(chan struct{})}
+	return &budget{all: n, left: n, ready: make(chan struct{})}
 }
 
 // take waits until something is left and takes n bytes.
@@ -56,4 +57,11 @@ func (b *budget) give(n int64) {
 		close(b.ready)
 		b.ready = make(chan struct{})
 	}
+}
+
+// held is what is taken, more than there is where it is overdrawn.
+func (b *budget) held() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all - b.left
 }

@@ -30,12 +30,11 @@ const (
 	// bytes has arrived.
 	firstAlloc = 1 << 20
 	// slowestClient is the lowest rate at which a request may arrive and a
-	// response be taken, in bytes per second, beyond slowGrace.
+	// response be taken, in bytes per second, beyond Options.SlowGrace.
 	slowestClient = 64 << 10
-	slowGrace     = 30 * time.Second
-	// overloadWait is how long a request in the middle of its bytes waits for
-	// memory before its connection is closed.
-	overloadWait = 10 * time.Second
+	// piece is how much of a request must arrive in Options.SlowGrace (and its share
+	// of slowestClient): a request that stands still ends early, however large.
+	piece = 64 << 10
 )
 
 // bodies holds request buffers between requests.
@@ -190,30 +189,40 @@ func (c *conn) readSize(r *bufio.Reader) (int32, error) {
 	if err := c.ctx.Err(); err != nil { // after the deadline: see serveConn
 		return 0, err
 	}
-	var b [4]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, io.EOF // idle
+	if _, err := r.Peek(1); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.ctx.Err() == nil {
+			c.srv.metrics.aborted.WithLabelValues(closedIdle).Inc()
+			return 0, io.EOF
 		}
 		return 0, err
+	}
+	// From its first byte on a request must arrive.
+	c.nc.SetReadDeadline(c.srv.slowest(0))
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, fmt.Errorf("read the size of a request: %w", err)
 	}
 	size := int32(binary.BigEndian.Uint32(b[:]))
 	if size < 8 || size > c.srv.opt.MaxRequestBytes {
 		return 0, fmt.Errorf("%w: a frame of %d bytes; expected 8 to %d", errMalformed, size, c.srv.opt.MaxRequestBytes)
 	}
-	c.nc.SetReadDeadline(time.Now().Add(slowGrace + time.Duration(size)*time.Second/slowestClient))
-	return size, c.ctx.Err()
+	return size, nil
 }
 
 // readBody reads size bytes into buf, which grows as they arrive, taking from the
 // budget what it grows by. The first step waits for as long as it must, which is
-// what slows clients down; later ones, which others may wait for, for overloadWait.
+// what slows clients down; later ones, which others may wait for, for a third of
+// Options.SlowGrace.
 func (c *conn) readBody(r io.Reader, buf []byte, size int, take func(context.Context, int64) error) ([]byte, error) {
 	buf = buf[:0]
+	over := c.srv.slowest(size)
 	for step := min(size, firstAlloc); len(buf) < size; step = min(size-len(buf), len(buf)) {
 		ctx, cancel := c.ctx, func() {}
 		if len(buf) > 0 {
-			ctx, cancel = context.WithTimeout(ctx, overloadWait)
+			ctx, cancel = context.WithTimeout(ctx, c.srv.opt.SlowGrace/3)
 		}
 		err := take(ctx, int64(step))
 		cancel()
@@ -222,12 +231,28 @@ func (c *conn) readBody(r io.Reader, buf []byte, size int, take func(context.Con
 		}
 		from := len(buf)
 		buf = slices.Grow(buf, step)[:from+step]
-		n, err := io.ReadFull(r, buf[from:])
-		if err != nil {
-			return buf[:from+n], err
+		for at := from; at < len(buf); at += piece {
+			if err := c.readPiece(r, buf[at:min(at+piece, len(buf))], over); err != nil {
+				return buf[:at], err
+			}
 		}
 	}
 	return buf, nil
+}
+
+// readPiece fills b, which must not take longer than what a client may need for so
+// much, nor last beyond the end of the whole.
+func (c *conn) readPiece(r io.Reader, b []byte, over time.Time) error {
+	deadline := c.srv.slowest(len(b))
+	if over.Before(deadline) {
+		deadline = over
+	}
+	c.nc.SetReadDeadline(deadline)
+	if err := c.ctx.Err(); err != nil { // after the deadline: see serveConn
+		return err
+	}
+	_, err := io.ReadFull(r, b)
+	return err
 }
 
 // start reads the header of a request and starts it. It does not keep body.
@@ -288,9 +313,17 @@ func (c *conn) write(p pending) error {
 		return fmt.Errorf("%s v%d: %w", p.api.name, p.head.version, err)
 	}
 	bufs, size := f.end()
-	c.nc.SetWriteDeadline(time.Now().Add(slowGrace + time.Duration(size)*time.Second/slowestClient))
+	c.nc.SetWriteDeadline(c.srv.slowest(size))
 	n, err := bufs.WriteTo(c.nc)
 	c.srv.metrics.sent.Add(float64(n))
 	c.srv.metrics.seconds(p.api).Observe(time.Since(p.since).Seconds())
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.srv.metrics.aborted.WithLabelValues(closedSlowReader).Inc()
+	}
 	return err
+}
+
+// slowest is when size bytes that begin to move now must have moved.
+func (s *Server) slowest(size int) time.Time {
+	return time.Now().Add(s.opt.SlowGrace + time.Duration(size)*time.Second/slowestClient)
 }

@@ -21,7 +21,7 @@ func sessionRequest(topic string, n int32) *kmsg.FetchRequest {
 
 // TestSessionCache: who gets a session where there is no room for all.
 func TestSessionCache(t *testing.T) {
-	m, err := newMetrics(nil)
+	m, err := newMetrics(nil, newBudget(1), newBudget(1))
 	if err != nil {
 		t.Fatal(err)
 	}

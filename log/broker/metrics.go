@@ -1,14 +1,16 @@
 package broker
 
 import (
+	"context"
 	"errors"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 type metrics struct {
 	connections prometheus.Gauge
-	refused     prometheus.Counter
+	refused     *prometheus.CounterVec
 	aborted     *prometheus.CounterVec
 	received    prometheus.Counter
 	sent        prometheus.Counter
@@ -26,7 +28,7 @@ type apiMetrics struct {
 }
 
 // newMetrics makes the metrics, registered where r is not nil.
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, inFlight, fetching *budget) (*metrics, error) {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_broker_requests_total",
 		Help: "Requests of Kafka clients, by API."}, []string{"api"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "weir_broker_request_seconds",
@@ -36,10 +38,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "weir_broker_connections",
 			Help: "Open connections of Kafka clients."}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_broker_connections_refused_total",
-			Help: "Connections closed at once because too many were open."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_broker_connections_refused_total",
+			Help: "Connections closed at once because too many were open, by limit: total or address."}, []string{"limit"}),
 		aborted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_broker_connections_aborted_total",
-			Help: "Connections that the broker closed on an error, by reason: malformed or io."}, []string{"reason"}),
+			Help: "Connections that the broker closed, by reason: malformed, overload, slow_request, slow_reader, idle or io."}, []string{"reason"}),
 		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_broker_received_bytes_total",
 			Help: "Bytes of requests read."}),
 		sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_broker_sent_bytes_total",
@@ -57,11 +59,22 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, a := range keyTable() {
 		m.byAPI[a.key] = apiMetrics{requests.WithLabelValues(a.name), seconds.WithLabelValues(a.name)}
 	}
+	for _, reason := range []string{closedMalformed, closedOverload, closedSlowRequest, closedSlowReader, closedIdle, closedIO} {
+		m.aborted.WithLabelValues(reason)
+	}
+	for _, limit := range []string{refusedTotal, refusedAddress} {
+		m.refused.WithLabelValues(limit)
+	}
 	if r == nil {
 		return m, nil
 	}
+	held := func(name, help string, b *budget) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(b.held()) })
+	}
+	requestBytes := held("weir_broker_request_bytes", "Bytes that requests hold which are being read and started.", inFlight)
+	fetchBytes := held("weir_broker_fetch_bytes", "Bytes that fetch responses hold which are being written.", fetching)
 	for _, c := range []prometheus.Collector{requests, seconds, m.connections, m.refused, m.aborted, m.received, m.sent, m.errors,
-		m.sessions, m.sessionParts, m.sessionsEvicted} {
+		m.sessions, m.sessionParts, m.sessionsEvicted, requestBytes, fetchBytes} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -72,11 +85,26 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 func (m *metrics) requests(a *api) prometheus.Counter { return m.byAPI[a.key].requests }
 func (m *metrics) seconds(a *api) prometheus.Observer { return m.byAPI[a.key].seconds }
 
-// closed counts a connection closed because of err.
+// Reasons to close a connection, the metric's labels.
+const (
+	closedMalformed   = "malformed"
+	closedOverload    = "overload"     // no memory for the rest of a request
+	closedSlowRequest = "slow_request" // began and does not end
+	closedSlowReader  = "slow_reader"  // does not take its responses
+	closedIdle        = "idle"
+	closedIO          = "io"
+)
+
+// closed counts a connection closed because a request could not be read.
 func (m *metrics) closed(err error) {
-	reason := "io"
-	if errors.Is(err, errMalformed) {
-		reason = "malformed"
+	reason := closedIO
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		reason = closedOverload
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = closedSlowRequest
+	case errors.Is(err, errMalformed):
+		reason = closedMalformed
 	}
 	m.aborted.WithLabelValues(reason).Inc()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +43,9 @@ type Options struct {
 	Partitions int32
 	// MaxConnections bounds the open connections; default 1000.
 	MaxConnections int
+	// MaxConnectionsPerAddress bounds those of clients at one IP address; default: as
+	// MaxConnections.
+	MaxConnectionsPerAddress int
 	// MaxRequestBytes bounds one request; default 100 MiB.
 	MaxRequestBytes int32
 	// MaxFetchBytes bounds the records of one fetch response (beyond a first batch
@@ -53,9 +57,12 @@ type Options struct {
 	// FetchBytes bounds what all connections hold in fetch responses being
 	// written; where it is used up fetches return less. Default 256 MiB.
 	FetchBytes int64
-	// IdleTimeout closes a connection without a request for so long, and one whose
-	// client does not take its responses; default 10 minutes.
+	// IdleTimeout closes a connection without a request for so long; default 10
+	// minutes.
 	IdleTimeout time.Duration
+	// SlowGrace is how long a request that has begun, and a response, may take beyond
+	// what 64 KiB a second allow; then the connection is closed. Default 30 s.
+	SlowGrace time.Duration
 	// DrainTimeout is how long Serve waits for started requests at its end;
 	// default 5 s.
 	DrainTimeout time.Duration
@@ -107,6 +114,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LogDir, "log")
 	setDefault(&o.Partitions, 1)
 	setDefault(&o.MaxConnections, 1000)
+	setDefault(&o.MaxConnectionsPerAddress, o.MaxConnections)
+	setDefault(&o.SlowGrace, 30*time.Second)
 	setDefault(&o.MaxRequestBytes, 100<<20)
 	setDefault(&o.MaxFetchBytes, 55<<20)
 	setDefault(&o.InFlightBytes, 256<<20)
@@ -172,7 +181,7 @@ func New(l *commitlog.Log, o Options) (*Server, error) {
 		s.advertisedHost, s.advertisedPort = host, port
 	}
 	var err error
-	s.metrics, err = newMetrics(o.Registerer)
+	s.metrics, err = newMetrics(o.Registerer, s.requests, s.fetches)
 	if err != nil {
 		return nil, fmt.Errorf("broker metrics: %w", err)
 	}
@@ -200,7 +209,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	context.AfterFunc(ctx, func() { time.AfterFunc(s.opt.DrainTimeout, cancel) })
-	slots := make(chan struct{}, s.opt.MaxConnections)
+	entry := door{total: s.opt.MaxConnections, perAddress: s.opt.MaxConnectionsPerAddress, addresses: map[netip.Addr]int{}}
 	// The coordinators outlive the connections, which wait for them.
 	coordinate, stopCoordinators := context.WithCancel(context.WithoutCancel(ctx))
 	defer s.groups.stop()
@@ -220,16 +229,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			cancel()
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			s.metrics.refused.Inc()
-			s.opt.Logger.Debug("connection refused: too many are open", "remote", nc.RemoteAddr(), "limit", s.opt.MaxConnections)
+		if refused := entry.enter(nc); refused != "" {
+			s.metrics.refused.WithLabelValues(refused).Inc()
+			s.opt.Logger.Debug("connection refused: too many are open", "remote", nc.RemoteAddr(), "limit", refused)
 			nc.Close()
 			continue
 		}
 		open.Go(func() {
-			defer func() { <-slots }()
+			defer entry.leave(nc)
 			s.serveConn(ctx, hard, nc)
 		})
 	}
