@@ -198,6 +198,10 @@ func (a *produceAnswer) append(ctx context.Context, part *producedPart, batch []
 		}
 		defer a.txn.leave()
 	}
+	if n := part.partition.MinInsyncReplicas(); n > 1 && a.acks == -1 {
+		part.err = refuse(kerr.NotEnoughReplicas, fmt.Sprintf("min.insync.replicas is %d and there is one replica", n))
+		return
+	}
 	// acks 0 here: what waits for durability is finish, so that the next request
 	// of this connection can be appended meanwhile.
 	part.base, part.err = part.partition.Append(ctx, batch, 0)

@@ -47,6 +47,8 @@ var codes = []struct {
 	{record.ErrDecompressed, kerr.MessageTooLarge},
 	{record.ErrRecord, kerr.InvalidRecord},
 	{commitlog.ErrInvalidRecord, kerr.InvalidRecord},
+	{commitlog.ErrInvalidTimestamp, kerr.InvalidTimestamp},
+	{commitlog.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{commitlog.ErrInvalidBatch, kerr.InvalidRecord},
 	{commitlog.ErrClosed, kerr.KafkaStorageError},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},

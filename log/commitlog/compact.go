@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/weirstream/weir/log/record"
@@ -779,24 +778,4 @@ func (l *Log) compactNext(ctx context.Context, failed map[*Partition]time.Time) 
 		l.logger.Warn("compaction failed; the partition stays as it is and is tried again later", "topic", best.topic.name, "partition", best.index, "err", err)
 	}
 	return ctx.Err() == nil
-}
-
-// keyReaders check the records of batches for compacted topics.
-var keyReaders = sync.Pool{New: func() any { return new(record.Rewriter) }}
-
-// checkKeys refuses what a compacted topic cannot keep: records without a key,
-// and those that cannot be read.
-func checkKeys(batch []byte) error {
-	w := keyReaders.Get().(*record.Rewriter)
-	defer keyReaders.Put(w)
-	recs, err := w.Records(batch)
-	if err != nil {
-		return fmt.Errorf("%w: %w: a compacted topic reads its records", ErrInvalidBatch, err)
-	}
-	for i := range recs {
-		if recs[i].Key == nil {
-			return fmt.Errorf("%w: record %d has no key, and the topic is compacted", ErrInvalidRecord, i)
-		}
-	}
-	return nil
 }

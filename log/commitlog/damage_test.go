@@ -554,10 +554,16 @@ func TestSyncFails(t *testing.T) {
 
 // TestNewerFormats refuses each file of a newer version by name.
 func TestNewerFormats(t *testing.T) {
-	for _, name := range []string{"meta", "producer-ids", "clean", "synced", "topics/a-0/checkpoint", "topics/a-0/00000000000000000000.index"} {
+	for _, name := range []string{"meta", "producer-ids", "clean", "synced", "topics/a-0/checkpoint", "topics/a-0/leader-epochs",
+		"topics/a-0/00000000000000000000.index", "topics/a-0/00000000000000000000.txnindex"} {
 		m := vfs.NewMem(1)
 		l := mustOpen(t, "data", testOptions(m))
-		fill(t, mustTopic(t, l, "a", 1).Partitions()[0], 5)
+		p := mustTopic(t, l, "a", 1).Partitions()[0]
+		fill(t, p, 5)
+		mustAppend(t, p, newBatch(record.BatchOptions{ProducerID: 1, Transactional: true}, "x", 1, 10, 1))
+		if _, err := p.AppendMarker(context.Background(), Marker{ProducerID: 1}); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := l.NewProducerID(); err != nil {
 			t.Fatal(err)
 		}

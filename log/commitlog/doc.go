@@ -79,7 +79,13 @@
 //
 // # What it does not do
 //
-// Replication and the coordination of transactions; recompression (compression.type
-// is stored, batches stay as sent). Records are walked on append in compacted
-// topics only, to refuse those without a key.
+// Replication and the coordination of transactions. Records are walked on append
+// only where a topic's settings need them: in compacted topics, to refuse those
+// without a key, with bounds on their time, and to recompress.
+//
+// There is no checksum over a whole sealed segment. Every byte of it is under a
+// batch's CRC-32C or is one of two fields that must be exactly what offset and
+// epoch say; batches follow one another without a gap from the offset in the name
+// to that of the next segment. So bytes changed, taken, added or exchanged are
+// found, by reads and by the scrubber.
 package commitlog

@@ -18,6 +18,8 @@ var (
 	ErrOffsetOutOfRange     = errors.New("offset out of range")
 	ErrDiskFull             = errors.New("disk full")
 	ErrInvalidBatch         = errors.New("invalid record batch") // beside the error of package record
+	ErrInvalidTimestamp     = errors.New("record time is too far from now")
+	ErrNotEnoughReplicas    = errors.New("not enough replicas")
 	ErrInvalidRecord        = errors.New("invalid record")
 	ErrBatchTooLarge        = errors.New("record batch too large")
 	ErrInvalidAcks          = errors.New("acks is neither -1, 0 nor 1")

@@ -29,6 +29,9 @@ func (l *Log) janitor(ctx context.Context) {
 			retained = time.Now()
 		}
 		failures, err := l.tidy(ctx, retain)
+		if werr := l.makeRoom(ctx); err == nil && werr != nil {
+			failures, err = 1, werr
+		}
 		// A full disk fails at every partition and every tick: say it now and then.
 		if err != nil && time.Since(told) >= complainEvery {
 			told = time.Now()
@@ -111,4 +114,62 @@ func (p *Partition) retain(now time.Time) error {
 		return nil
 	}
 	return p.removeSegments(func(seg, _ *segment) bool { return old[seg] })
+}
+
+// makeRoom deletes segments early while the disk has less free space than
+// Options.MinFreeBytes, the one with the oldest records first.
+func (l *Log) makeRoom(ctx context.Context) error {
+	for l.o.MinFreeBytes > 0 && ctx.Err() == nil {
+		u, err := l.fs.Usage(l.dir)
+		if err != nil || u.Free >= l.o.MinFreeBytes {
+			return err
+		}
+		p, seg, at, err := l.oldestDeletable()
+		if p == nil || err != nil {
+			return err
+		}
+		l.logger.Warn("deleted a segment early: the disk has little room", "topic", p.topic.name, "partition", p.index, "file", seg.file, "bytes", seg.size,
+			"newest_record", time.UnixMilli(at), "free", u.Free, "wanted", l.o.MinFreeBytes)
+		if err := p.removeSegments(func(one, _ *segment) bool { return one == seg }); err != nil {
+			return err
+		}
+		if p.Start() < seg.end {
+			return nil // it is being compacted; later
+		}
+		l.metrics.early.Add(float64(seg.size))
+	}
+	return nil
+}
+
+// oldestDeletable is the first segment of a partition that may lose it, the one
+// with the oldest newest record of all; nil where there is none.
+func (l *Log) oldestDeletable() (best *Partition, seg *segment, at int64, err error) {
+	for _, t := range l.Topics() {
+		config := t.now.Load().parsed
+		if !config.delete || config.retentionAge < 0 && config.retentionBytes < 0 {
+			continue
+		}
+		for _, p := range t.now.Load().partitions {
+			p.mu.Lock()
+			var first *segment
+			if len(p.segs) > 1 && p.segs[0].base < p.hwPos.base && p.gone == nil {
+				first = p.segs[0]
+			}
+			p.mu.Unlock()
+			if first == nil {
+				continue
+			}
+			newest, err := p.newest(first)
+			if errors.Is(err, errReplaced) {
+				continue
+			}
+			if err != nil {
+				return nil, nil, 0, p.wrap(err)
+			}
+			if best == nil || newest < at {
+				best, seg, at = p, first, newest
+			}
+		}
+	}
+	return best, seg, at, nil
 }

@@ -55,6 +55,10 @@ type Options struct {
 	// MaxOpenFiles bounds the files open for reading; those not yet synced come
 	// on top. 0: 512.
 	MaxOpenFiles int
+	// MinFreeBytes is the free space of the disk below which the oldest segments of
+	// topics that lose theirs some day (cleanup.policy delete with retention.ms or
+	// retention.bytes) go early; each is logged. 0: never.
+	MinFreeBytes int64
 	// CompactBytes bounds the memory that compaction takes for keys, about; more
 	// keys take several passes. 0: 32 MiB.
 	CompactBytes int64

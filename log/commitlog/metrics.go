@@ -17,6 +17,7 @@ type metrics struct {
 	scrubBytes  prometheus.Counter
 	corruptions *prometheus.GaugeVec
 	compaction  compactionMetrics
+	early       prometheus.Counter
 	registerer  prometheus.Registerer
 	registered  []prometheus.Collector
 }
@@ -38,6 +39,7 @@ func newMetrics() *metrics {
 		scrubBytes: counter("weir_log_scrubbed_bytes_total", "Stored bytes verified in the background."),
 		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "weir_log_flush_seconds", Help: "Time of one group commit.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
+		early: counter("weir_log_early_deleted_bytes_total", "Bytes of segments deleted before their retention was over because the disk had little room."),
 		compaction: compactionMetrics{
 			runs:    counter("weir_log_compactions_total", "Compactions of a partition."),
 			read:    counter("weir_log_compaction_read_bytes_total", "Bytes of segments that compaction read."),
@@ -58,7 +60,7 @@ func (m *metrics) register(l *Log, r prometheus.Registerer) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registerer = r
-	all := []prometheus.Collector{m.batches, m.bytes, m.waits, m.cutBytes, m.scrubBytes, m.flushes, m.corruptions,
+	all := []prometheus.Collector{m.batches, m.bytes, m.waits, m.cutBytes, m.scrubBytes, m.flushes, m.corruptions, m.early,
 		m.compaction.runs, m.compaction.read, m.compaction.written, m.compaction.dropped, m.compaction.seconds,
 		gauge("weir_log_compactable_bytes", "Bytes of sealed segments of compacted topics that are not compacted yet.", func() float64 {
 			return float64(l.sum((*Partition).uncompacted))

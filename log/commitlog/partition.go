@@ -182,10 +182,17 @@ func (p *Partition) append(ctx context.Context, h *record.BatchHeader, batch []b
 	if acks < -1 || acks > 1 {
 		return -1, p.wrap(fmt.Errorf("%w: %d", ErrInvalidAcks, acks))
 	}
-	if p.topic.now.Load().parsed.compact {
-		if err := checkKeys(batch); err != nil {
+	config := p.topic.now.Load().parsed
+	if acks == -1 && config.minInsync > 1 {
+		return -1, p.wrap(fmt.Errorf("%w: min.insync.replicas is %d, there is one replica", ErrNotEnoughReplicas, config.minInsync))
+	}
+	if config.walks() {
+		if err := p.checkRecords(config, h, batch); err != nil {
 			return -1, p.wrap(err)
 		}
+	}
+	if config.recompress && h.Codec() != config.codec {
+		return p.appendRecompressed(ctx, config.codec, batch, acks)
 	}
 	if err := p.log.flusher.admit(ctx, int64(len(batch))); err != nil {
 		return -1, p.wrap(err)

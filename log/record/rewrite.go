@@ -2,6 +2,7 @@ package record
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"math"
 )
@@ -83,6 +84,35 @@ func (w *Rewriter) Rewrite(dst, b []byte, keep []Record, horizon int64) ([]byte,
 	binary.BigEndian.PutUint32(n[atCount:], uint32(len(keep)))
 	binary.BigEndian.PutUint32(n[atCRC:], crc32.Checksum(n[atAttributes:], castagnoli))
 	return dst, nil
+}
+
+// Recompress is the batch b, whose CRC was checked, with another codec; it is valid
+// until the next call. The records are not decoded.
+func (w *Rewriter) Recompress(b []byte, codec Codec) ([]byte, error) {
+	h, err := ParseHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	body := b[HeaderSize:h.Size()]
+	if h.Codec() != None {
+		if w.buf, err = w.reader.dec.decompress(w.buf, body, h.Codec(), DefaultMaxDecompressed); err != nil {
+			return nil, err
+		}
+		body = w.buf
+	}
+	w.out = append(w.out[:0], b[:HeaderSize]...)
+	if codec == None {
+		w.out = append(w.out, body...)
+	} else if w.out, err = w.enc.compress(w.out, body, codec); err != nil {
+		return nil, err
+	}
+	if len(w.out) > math.MaxInt32 {
+		return nil, fmt.Errorf("%w: %d bytes", ErrSize, len(w.out))
+	}
+	binary.BigEndian.PutUint32(w.out[atLength:], uint32(len(w.out)-lengthOverhead))
+	binary.BigEndian.PutUint16(w.out[atAttributes:], uint16(h.Attributes)&^codecMask|uint16(codec))
+	binary.BigEndian.PutUint32(w.out[atCRC:], crc32.Checksum(w.out[atAttributes:], castagnoli))
+	return w.out, nil
 }
 
 // AppendEmpty appends a batch without records in the place of h: its offsets, its
