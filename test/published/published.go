@@ -35,7 +35,7 @@ func File(t testing.TB, name string) string {
 	}
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
-		absent(t, name, "set WEIR_DATA to the directory that has it")
+		Absent(t, name, "set WEIR_DATA to the directory that has it")
 	}
 	return path
 }
@@ -45,12 +45,14 @@ func Program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		absent(t, name, "test/scripts/install.sh tests")
+		Absent(t, name, "test/scripts/install.sh tests")
 	}
 	return path
 }
 
-func absent(t testing.TB, what, advice string) {
+// Absent says by name what is not there: the test is not run or, where
+// WEIR_REQUIRE_DATA is 1, has failed.
+func Absent(t testing.TB, what, advice string) {
 	t.Helper()
 	if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
 		t.Fatalf("%s is needed and not there (%s)", what, advice)

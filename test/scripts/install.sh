@@ -28,6 +28,11 @@ tests)
 	need chromium chromium
 	need node nodejs
 	need npm npm
+	# the clients of test/clients: confluent-kafka in a virtual environment, Kafka's own
+	need mvn maven
+	need javac default-jdk-headless
+	need python3 python3
+	python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 	;;
 *)
 	echo "usage: $0 toolchain | tests" >&2

@@ -1,0 +1,214 @@
+package clients
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/weirstream/weir/test/published"
+)
+
+// client is one library and what it can do.
+type client struct {
+	name         string
+	language     *language
+	argv         func(built string) []string
+	codecs       []string
+	idempotent   bool
+	transactions bool
+	offsets      bool // commits offsets in a transaction
+	deletes      bool // deletes records
+	assigned     bool // tells its assignment
+	admin        bool
+	plain        bool // neither timestamps nor headers of each record
+	batches      bool // produces in batches, on command
+}
+
+var all = []string{"none", "gzip", "snappy", "lz4", "zstd"}
+
+// clients are the libraries; their versions are in the build files of their folders.
+var clients = []*client{
+	{name: "kcat", language: golang, argv: goProgram("kcat"), codecs: all, idempotent: true, transactions: true, assigned: true, plain: true},
+	{name: "franz-go", language: golang, argv: goProgram("franz"), codecs: all, idempotent: true, transactions: true, offsets: true,
+		deletes: true, assigned: true, admin: true, batches: true},
+	{name: "sarama", language: golang, argv: goProgram("sarama"), codecs: all, idempotent: true, transactions: true, offsets: true,
+		deletes: true, assigned: true, admin: true, batches: true},
+	{name: "kafka-go", language: golang, argv: goProgram("kafkago"), codecs: all, admin: true, batches: true},
+	{name: "confluent-kafka-go", language: golang, argv: goProgram("confluent"), codecs: all, idempotent: true, transactions: true, offsets: true,
+		deletes: true, assigned: true, admin: true, batches: true},
+	{name: "kafkajs", language: node, argv: func(dir string) []string { return []string{"node", filepath.Join(dir, "client.js")} },
+		codecs: []string{"none", "gzip", "snappy"}, idempotent: true, transactions: true, offsets: true, deletes: true, assigned: true, admin: true, batches: true},
+	{name: "confluent-kafka", language: python, argv: func(dir string) []string {
+		return []string{filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "client.py")}
+	}, codecs: all, idempotent: true, transactions: true, offsets: true, deletes: true, assigned: true, admin: true, batches: true},
+	{name: "kafka-clients", language: java, argv: javaProgram, codecs: all, idempotent: true, transactions: true, offsets: true,
+		deletes: true, assigned: true, admin: true, batches: true},
+}
+
+func goProgram(name string) func(string) []string {
+	return func(dir string) []string { return []string{filepath.Join(dir, name)} }
+}
+
+func javaProgram(dir string) []string {
+	return []string{"java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", filepath.Join(dir, "classes") + ":" + filepath.Join(dir, "lib", "*"), "clients.Client"}
+}
+
+// language builds the clients of one folder into a directory that git ignores,
+// again only when a file of the folder has changed.
+type language struct {
+	folder string
+	tools  []string
+	// fetch brings what the registry has; its failure means that the clients are
+	// not run. make is everything after; its failure is one of the tests.
+	fetch, make func(source, into string) error
+	once        sync.Once
+	dir         string
+	failed      error
+}
+
+var errRegistry = errors.New("could not be fetched")
+
+var (
+	golang = &language{folder: "go", tools: []string{"go", "kcat"},
+		fetch: func(source, _ string) error { return command(source, "go", "mod", "download") },
+		make: func(source, into string) error {
+			if err := command(source, "go", "vet", "./..."); err != nil {
+				return err
+			}
+			if err := command(source, "go", "build", "-o", into+"/", "./..."); err != nil {
+				return err
+			}
+			return command(source, "go", "test", "-c", "-o", filepath.Join(into, "kgo.test"), kgoPackage)
+		}}
+	node = &language{folder: "kafkajs", tools: []string{"node", "npm"},
+		fetch: func(source, into string) error {
+			if err := copyFiles(source, into, "package.json", "package-lock.json", "client.js"); err != nil {
+				return err
+			}
+			return command(into, "npm", "ci", "--no-audit", "--no-fund", "--prefer-offline")
+		},
+		make: func(_, into string) error { return command(into, "node", "--check", "client.js") }}
+	python = &language{folder: "python", tools: []string{"python3"},
+		fetch: func(source, into string) error {
+			if err := copyFiles(source, into, "client.py"); err != nil {
+				return err
+			}
+			venv := filepath.Join(into, "venv")
+			if err := command(into, "python3", "-m", "venv", venv); err != nil {
+				return err
+			}
+			return command(into, filepath.Join(venv, "bin", "pip"), "install", "-q", "-r", filepath.Join(source, "requirements.txt"))
+		},
+		make: func(_, into string) error {
+			return command(into, filepath.Join(into, "venv", "bin", "python"), "-m", "py_compile", "client.py")
+		}}
+	// Maven asks the registry only where its own cache lacks something.
+	java = &language{folder: "java", tools: []string{"java", "mvn"},
+		fetch: func(source, into string) error {
+			if command(source, "mvn", "-q", "-B", "-o", "-Doutput="+into, "compile") == nil {
+				return nil
+			}
+			err := command(source, "mvn", "-q", "-B", "-Doutput="+into, "compile")
+			if err != nil && strings.Contains(err.Error(), "COMPILATION ERROR") {
+				return nil // everything was there: make says what is wrong
+			}
+			return err
+		},
+		make: func(source, into string) error {
+			return command(source, "mvn", "-q", "-B", "-o", "-Doutput="+into, "compile")
+		}}
+)
+
+// build is the command line of a client, built.
+func (c *client) build(t *testing.T) []string {
+	t.Helper()
+	for _, tool := range c.language.tools {
+		published.Program(t, tool)
+	}
+	l := c.language
+	l.once.Do(func() { l.dir, l.failed = l.build(published.Root(t)) })
+	switch {
+	case errors.Is(l.failed, errRegistry):
+		published.Absent(t, "client "+c.name, l.failed.Error())
+	case l.failed != nil:
+		t.Fatal(l.failed)
+	}
+	return c.argv(l.dir)
+}
+
+func (l *language) build(root string) (string, error) {
+	source := filepath.Join(root, "test", "clients", l.folder)
+	sum, err := fingerprint(source)
+	if err != nil {
+		return "", err
+	}
+	into := filepath.Join(root, ".cache", "clients", l.folder)
+	stamp := filepath.Join(into, "built")
+	if was, err := os.ReadFile(stamp); err == nil && string(was) == sum {
+		return into, nil
+	}
+	if err := os.RemoveAll(into); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(into, 0o700); err != nil {
+		return "", err
+	}
+	if err := l.fetch(source, into); err != nil {
+		return "", fmt.Errorf("what %s needs %w: %w", l.folder, errRegistry, err)
+	}
+	if err := l.make(source, into); err != nil {
+		return "", err
+	}
+	return into, os.WriteFile(stamp, []byte(sum), 0o600)
+}
+
+// fingerprint is a hash of all files of a folder.
+func fingerprint(dir string) (string, error) {
+	h := sha256.New()
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s %d\n", p, len(body))
+		h.Write(body)
+		return nil
+	})
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+func command(dir, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	var out bytes.Buffer
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %v: %w\n%s", name, args, err, out.Bytes())
+	}
+	return nil
+}
+
+func copyFiles(from, into string, names ...string) error {
+	for _, name := range names {
+		body, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(into, name), body, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,507 @@
+package clients
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const partitions = 4
+
+// TestClients takes each client through all that it can do.
+func TestClients(t *testing.T) {
+	b := startBroker(t)
+	t.Run("each", func(t *testing.T) { // the broker outlives the parallel ones
+		for _, c := range clients {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				argv := c.build(t)
+				run := func(scenario string, can bool, f func(*testing.T, *client, []string, *reader)) {
+					if can {
+						t.Run(scenario, func(t *testing.T) { f(t, c, argv, b.reader(t)) })
+					}
+				}
+				run("produce", true, produces)
+				run("consume", true, consumes)
+				run("group", true, rebalances)
+				run("transact", c.transactions, transacts)
+				run("admin", c.admin, administers)
+			})
+		}
+	})
+}
+
+// name is a name of a topic or group that no other test, and no earlier run, has.
+func name(c *client, of string) string { return fmt.Sprintf("%s-%s-%d", c.name, of, started) }
+
+var started = time.Now().Unix()
+
+// record is record i of a run, as the contract has it.
+func record(topic, run string, i int) *kgo.Record {
+	r := &kgo.Record{Topic: topic, Partition: int32(i % partitions), Timestamp: time.UnixMilli(1700000000000 + 1000*int64(i)),
+		Headers: []kgo.RecordHeader{{Key: "run", Value: []byte(run)}, {Key: "index", Value: []byte(strconv.Itoa(i))}, {Key: "empty", Value: []byte{}}}}
+	if i%7 != 3 {
+		r.Key = fmt.Appendf(nil, "key-%d", i%13)
+	}
+	if i%11 != 5 {
+		r.Value = fmt.Appendf(nil, "%s %d schöner 🐢 %s", run, i, strings.Repeat("weir ", 20))
+	}
+	return r
+}
+
+func records(topic, run string, from, to int) []*kgo.Record {
+	var rs []*kgo.Record
+	for i := from; i < to; i++ {
+		rs = append(rs, record(topic, run, i))
+	}
+	return rs
+}
+
+// text is all of a record that a client can read; plain leaves out what kcat
+// cannot write.
+func text(r *kgo.Record, plain bool) string {
+	show := func(b []byte) string {
+		if b == nil {
+			return "null"
+		}
+		return strconv.Quote(string(b))
+	}
+	s := fmt.Sprintf("partition %d key %s value %s", r.Partition, show(r.Key), show(r.Value))
+	for _, h := range r.Headers {
+		if !plain || h.Key != "index" {
+			s += fmt.Sprintf(" %s=%s", h.Key, show(h.Value))
+		}
+	}
+	if !plain {
+		s += fmt.Sprintf(" at %d", r.Timestamp.UnixMilli())
+	}
+	return s
+}
+
+// text is the same of a record as a client has printed it.
+func (e event) text() string {
+	r := &kgo.Record{Partition: e.Partition, Timestamp: time.UnixMilli(e.Timestamp)}
+	if e.Key != nil {
+		r.Key = []byte(*e.Key)
+	}
+	if e.Value != nil {
+		r.Value = []byte(*e.Value)
+	}
+	for _, h := range e.Headers {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+	}
+	return text(r, false)
+}
+
+// same compares what is in a partition with what has to be, in order.
+func same(t *testing.T, where string, got, want []string) {
+	t.Helper()
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			t.Fatalf("%s: record %d is\n%s\nand has to be\n%s", where, i, got[i], want[i])
+		}
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d records, there have to be %d", where, len(got), len(want))
+	}
+}
+
+// holds checks that each partition of a topic holds just these records, in order.
+func holds(t *testing.T, topic string, got map[int32][]*kgo.Record, want []*kgo.Record, plain bool) {
+	t.Helper()
+	for p := range int32(partitions) {
+		var g, w []string
+		for _, r := range got[p] {
+			g = append(g, text(r, plain))
+		}
+		for _, r := range want {
+			if r.Partition == p {
+				w = append(w, text(r, plain))
+			}
+		}
+		same(t, fmt.Sprintf("%s/%d", topic, p), g, w)
+	}
+}
+
+var codecBits = map[string]uint8{"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+// produces: for each codec, and idempotently, each record is there once, in
+// order, compressed as the client was told.
+func produces(t *testing.T, c *client, argv []string, r *reader) {
+	const count = 400
+	try := func(topic, codec string, idempotent bool) {
+		r.topic(topic, partitions)
+		before := time.Now().Add(-time.Second)
+		c.call(t, argv, r.addr, "produce", "topic="+topic, "run="+codec, "partitions=4", "codec="+codec,
+			"idempotent="+strconv.FormatBool(idempotent), "count="+strconv.Itoa(count)).finish()
+		r.end(topic, partitions)
+		got := r.read(topic, partitions, kgo.ReadUncommitted())
+		holds(t, topic, got, records(topic, codec, 0, count), c.plain)
+		for _, rec := range slices.Concat(got[0], got[1], got[2], got[3]) {
+			if rec.Attrs.CompressionType() != codecBits[codec] {
+				t.Fatalf("%s: a batch has codec %d, not %s", topic, rec.Attrs.CompressionType(), codec)
+			}
+			if (rec.ProducerID >= 0) != idempotent {
+				t.Fatalf("%s: a batch has producer id %d", topic, rec.ProducerID)
+			}
+			if c.plain && (rec.Timestamp.Before(before) || rec.Timestamp.After(time.Now().Add(time.Second))) {
+				t.Fatalf("%s: a record is from %v", topic, rec.Timestamp)
+			}
+		}
+	}
+	for _, codec := range c.codecs {
+		try(name(c, "produce-"+codec), codec, false)
+	}
+	if c.idempotent {
+		try(name(c, "produce-idempotent"), "none", true)
+	}
+}
+
+var codecs = map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(),
+	"snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
+
+// consumes: the client reads everything of a topic that holds all codecs it knows.
+func consumes(t *testing.T, c *client, argv []string, r *reader) {
+	topic := r.topic(name(c, "consume"), partitions)
+	const each = 100
+	for i, codec := range c.codecs {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codecs[codec]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.ProduceSync(within(t), records(topic, "mixed", i*each, (i+1)*each)...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		cl.Close()
+	}
+	r.end(topic, partitions)
+	events := of(c.call(t, argv, r.addr, "consume", "topic="+topic, "partitions=4", "isolation=uncommitted").finish(), "record")
+	want := records(topic, "mixed", 0, each*len(c.codecs))
+	for p := range int32(partitions) {
+		var g, w []string
+		for _, e := range events {
+			if e.Partition == p {
+				if e.Offset != int64(len(g)) {
+					t.Fatalf("%s/%d: record %d came with offset %d", topic, p, len(g), e.Offset)
+				}
+				g = append(g, e.text())
+			}
+		}
+		for _, r := range want {
+			if r.Partition == p {
+				w = append(w, text(r, false))
+			}
+		}
+		same(t, fmt.Sprintf("%s/%d", topic, p), g, w)
+	}
+}
+
+// place is where a record is.
+type place struct {
+	partition int32
+	offset    int64
+}
+
+// seen is how often a member printed each record.
+func seen(events []event) map[place]int {
+	n := map[place]int{}
+	for _, e := range of(events, "record") {
+		n[place{e.Partition, e.Offset}]++
+	}
+	return n
+}
+
+// rebalances: two members share the partitions when the second joins, the first
+// has them all when the second leaves, each record is consumed, and a third
+// member sees nothing that was committed.
+func rebalances(t *testing.T, c *client, argv []string, r *reader) {
+	topic, group := r.topic(name(c, "group"), partitions), name(c, "group")
+	made := 0
+	more := func(n int) {
+		r.produce(records(topic, "group", made, made+n)...)
+		made += n
+	}
+	member := func() *program { return c.call(t, argv, r.addr, "group", "topic="+topic, "group="+group) }
+
+	more(200)
+	first := member()
+	r.stable(group, topic, 1)
+	first.expect("all records", func(es []event) bool { return len(seen(es)) == made })
+
+	second := member()
+	r.stable(group, topic, 2)
+	more(200)
+	until(t, "both members have consumed all", func() (bool, string) {
+		all := seen(first.wait("", always))
+		maps.Copy(all, seen(second.wait("", always)))
+		return len(all) == made, fmt.Sprintf("%d of %d", len(all), made)
+	})
+	held := map[int32]bool{}
+	for at := range seen(second.leave()) {
+		held[at.partition] = true
+	}
+	if len(held) == 0 || len(held) == partitions {
+		t.Errorf("the second member consumed from %d of %d partitions", len(held), partitions)
+	}
+
+	r.stable(group, topic, 1)
+	more(200)
+	last := func(es []event) bool { // the new records of every partition
+		n := 0
+		for at := range seen(es) {
+			if at.offset >= 100 {
+				n++
+			}
+		}
+		return n == 200
+	}
+	first.expect("the records after the second left", last)
+	events := first.leave()
+	if c.assigned && len(of(events, "assigned")) < 3 {
+		t.Errorf("the first member was assigned partitions %d times: at its start, at the other's coming and going it makes 3", len(of(events, "assigned")))
+	}
+
+	r.committed(group, topic, map[int32]int64{0: 150, 1: 150, 2: 150, 3: 150})
+	more(40)
+	third := member()
+	fresh := seen(third.expect("the records after the first left", func(es []event) bool { return len(seen(es)) >= 40 }))
+	for at, n := range seen(third.leave()) {
+		if at.offset < 150 || n != 1 {
+			t.Errorf("the third member consumed offset %d of partition %d %d times: committed was 150", at.offset, at.partition, n)
+		}
+	}
+	if len(fresh) != 40 {
+		t.Errorf("the third member consumed %d records, there were 40", len(fresh))
+	}
+}
+
+func always([]event) bool { return true }
+
+// stable waits until a group has so many members that share all partitions, none
+// without.
+func (r *reader) stable(group, topic string, members int) {
+	r.t.Helper()
+	until(r.t, fmt.Sprintf("group %s with %d members", group, members), func() (bool, string) {
+		described, err := r.adm.DescribeGroups(within(r.t), group)
+		if err != nil {
+			return false, err.Error()
+		}
+		g := described[group]
+		if g.Err != nil || g.State != "Stable" || len(g.Members) != members {
+			return false, fmt.Sprintf("%s with %d members, %v", g.State, len(g.Members), g.Err)
+		}
+		held := map[int32]bool{}
+		for _, m := range g.Members {
+			a, ok := m.Assigned.AsConsumer()
+			if !ok {
+				return false, "an assignment that is not a consumer's"
+			}
+			n := 0
+			for _, at := range a.Topics {
+				if at.Topic == topic {
+					n += len(at.Partitions)
+					for _, p := range at.Partitions {
+						held[p] = true
+					}
+				}
+			}
+			if n != partitions/members {
+				return false, fmt.Sprintf("%s holds %d partitions", m.MemberID, n)
+			}
+		}
+		return len(held) == partitions, fmt.Sprintf("%d partitions held", len(held))
+	})
+}
+
+// committed waits for the offsets that a group has committed.
+func (r *reader) committed(group, topic string, want map[int32]int64) {
+	r.t.Helper()
+	until(r.t, fmt.Sprintf("offsets of %s", group), func() (bool, string) {
+		got := r.offsets(group, topic)
+		return maps.Equal(got, want), fmt.Sprintf("%v, not %v", got, want)
+	})
+}
+
+func (r *reader) offsets(group, topic string) map[int32]int64 {
+	r.t.Helper()
+	fetched, err := r.adm.FetchOffsets(within(r.t), group)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	got := map[int32]int64{}
+	fetched.Each(func(o kadm.OffsetResponse) {
+		if o.Err != nil {
+			r.t.Fatal(o.Err)
+		}
+		if o.Topic == topic {
+			got[o.Partition] = o.At
+		}
+	})
+	return got
+}
+
+// transacts: what is committed is seen, what is aborted is not, and offsets hold
+// only with their transaction. At last a second producer of the same id fences
+// the first.
+func transacts(t *testing.T, c *client, argv []string, r *reader) {
+	topic, source, group := r.topic(name(c, "transact"), partitions), r.topic(name(c, "source"), 1), name(c, "transact")
+	for i := range 30 {
+		r.produce(&kgo.Record{Topic: source, Value: fmt.Appendf(nil, "%d", i)})
+	}
+	call := func(group string) *program {
+		return c.call(t, argv, r.addr, "transact", "topic="+topic, "run=tx", "partitions=4", "id="+name(c, "id"), "group="+group, "source="+source)
+	}
+	p := call(group)
+	const each = 40
+	var committed []*kgo.Record
+	transaction := func(n int, end string, offset, stands int64) {
+		p.must("begin")
+		p.must("produce %d %d", n*each, each)
+		r.open(c, topic)
+		if c.offsets {
+			p.must("offset %d", offset)
+		}
+		p.must("%s", end)
+		if end == "commit" {
+			committed = append(committed, records(topic, "tx", n*each, (n+1)*each)...)
+		}
+		if c.offsets {
+			want := map[int32]int64{}
+			if stands > 0 {
+				want[0] = stands
+			}
+			r.committed(group, source, want)
+		}
+	}
+	transaction(0, "abort", 5, 0)
+	transaction(1, "commit", 10, 10)
+	transaction(2, "abort", 20, 10)
+	transaction(3, "commit", 30, 30)
+
+	p.must("begin")
+	p.must("produce %d %d", 4*each, each)
+	r.open(c, topic)
+	other := call(name(c, "other"))
+	other.must("begin")
+	until(t, "the end of the transaction of the producer that was fenced", func() (bool, string) {
+		n, err := r.hidden(topic)
+		return n == 0 && err == nil, fmt.Sprintf("%d records are hidden, %v", n, err)
+	})
+	if e := p.step("commit"); e.Event == "ok" || !e.Fenced {
+		t.Errorf("a producer that was fenced committed: %+v", e)
+	}
+	p.kill()
+	other.must("produce %d %d", 5*each, each)
+	other.must("commit")
+	committed = append(committed, records(topic, "tx", 5*each, 6*each)...)
+	other.leave()
+
+	r.end(topic, partitions)
+	visible(t, c, topic, r.read(topic, partitions, kgo.ReadCommitted()), committed)
+	written := r.read(topic, partitions, kgo.ReadUncommitted())
+	if !c.plain {
+		holds(t, topic, written, records(topic, "tx", 0, 6*each), false)
+	}
+	all := len(slices.Concat(written[0], written[1], written[2], written[3]))
+	if all <= 3*each {
+		t.Errorf("the aborted records are not in the log: it has %d", all)
+	}
+	for isolation, want := range map[string]int{"committed": 3 * each, "uncommitted": all} {
+		events := c.call(t, argv, r.addr, "consume", "topic="+topic, "partitions=4", "isolation="+isolation).finish()
+		if got := len(of(events, "record")); got != want {
+			t.Errorf("the client itself sees %d records in %s isolation, there are %d", got, isolation, want)
+		}
+	}
+}
+
+// open waits until an open transaction of 40 records has written, and checks
+// that what readers of committed records may see ends before it. kcat keeps a part
+// of its input to itself until that ends.
+func (r *reader) open(c *client, topic string) {
+	r.t.Helper()
+	until(r.t, "an open transaction", func() (bool, string) {
+		n, err := r.hidden(topic)
+		return n == 40 || c.plain && n > 0, fmt.Sprintf("%d records are hidden, %v", n, err)
+	})
+}
+
+// hidden is the number of records behind the last stable offsets.
+func (r *reader) hidden(topic string) (n int64, err error) {
+	r.t.Helper()
+	ends, err := r.adm.ListEndOffsets(within(r.t), topic)
+	if err != nil {
+		return 0, err
+	}
+	stable, err := r.adm.ListCommittedOffsets(within(r.t), topic)
+	if err != nil {
+		return 0, err
+	}
+	ends.Each(func(o kadm.ListedOffset) {
+		s, _ := stable.Lookup(topic, o.Partition)
+		n += o.Offset - s.Offset
+	})
+	return n, nil
+}
+
+// visible compares a topic with what has to be in it. kcat chooses partitions, so
+// that for it only the records as a whole are compared.
+func visible(t *testing.T, c *client, topic string, got map[int32][]*kgo.Record, want []*kgo.Record) {
+	t.Helper()
+	if !c.plain {
+		holds(t, topic, got, want, false)
+		return
+	}
+	values := func(rs []*kgo.Record) []string {
+		var vs []string
+		for _, r := range rs {
+			vs = append(vs, fmt.Sprintf("%s %s", r.Key, r.Value))
+		}
+		slices.Sort(vs)
+		return vs
+	}
+	same(t, topic, values(slices.Concat(got[0], got[1], got[2], got[3])), values(want))
+}
+
+// administers: the topic was made as asked, its configuration described, records
+// deleted.
+func administers(t *testing.T, c *client, argv []string, r *reader) {
+	topic := name(c, "admin")
+	events := c.call(t, argv, r.addr, "admin", "topic="+topic, "run=admin").finish()
+	const retention = "315360000000"
+	if said := of(events, "config"); len(said) != 1 || said[0].Retention != retention {
+		t.Errorf("the client was told %+v", said)
+	}
+	configs, err := r.adm.DescribeTopicConfigs(within(t), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(configs[0].Configs, func(c kadm.Config) bool { return c.Key == "retention.ms" && c.MaybeValue() == retention }) {
+		t.Errorf("retention.ms is not %s: %+v", retention, configs[0].Configs)
+	}
+	starts, err := r.adm.ListStartOffsets(within(t), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := r.adm.ListEndOffsets(within(t), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(3) {
+		start, _ := starts.Lookup(topic, p)
+		end, _ := ends.Lookup(topic, p)
+		want := int64(0)
+		if p == 0 && c.deletes {
+			want = 5
+		}
+		if start.Offset != want || end.Offset != 10 {
+			t.Errorf("partition %d has offsets %d to %d; they have to be %d to 10", p, start.Offset, end.Offset, want)
+		}
+	}
+}
