@@ -342,6 +342,7 @@ func (n *Node) troubles() []string {
 			lines = append(lines, fmt.Sprintf("stream %s: its topic %s has grown to %d partitions; the new ones are decided and in SQL after a restart", s.Schema.Stream, s.Topic, have))
 		}
 	}
+	lines = append(lines, n.heldBack(time.Now())...)
 	return lines
 }
 
