@@ -30,6 +30,7 @@ type compactTest struct {
 	open     map[int64][]int64 // offsets of the open transaction, by producer
 	lastSent map[int64][]byte
 	lastBase map[int64]int64
+	deleted  int64 // by DeleteRecords, below it
 }
 
 type sentRecord struct {
@@ -145,7 +146,7 @@ func (c *compactTest) compactAll() {
 // tombstones are in it as "".
 func (c *compactTest) latest(below int64) map[string]string {
 	m := map[string]string{}
-	for offset := int64(0); offset < below; offset++ {
+	for offset := c.p.Start(); offset < below; offset++ {
 		if r, ok := c.records[offset]; ok && r.state == committed {
 			m[r.key] = r.value
 		}
@@ -170,7 +171,7 @@ type replica struct {
 }
 
 func newReplica(c *compactTest) *replica {
-	return &replica{c: c, values: map[string]string{}, seen: map[int64]bool{}}
+	return &replica{c: c, next: c.p.Start(), values: map[string]string{}, seen: map[int64]bool{}}
 }
 
 // take reads a run that p returned from offset from on.
@@ -241,7 +242,7 @@ func (c *compactTest) verify() {
 		c.Fatal(err)
 	}
 	v := newReplica(c)
-	cur := c.p.NewCursor(0)
+	cur := c.p.NewCursor(v.next)
 	for {
 		from := cur.Offset()
 		run, err := c.p.ReadCommitted(cur, 1+c.rng.IntN(3000))
@@ -260,7 +261,7 @@ func (c *compactTest) verify() {
 	}
 	for range 10 {
 		offset := c.rng.Int64N(c.p.HighWatermark() + 1)
-		if offset == c.p.HighWatermark() {
+		if offset == c.p.HighWatermark() || offset < c.p.Start() {
 			continue
 		}
 		run, err := c.p.Read(c.p.NewCursor(offset), 1)
@@ -430,6 +431,54 @@ func (f *stepFile) Sync() error                          { f.fs.before(); return
 func (f *stepFile) WriteAt(b []byte, off int64) (int, error) {
 	f.fs.before()
 	return f.File.WriteAt(b, off)
+}
+
+// TestCompactDelete has a topic of policy compact,delete over a life with crashes:
+// retention takes the oldest segments, compaction records of the rest, and what is
+// there from the first offset on agrees with plain maps.
+func TestCompactDelete(t *testing.T) {
+	first := firstSeed()
+	for i := range seeds(10) {
+		seed := first + uint64(i)
+		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			c := newCompactTest(t, seed, "cleanup.policy", "compact,delete", "retention.bytes", "6000", "retention.ms", "20000")
+			for range 12 {
+				for range 30 {
+					c.step()
+				}
+				start := c.p.Start()
+				switch c.rng.IntN(3) {
+				case 0:
+					if err := c.p.retain(c.now); err != nil {
+						t.Fatal(err)
+					}
+				case 1:
+					before := start + c.rng.Int64N(c.p.HighWatermark()-start+1)
+					if err := c.p.DeleteRecords(context.Background(), before); err != nil || c.p.Start() < before {
+						t.Fatal(c.p.Start(), before, err)
+					}
+					c.deleted = before
+				}
+				c.verify()
+				if c.rng.IntN(2) == 0 {
+					c.fs = c.fs.CrashClone()
+					_ = c.l.Close()
+					c.o.FS = c.fs
+					c.l = mustOpen(t, "data", c.o)
+					c.p = mustPartition(t, c.l, "a", 0)
+					if c.p.Start() < c.deleted { // that was durable
+						t.Fatalf("start %d, deleted to %d", c.p.Start(), c.deleted)
+					}
+				}
+				c.verify()
+			}
+			if err := c.l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}) {
+			return
+		}
+	}
 }
 
 // TestCompactCrash takes what a crash may leave before every change that a

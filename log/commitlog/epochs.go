@@ -130,7 +130,11 @@ func (p *Partition) saveEpochs(e epochs) error {
 // appendMu.
 func (p *Partition) beginReign() error {
 	p.mu.Lock()
-	b := p.epochs.since(p.start).encode()
+	first := int64(0) // not start: it may lie within a segment, which is read whole
+	if len(p.segs) > 0 {
+		first = p.segs[0].base
+	}
+	b := p.epochs.since(first).encode()
 	p.mu.Unlock()
 	f, err := p.log.fs.Create(p.epochsName() + ".tmp")
 	if err != nil {
