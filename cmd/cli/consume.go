@@ -93,7 +93,7 @@ func runConsume(cmd *cobra.Command, topics []string, f *consumeFlags) error {
 		err = ferr
 	}
 	if !f.quiet && (err == nil || errors.Is(err, context.Canceled)) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s records\n", count(c.printed))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", things(c.printed, "record"))
 	}
 	if errors.Is(err, context.Canceled) {
 		return nil // how one ends a consumer

@@ -172,7 +172,7 @@ func newGroupDescribe() *cobra.Command {
 			out := cmd.OutOrStdout()
 			for i := range views {
 				v := &views[i]
-				fmt.Fprintf(out, "%s: %s, %d members, lag %s\n", printable(v.Group), strings.ToLower(v.State), len(v.Members), count(v.Lag))
+				fmt.Fprintf(out, "%s: %s, %s, lag %s\n", printable(v.Group), strings.ToLower(v.State), things(int64(len(v.Members)), "member"), count(v.Lag))
 				var rows [][]string
 				for _, m := range v.Members {
 					rows = append(rows, []string{m.Member, or(m.Instance, "-"), m.Client, m.Host, assignment(m.Assigned)})
@@ -341,7 +341,7 @@ func (f *resetFlags) run(ctx context.Context, cmd *cobra.Command, adm *kadm.Clie
 		return explain(err, "")
 	}
 	if g := described[group]; len(g.Members) > 0 {
-		return fmt.Errorf("group %s has %d members (%s): stop them first", group, len(g.Members), strings.ToLower(g.State))
+		return fmt.Errorf("group %s has %s (%s): stop them first", group, things(int64(len(g.Members)), "member"), strings.ToLower(g.State))
 	}
 	moves, err := f.plan(ctx, adm, group)
 	if err != nil {

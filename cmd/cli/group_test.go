@@ -62,14 +62,14 @@ func TestGroupCommands(t *testing.T) {
 	defer cl.Close()
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		_, out, _ := w.run("", "group", "describe", "audit")
-		if strings.Contains(out, "audit: stable, 1 members") && strings.Contains(out, "a-client") && strings.Contains(out, "t[0,1]") {
+		if strings.Contains(out, "audit: stable, 1 member") && strings.Contains(out, "a-client") && strings.Contains(out, "t[0,1]") {
 			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(out)
 		}
 	}
-	w.want(exitFailed, []string{"1 members", "stop them first"}, "group", "reset-offsets", "audit", "--to", "earliest", "--yes")
+	w.want(exitFailed, []string{"1 member", "stop them first"}, "group", "reset-offsets", "audit", "--to", "earliest", "--yes")
 	w.want(exitFailed, []string{"stop them first"}, "group", "delete", "audit", "--yes")
 	cl.Close()
 	w.want(exitMistake, []string{"audit would be deleted: empty, offsets of 2 partitions", "--yes"}, "group", "delete", "audit")

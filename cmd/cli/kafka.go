@@ -181,7 +181,8 @@ func printJSON(w io.Writer, v any) error {
 
 // table prints rows under a heading, aligned.
 func table(w io.Writer, heading string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ReplaceAll(heading, " ", "\t"))
 	for _, row := range rows {
 		for i := range row {
@@ -189,7 +190,23 @@ func table(w io.Writer, heading string, rows [][]string) error {
 		}
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// things is "1 record", "2 records".
+func things(n int64, name string) string {
+	if n == 1 {
+		return "1 " + name
+	}
+	return count(n) + " " + name + "s"
 }
 
 // size is n bytes for a person.

@@ -162,11 +162,11 @@ func TestProduceConsume(t *testing.T) {
 	if strip(again) != strip(out) {
 		t.Errorf("copied\n%s\nto\n%s", out, again)
 	}
-	w.feed("x\n", exitDone, []string{"1 records written"}, "produce", "made", "--create")
+	w.feed("x\n", exitDone, []string{"1 record written"}, "produce", "made", "--create")
 
 	w.feed("x\n", exitMistake, []string{`there is no topic "tt"`, `did you mean "t"?`}, "produce", "tt")
 	w.feed("x\n", exitMistake, []string{"standard input:1: there is no key separator"}, "produce", "own", "--key-separator", "|")
-	w.feed("{\"value\":\"x\"}\n{\"vale\":1}\n", exitMistake, []string{"standard input:2:", "vale", "1 records were written"}, "produce", "own", "--json")
+	w.feed("{\"value\":\"x\"}\n{\"vale\":1}\n", exitMistake, []string{"standard input:2:", "vale", "1 record written before"}, "produce", "own", "--json")
 	w.feed("{}\n", exitMistake, []string{"tombstone"}, "produce", "own", "--json")
 	w.feed("x\n", exitMistake, []string{"no partition 4"}, "produce", "own", "--partition", "4")
 	w.want(exitMistake, []string{"no such file"}, "produce", "own", file+"x")
@@ -236,7 +236,7 @@ func TestConsumeStops(t *testing.T) {
 	cancel()
 	select {
 	case err := <-done:
-		if err != nil || !strings.Contains(errs.String(), "1 records") {
+		if err != nil || !strings.Contains(errs.String(), "1 record") {
 			t.Fatalf("%v, %q", err, errs.String())
 		}
 	case <-time.After(10 * time.Second):

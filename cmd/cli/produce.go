@@ -181,16 +181,16 @@ func (p *producer) run(cmd *cobra.Command, files []string) error {
 	took := time.Since(p.begun)
 	switch {
 	case first != nil:
-		return fmt.Errorf("%w\n%s records were written", first, count(p.acked.Load()))
+		return fmt.Errorf("%w\n%s written before", first, things(p.acked.Load(), "record"))
 	case cmd.Context().Err() != nil:
-		return fmt.Errorf("stopped after %s records were written", count(p.acked.Load()))
+		return fmt.Errorf("stopped; %s written", things(p.acked.Load(), "record"))
 	case err != nil:
-		return fmt.Errorf("%w\n%s records were written", err, count(p.acked.Load()))
+		return fmt.Errorf("%w\n%s written before", err, things(p.acked.Load(), "record"))
 	case flushed != nil:
 		return fmt.Errorf("%s records were written; the others were not acknowledged in %s: %w", count(p.acked.Load()), flushTimeout, flushed)
 	}
 	if !p.f.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s records written in %s (%s records/s)\n", p.topic, count(p.acked.Load()), took.Round(time.Millisecond), count(rate(p.acked.Load(), took)))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s written in %s (%s records/s)\n", p.topic, things(p.acked.Load(), "record"), took.Round(time.Millisecond), count(rate(p.acked.Load(), took)))
 	}
 	return nil
 }

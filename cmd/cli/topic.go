@@ -221,7 +221,7 @@ func newTopicDescribe() *cobra.Command {
 }
 
 func describeTopicView(w io.Writer, v *topicView) error {
-	fmt.Fprintf(w, "%s: %d partitions, %s records, %s, id %s\nset: %s\n", v.Topic, len(v.Partitions), count(v.Records), size(v.Bytes), v.ID, printable(settings(v.Configs)))
+	fmt.Fprintf(w, "%s: %s, %s, %s, id %s\nset: %s\n", v.Topic, things(int64(len(v.Partitions)), "partition"), things(v.Records, "record"), size(v.Bytes), v.ID, printable(settings(v.Configs)))
 	var rows [][]string
 	for _, p := range v.Partitions {
 		bytes := "-"
@@ -289,7 +289,7 @@ is made by weir run when weir.yaml declares the stream.`,
 					case t.Err != nil:
 						failed = append(failed, topicFailure(t.Topic, t.Err, t.ErrMessage))
 					default:
-						fmt.Fprintf(cmd.OutOrStdout(), "%s %s with %d partitions\n", t.Topic, verb, t.NumPartitions)
+						fmt.Fprintf(cmd.OutOrStdout(), "%s %s with %s\n", t.Topic, verb, things(int64(t.NumPartitions), "partition"))
 					}
 				}
 				return errors.Join(failed...)
@@ -350,7 +350,7 @@ cannot be deleted.`,
 						return err
 					}
 					for i := range views {
-						fmt.Fprintf(cmd.OutOrStdout(), "%s would be deleted: %s records, %s\n", views[i].Topic, count(views[i].Records), size(views[i].Bytes))
+						fmt.Fprintf(cmd.OutOrStdout(), "%s would be deleted: %s, %s\n", views[i].Topic, things(views[i].Records, "record"), size(views[i].Bytes))
 					}
 					return mistake{errors.New("nothing was deleted; to do it, add --yes")}
 				}

@@ -73,7 +73,7 @@ func (s *Server) topicSpec(rt *kmsg.CreateTopicsRequestTopic) (commitlog.TopicSp
 		spec.Configs[kv.Name] = *kv.Value
 	}
 	if !s.opt.MayWrite(rt.Topic, OpCreate) {
-		return spec, refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own", rt.Topic))
+		return spec, notForClients(rt.Topic, OpCreate)
 	}
 	if len(rt.ReplicaAssignment) > 0 {
 		return assigned(spec, rt)

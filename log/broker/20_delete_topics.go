@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -62,7 +61,7 @@ func (s *Server) deleteTopic(ctx context.Context, st *kmsg.DeleteTopicsResponseT
 	name = t.Name()
 	st.Topic, st.TopicID = &name, t.ID()
 	if !s.opt.MayWrite(name, OpDelete) {
-		return refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own", name))
+		return notForClients(name, OpDelete)
 	}
 	if err := s.log.DeleteTopic(name); err != nil {
 		return err

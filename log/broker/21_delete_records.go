@@ -60,7 +60,7 @@ func (s *Server) deletable(name string) (*commitlog.Topic, error) {
 		return nil, err
 	}
 	if !s.opt.MayWrite(name, OpDelete) {
-		return nil, refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("records of topic %q are not for clients to delete", name))
+		return nil, notForClients(name, OpDelete)
 	}
 	if policy, ok := t.Configs()["cleanup.policy"]; ok && !strings.Contains(policy, "delete") {
 		return nil, refuse(kerr.PolicyViolation, fmt.Sprintf("topic %q has cleanup.policy=%s", name, policy))

@@ -83,7 +83,7 @@ func (s *Server) changeConfigs(r resource, validateOnly bool, change func(map[st
 		return err
 	}
 	if !s.opt.MayWrite(r.name, OpAlter) {
-		return refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own", r.name))
+		return notForClients(r.name, OpAlter)
 	}
 	before := t.Configs()
 	if before == nil {

@@ -44,7 +44,7 @@ func (s *Server) createPartitions(rt *kmsg.CreatePartitionsRequestTopic, validat
 		return err
 	}
 	if !s.opt.MayWrite(rt.Topic, OpCreate) {
-		return refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own", rt.Topic))
+		return notForClients(rt.Topic, OpAlter)
 	}
 	have := int32(len(t.Partitions()))
 	if rt.Count <= have || rt.Count > commitlog.MaxPartitions {

@@ -38,5 +38,5 @@
 // coordinator has one for timeouts, one for each transaction that is being
 // completed, and up to maxMarkers that write markers. Nothing outlives Serve.
 //
-// What it does not do: consumer groups, authentication, TLS, quotas, replication.
+// What it does not do: authentication, TLS, quotas, replication.
 package broker

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -94,6 +95,11 @@ type refusal struct {
 }
 
 func refuse(code *kerr.Error, text string) error { return &refusal{code, text} }
+
+// notForClients is the refusal of what Options.MayWrite does not allow.
+func notForClients(topic string, op Operation) error {
+	return refuse(kerr.TopicAuthorizationFailed, fmt.Sprintf("topic %q is Weir's own, or a stream's that weir.yaml declares: not for clients to %s", topic, op))
+}
 
 func (r *refusal) Error() string { return r.text }
 func (r *refusal) Unwrap() error { return r.code }
