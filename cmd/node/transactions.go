@@ -33,8 +33,8 @@ func (n *Node) heldBack(now time.Time) (lines []string) {
 				continue
 			}
 			named[stream] = true
-			lines = append(lines, fmt.Sprintf("stream %s: transaction %q of producer %d has been open for %v; events of partition %d wait from offset %d on until its producer ends it, a new producer with this transactional id starts, or its timeout of %v aborts it",
-				stream, t.ID, t.Producer, now.Sub(t.Since).Round(time.Second), part.Partition, first, t.Timeout))
+			lines = append(lines, fmt.Sprintf("stream %s: transaction %q of producer %d has been open for %v; events of partition %d wait from offset %d on until its producer ends it or its timeout of %v aborts it; to abort it now: weir transaction abort %s",
+				stream, t.ID, t.Producer, now.Sub(t.Since).Round(time.Second), part.Partition, first, t.Timeout, t.ID))
 		}
 	}
 	return lines
