@@ -55,12 +55,12 @@ func TestDuplicates(t *testing.T) {
 		in, without := make([][]string, testPartitions), make([][]string, testPartitions)
 		duplicates := make([]map[int]bool, testPartitions)
 		for p := range in {
-			in[p], duplicates[p] = withRetries(r, 200+r.IntN(600), 40)
+			in[p], duplicates[p] = withRetries(r, 300+r.IntN(500), 40)
 			without[p] = slices.Clone(in[p])
 			for i := range duplicates[p] {
 				without[p][i] = `{}`
 			}
-			if len(duplicates[p]) < 20 {
+			if len(duplicates[p]) < 10 {
 				t.Fatalf("%d duplicates: the test tests nothing", len(duplicates[p]))
 			}
 		}
