@@ -10,7 +10,9 @@
 //     letter.
 //  3. The log is the truth. A table whose declaration changed, or whose topic was
 //     made anew, is dropped and refilled from the log's start; a table whose
-//     stream is no longer declared is dropped.
+//     stream is no longer declared is dropped. Where retention has removed records
+//     from the log, a table whose declaration changed keeps its rows instead and gets
+//     the new columns (migrate.go).
 //  4. Nobody waits for this package: it reads at its own offsets. An error of one
 //     partition stops that partition until it passes; an error of the database
 //     stops all, is logged, and is tried again with back-off for as long as Run.

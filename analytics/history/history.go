@@ -23,6 +23,9 @@ type Options struct {
 	Open          func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error)
 	Partitions    func(topic string) (int32, error)
 	HighWatermark func(topic string, partition int32) (int64, error)
+	// Start is the first offset that the log still has of a partition: where that is
+	// not 0, a changed declaration does not cost the table the rows before. Nil: 0.
+	Start func(topic string, partition int32) (int64, error)
 	// Damaged tells that a partition ends early because damage took it out of
 	// service: its rows are kept, they may be all that is left of the lost records.
 	// Nil: none is.

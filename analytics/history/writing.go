@@ -66,6 +66,14 @@ func (h *History) prepareTable(w *duck.Writer, t *table, have string) error {
 	switch {
 	case have == "":
 	case have != t.fingerprint:
+		keep, err := h.migrates(w, t)
+		if err != nil {
+			return err
+		}
+		if keep {
+			h.logger.Warn("a SQL table gets the columns of its stream's new declaration and keeps its rows, of which the log no longer has all records", "table", t.name)
+			return h.migrate(w, t, have)
+		}
 		why = "its declaration has changed"
 	default:
 		again, err := h.topicIsAnother(w, t)

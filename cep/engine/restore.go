@@ -120,6 +120,11 @@ func (s *shard) sourceNow() (savedSource, error) {
 	}
 	declared := map[string]any{"format": s.stream.Format, "columns": s.stream.Columns, "delimiter": s.stream.Delimiter, "fields": fields,
 		"time": s.stream.Schema.Time, "zone": fmt.Sprint(s.stream.Zone), "lateness": s.stream.Lateness, "max_ahead": s.stream.MaxAhead}
+	for i := range s.stream.Fields {
+		if m := s.stream.Fields[i].Members; len(m) > 0 {
+			declared["members of "+s.stream.Schema.Fields[i].Name] = m
+		}
+	}
 	if s.stream.Dedupe > 0 {
 		declared["dedupe"], declared["id"] = s.stream.Dedupe, s.stream.Schema.ID
 	}

@@ -158,7 +158,7 @@ func hasAnyPrefix(s string, prefixes ...string) bool {
 
 func (s *streamDraft) build(w *walker) *schema.Stream {
 	out := &schema.Stream{Topic: s.topic.s, Partitions: int32(s.partitions), Format: schema.Format(s.format), Delimiter: s.csv.delimiter,
-		Zone: s.zone, Lateness: s.lateness, MaxAhead: s.maxAhead, AllDecisions: s.decisions == "all",
+		Zone: s.zone, Lateness: s.lateness, MaxAhead: s.maxAhead, AllDecisions: s.decisions == "all", Compatibility: schema.Compatibility(s.compat),
 		Place: schema.Problem{File: w.file, Line: s.v.at.Line, Column: s.v.at.Column, Field: s.v.path}}
 	if out.Delimiter == 0 {
 		out.Delimiter = ','
@@ -222,6 +222,9 @@ var otherTypes = map[string]string{"int": "int64", "integer": "int64", "long": "
 // build is the field's type and how it is written.
 func (f *fieldDraft) build(w *walker) (event.Type, schema.Field) {
 	out := schema.Field{From: f.from.s, Sensitive: schema.Policy(f.sensitive.s), FreeText: f.freeText, Subject: f.subject.node != nil}
+	if f.v.at != nil { // a list's of entries has no place of its own
+		out.Line, out.Column = f.v.at.Line, f.v.at.Column
+	}
 	var typ event.Type
 	if f.typ.set {
 		typ, out.Members = f.buildType(w)

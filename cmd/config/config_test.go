@@ -113,8 +113,8 @@ streams:
 			{Name: "id", Type: event.Type{Kind: event.Int64}}, {Name: "at", Type: event.Type{Kind: event.Timestamp}},
 			{Name: "card", Type: event.Type{Kind: event.String}}, {Name: "amount", Type: event.Type{Kind: event.Decimal, Scale: 2}, Optional: true}}},
 		Topic: "card-transactions", Partitions: 4, Format: schema.CSV, Columns: []string{"ID", "AT", "CARD", "SKIPPED", "AMOUNT"}, Delimiter: '\t',
-		Fields: []schema.Field{{From: "ID"}, {From: "AT", Layout: "%Y-%m-%d %H:%M:%S"}, {From: "CARD"}, {From: "AMOUNT"}},
-		Zone:   paris, Lateness: time.Minute, MaxAhead: 36 * time.Hour, AllDecisions: true,
+		Fields: []schema.Field{{From: "ID", Line: 16, Column: 7}, {From: "AT", Layout: "%Y-%m-%d %H:%M:%S", Line: 17, Column: 7}, {From: "CARD", Line: 18, Column: 7}, {From: "AMOUNT", Line: 19, Column: 7}},
+		Zone:   paris, Lateness: time.Minute, MaxAhead: 36 * time.Hour, AllDecisions: true, Compatibility: schema.CompatBackward,
 		Place: schema.Problem{File: "weir.yaml", Line: 3, Column: 3, Field: "streams.tx"},
 	}
 	if !reflect.DeepEqual(c.Streams[0], want) {

@@ -56,6 +56,7 @@ type streamDraft struct {
 	maxAhead   time.Duration
 	dedupe     duration
 	decisions  string
+	compat     string
 	zone       *time.Location
 	csv        csvDraft
 	fields     []*fieldDraft
@@ -221,6 +222,10 @@ var streamKeys = []key[streamDraft]{
 		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 366*24*time.Hour, &s.maxAhead) }},
 	{name: "decisions", expects: "`fired` or `all`", def: "fired", doc: "Record a decision for the events on which a rule fired, or for every event.",
 		read: func(w *walker, v value, s *streamDraft) { s.decisions, _ = w.oneOf(v, "fired", "all") }},
+	{name: "compatibility", expects: "`backward`, `forward`, `full` or `none`", def: "backward", doc: "What a change of the stream's declaration must keep: that records of before fit the new one (`backward`), that new records fit the one of before (`forward`), both, or nothing. A change that does not is refused before it takes effect. See the guide on [streams](../guides/streams.md#changing-a-stream).",
+		read: func(w *walker, v value, s *streamDraft) {
+			s.compat, _ = w.oneOf(v, string(schema.CompatNone), string(schema.CompatBackward), string(schema.CompatForward), string(schema.CompatFull))
+		}},
 	{name: "zone", expects: "IANA time zone", def: "UTC", doc: "Where timestamps are that say no offset, such as `Europe/Paris`.",
 		read: func(w *walker, v value, s *streamDraft) { s.zone = w.zone(v) }},
 	{name: "csv", expects: "mapping", doc: "How CSV records are written; only with `format: csv`. See [below](#csv).",

@@ -91,6 +91,9 @@ func streamView(s *schema.Stream) object {
 	}
 	view := object{"topic": s.Topic, "partitions": s.Partitions, "format": s.Format, "as": s.Schema.Alias, "zone": s.Zone.String(),
 		"lateness": formatDuration(s.Lateness), "max_ahead": formatDuration(s.MaxAhead), "decisions": "fired", "fields": fields}
+	if s.Compatibility != schema.CompatBackward {
+		view["compatibility"] = s.Compatibility
+	}
 	if s.Dedupe > 0 {
 		view["dedupe"] = formatDuration(s.Dedupe)
 	}

@@ -35,6 +35,7 @@ import (
 	"github.com/weirstream/weir/ingest/table"
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/vfs"
 	"github.com/weirstream/weir/rules"
 )
 
@@ -87,6 +88,11 @@ func Prepare(cfg *config.Config) (*Prepared, error) {
 			problems = append(problems, &p)
 		}
 	}
+	known, err := loadVersions(vfs.OS, cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, known.check(cfg.Streams)...)
 	problems = append(problems, unknownRules(cfg, set)...)
 	if err := problems.ErrOrNil(); err != nil {
 		return nil, err
@@ -143,6 +149,7 @@ type Node struct {
 	ingest    *httpin.Handler
 	replay    *deadletter.Replayer
 	desk      *desk
+	versions  versions // of the streams; fixed once open
 
 	kafkaListener, httpListener, sqlListener net.Listener
 
@@ -229,7 +236,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.makeTopics(); err != nil {
 		return err
 	}
-	for _, open := range []func() error{n.openProtect, n.openBroker, n.openTables, n.openEngine, n.openSQL, n.openRouter, n.openIngest} {
+	for _, open := range []func() error{n.openVersions, n.openProtect, n.openBroker, n.openTables, n.openEngine, n.openSQL, n.openRouter, n.openIngest} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -300,6 +307,15 @@ func (n *Node) highWatermark(topic string, partition int32) (int64, error) {
 		return 0, err
 	}
 	return p.HighWatermark(), nil
+}
+
+// logStart is the first offset that the log has of a partition.
+func (n *Node) logStart(topic string, partition int32) (int64, error) {
+	p, err := n.log.Partition(topic, partition)
+	if err != nil {
+		return 0, err
+	}
+	return p.Start(), nil
 }
 
 // damaged tells that damage took a partition out of service.

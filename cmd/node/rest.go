@@ -174,6 +174,7 @@ func (n *Node) registerAPI(api huma.API) {
 			return &answer[[]RuleView]{n.ruleViews()}, nil
 		})
 	n.registerReplay(api)
+	n.registerVersions(api)
 	huma.Register(api, get("/v1/alerts", "list-alerts", "Alerts, newest first"), n.listAlerts)
 	huma.Register(api, huma.Operation{OperationID: "query", Method: http.MethodPost, Path: "/v1/sql", Summary: "Run a query"}, n.runQuery)
 	n.registerErase(api)

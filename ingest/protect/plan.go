@@ -2,7 +2,6 @@ package protect
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -98,7 +97,7 @@ func Check(s *schema.Stream) (faults []Fault) {
 		checkName(append(strings.Split(f.From, "."), d.Name), fault)
 		reads := fieldPath(s, i)
 		for j := range i {
-			if fieldPath(s, j) == reads && (s.Fields[j].Sensitive != f.Sensitive || s.Fields[j].FreeText != f.FreeText || !reflect.DeepEqual(s.Fields[j].Members, f.Members)) {
+			if fieldPath(s, j) == reads && (s.Fields[j].Sensitive != f.Sensitive || s.Fields[j].FreeText != f.FreeText || !sameMembers(s.Fields[j].Members, f.Members)) {
 				fault("", "reads %q, as the field %q does, and is not as sensitive", reads, s.Schema.Fields[j].Name)
 			}
 		}
@@ -185,6 +184,14 @@ func checkSubject(s *schema.Stream, i int, fault func(hint, format string, args 
 	case d.Type.Kind != 0 && d.Type.Kind != event.String && d.Type.Kind != event.Int64:
 		fault("", "the subject is a %s, expected string or int64", d.Type)
 	}
+}
+
+// sameMembers reports whether two nested fields say the same of what they hold,
+// wherever they were declared.
+func sameMembers(a, b []schema.Field) bool {
+	return slices.EqualFunc(a, b, func(x, y schema.Field) bool {
+		return x.Sensitive == y.Sensitive && x.FreeText == y.FreeText && x.From == y.From && sameMembers(x.Members, y.Members)
+	})
 }
 
 // fieldPath is where field i is found in a record.

@@ -33,7 +33,9 @@ type Field struct {
 	// Members describes what the values of a nested field hold: a struct's members,
 	// a list's element, a map's value. Nil: nothing is to be said of any. A member's
 	// From is its one name in the record; an element has none.
-	Members []Field
+	Members []Field `json:",omitempty"`
+	// Line and Column are where the field was declared, for messages; 0: not known.
+	Line, Column int `json:"-"`
 	// Subject says that the field names the event's subject, under whose key values
 	// are encrypted. Where no field does, the stream's key is the subject.
 	Subject bool
@@ -94,6 +96,8 @@ type Stream struct {
 	// AllDecisions writes a decision record for every event, not only for those
 	// on which a rule fired (decisions: all).
 	AllDecisions bool
+	// Compatibility is what a later declaration must keep; empty: backward.
+	Compatibility Compatibility
 	// Place is where the stream was declared, for messages.
 	Place Problem
 }
