@@ -36,7 +36,10 @@
 // writer joined by a bounded queue; Serve returns when all of them have ended. A
 // fetch waits on the writer, however many partitions it names. The transaction
 // coordinator has one for timeouts, one for each transaction that is being
-// completed, and up to maxMarkers that write markers. Nothing outlives Serve.
+// completed, and up to maxMarkers that write markers. The group coordinator
+// (groups.go) has one that loads its state and sweeps, and a timer for each group
+// with members; a JoinGroup or SyncGroup waits on its connection's writer. Nothing
+// outlives Serve.
 //
-// What it does not do: authentication, TLS, quotas, replication.
+// What it does not do: share groups, authentication, TLS, quotas, replication.
 package broker

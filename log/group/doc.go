@@ -33,7 +33,8 @@
 // before the answers leave. The caller serialises the calls of one group and calls
 // Tick when Deadline has come. What it hands over by reference is the group's.
 //
-//  1. A classic group's generation only grows. Who is answered with an assignment
+//  1. A classic group's generation only grows; as in Kafka, one that no leader had
+//     assigned in may be given again after a restart. Who is answered with an assignment
 //     of a generation is a member of it and gets what its leader assigned in it.
 //  2. In a group of the consumer protocol no partition is handed to a member while
 //     another one has it or has not yet said that it let it go; the epochs of the

@@ -1,0 +1,304 @@
+package group
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+type simTopics map[string]topicInfo
+
+func (s simTopics) Topic(name string) ([16]byte, int32, bool) {
+	t, ok := s[name]
+	return t.id, t.partitions, ok
+}
+func (s simTopics) Names() []string { return slices.Sorted(maps.Keys(s)) }
+
+// consumerSim runs members against a group of the consumer protocol.
+type consumerSim struct {
+	*testing.T
+	rng    *rand.Rand
+	cfg    Config
+	now    time.Time
+	g      *Consumer
+	topics simTopics
+	log    []Record // all that was stored
+	actors []*beater
+	ids    int
+}
+
+// beater is a client of the consumer protocol. It keeps what it has until it was
+// told to let go, and what it has after a crash is nobody's.
+type beater struct {
+	name     string
+	instance *string
+	id       string
+	epoch    int32 // 0: joins
+	owned    Slots
+	told     Slots // the last assignment
+	topics   []string
+	regex    string
+	down     bool
+	slow     bool
+	lastBeat time.Time
+	revoked  bool // owned is to be told
+}
+
+func (s *consumerSim) step() {
+	s.now = s.now.Add(time.Duration(s.rng.IntN(600)) * time.Millisecond)
+	s.store(s.g.Tick(s.now))
+	for _, a := range s.actors { // a client that was not answered in time lets go
+		if a.epoch != 0 && !s.now.Before(a.lastBeat.Add(s.cfg.Session)) {
+			a.fence()
+		}
+	}
+	switch s.rng.IntN(80) {
+	case 0:
+		name := fmt.Sprint("t", s.rng.IntN(4))
+		t := s.topics[name]
+		s.topics[name] = topicInfo{[16]byte{name[1]}, t.partitions + 1 + int32(s.rng.IntN(3))}
+	case 1:
+		s.restart()
+	}
+	a := s.actors[s.rng.IntN(len(s.actors))]
+	switch {
+	case a.down:
+		a.down = s.rng.IntN(8) > 0
+	case s.rng.IntN(60) == 0:
+		a.fence()
+		a.id, a.down = "", true
+	case s.rng.IntN(60) == 0 && a.epoch > 0:
+		b := Beat{MemberID: a.id, Instance: a.instance, Epoch: -1, Rebalance: -1}
+		if a.instance != nil && s.rng.IntN(2) == 0 {
+			b.Epoch = -2
+		}
+		a.fence()
+		_, eff := s.g.Heartbeat(s.now, b, s.topics)
+		s.store(eff)
+		a.id, a.down = "", true
+	case s.rng.IntN(40) == 0:
+		a.slow = !a.slow
+	case s.rng.IntN(60) == 0:
+		a.topics, a.revoked = []string{fmt.Sprint("t", s.rng.IntN(4)), "t0"}, true
+	default:
+		s.beat(a)
+	}
+	s.check()
+}
+
+func (a *beater) fence() { a.epoch, a.owned, a.told = 0, Slots{}, nil }
+
+func (s *consumerSim) beat(a *beater) {
+	if a.slow && s.rng.IntN(10) > 0 {
+		return
+	}
+	b := Beat{MemberID: a.id, Instance: a.instance, Epoch: a.epoch, Rebalance: -1, ClientID: a.name}
+	if a.epoch == 0 {
+		if s.ids++; a.id == "" {
+			a.id = fmt.Sprint(a.name, "-", s.ids)
+		}
+		b.MemberID, b.Rebalance, b.Topics, b.Owned = a.id, time.Minute, a.topics, Slots{}
+		if a.regex != "" {
+			b.Regex = &a.regex
+		}
+	}
+	if a.epoch != 0 && a.revoked {
+		b.Owned, b.Topics, b.Rebalance, a.revoked = maps.Clone(a.owned), a.topics, time.Minute, false
+	}
+	r, eff := s.g.Heartbeat(s.now, b, s.topics)
+	s.store(eff)
+	switch r.Err {
+	case nil:
+	case kerr.UnknownMemberID, kerr.FencedMemberEpoch, kerr.FencedInstanceID:
+		a.fence()
+		if r.Err == kerr.FencedInstanceID {
+			a.id = ""
+		}
+		return
+	case kerr.UnreleasedInstanceID:
+		a.id = ""
+		return
+	default:
+		s.Fatalf("%s: %v: %s", a.name, r.Err, r.Reason)
+	}
+	if s.rng.IntN(20) == 0 && a.epoch != 0 {
+		a.revoked = true // the answer is lost: it tells all again
+		return
+	}
+	if r.Epoch < a.epoch {
+		s.Fatalf("%s: epoch %d after %d", a.name, r.Epoch, a.epoch)
+	}
+	a.epoch, a.lastBeat = r.Epoch, s.now
+	if r.Assigned != nil {
+		a.told = maps.Clone(r.Assigned)
+	}
+	if !maps.Equal(a.owned, a.told) && a.told != nil {
+		a.owned, a.revoked = maps.Clone(a.told), true
+	}
+}
+
+func (s *consumerSim) store(eff ConsumerEffects) {
+	if eff.Store {
+		s.log = append(s.log, s.g.Changes("g")...)
+	}
+}
+
+// check: nobody has what another one has.
+func (s *consumerSim) check() {
+	held := map[Slot]string{}
+	for _, a := range s.actors {
+		for x := range a.owned {
+			if other, ok := held[x]; ok {
+				s.Fatalf("%s and %s both have %v", a.name, other, x)
+			}
+			held[x] = a.name
+		}
+	}
+}
+
+func (s *consumerSim) restart() {
+	before := s.g
+	s.g = NewConsumer(&s.cfg, s.now)
+	for _, r := range s.log {
+		l, err := Load(r.Key, r.Value)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.g.Restore(l.Consumer)
+	}
+	s.g.Restored(s.now)
+	if s.g.epoch != before.epoch || s.g.targetEpoch != before.targetEpoch || len(s.g.members) != len(before.members) || !maps.Equal(s.g.owners, before.owners) {
+		s.Fatalf("restored epoch %d/%d of %d members, was %d/%d of %d", s.g.epoch, s.g.targetEpoch, len(s.g.members), before.epoch, before.targetEpoch, len(before.members))
+	}
+	for id, m := range s.g.members {
+		was := before.members[id]
+		if was == nil || m.epoch != was.epoch || m.previous != was.previous || m.state != was.state || !maps.Equal(m.target, was.target) || !slices.Equal(m.topics, was.topics) || m.regex != was.regex || m.rebalance != was.rebalance {
+			s.Fatalf("restored %+v, was %+v", m, was)
+		}
+	}
+}
+
+func (s *consumerSim) settle() {
+	for range 400 {
+		s.now = s.now.Add(500 * time.Millisecond)
+		s.store(s.g.Tick(s.now))
+		for _, a := range s.actors {
+			if a.slow = false; !a.down {
+				s.beat(a)
+			}
+			s.check()
+		}
+	}
+	up, want, have := 0, map[Slot]bool{}, map[Slot]bool{}
+	for _, a := range s.actors {
+		if a.down {
+			continue
+		}
+		up++
+		for name, t := range s.topics {
+			if m := s.g.members[a.id]; m == nil || m.reads(name) {
+				for p := range t.partitions {
+					want[Slot{t.id, p}] = true
+				}
+			}
+		}
+		for x := range a.owned {
+			have[x] = true
+		}
+	}
+	if up == 0 {
+		return
+	}
+	if s.g.State() != Stable || len(s.g.members) != up || !maps.Equal(want, have) {
+		s.Fatalf("%d are up, the group is %v with %d members; %d partitions are read of %d", up, s.g.State(), len(s.g.members), len(have), len(want))
+	}
+}
+
+// TestConsumerSimulation: members that join, crash, dawdle, leave, change what they
+// read and lose answers, topics that grow, and a coordinator that restarts. No two
+// members ever have one partition, and when all behave every partition is read.
+func TestConsumerSimulation(t *testing.T) {
+	simSeeds(t, func(t *testing.T, rng *rand.Rand) {
+		s := &consumerSim{T: t, rng: rng, cfg: Config{}.WithDefaults(), now: time.Unix(1_700_000_000, 0), topics: simTopics{"t0": {[16]byte{'0'}, 5}, "t1": {[16]byte{'1'}, 3}}}
+		s.g = NewConsumer(&s.cfg, s.now)
+		for i := range 2 + rng.IntN(5) {
+			a := &beater{name: fmt.Sprint("m", i), owned: Slots{}, topics: []string{"t0", "t1"}}
+			if rng.IntN(3) == 0 {
+				a.instance = &a.name
+			}
+			if rng.IntN(4) == 0 {
+				a.regex = "t[0-2]"
+			}
+			s.actors = append(s.actors, a)
+		}
+		for range 3 {
+			for range 400 {
+				s.step()
+			}
+			s.settle()
+		}
+	})
+}
+
+// TestAssignors: every partition goes to one who reads it; uniform is as even as
+// can be where all read the same, and moves no more than it must.
+func TestAssignors(t *testing.T) {
+	simSeeds(t, func(t *testing.T, rng *rand.Rand) {
+		topics := make([]topicInfo, 1+rng.IntN(5))
+		for i := range topics {
+			topics[i] = topicInfo{[16]byte{byte(i + 1)}, 1 + int32(rng.IntN(20))}
+		}
+		alike := rng.IntN(2) == 0
+		in := make([]assignee, 1+rng.IntN(8))
+		for i := range in {
+			in[i].id = fmt.Sprint("m", i)
+			for _, topic := range topics {
+				if alike || rng.IntN(2) == 0 {
+					in[i].topics = append(in[i].topics, topic)
+				}
+			}
+		}
+		for name, assign := range assignors {
+			out := assign(in)
+			total := int32(0)
+			for _, topic := range topics {
+				if slices.ContainsFunc(in, func(a assignee) bool { return slices.Contains(a.topics, topic) }) {
+					total += topic.partitions
+				}
+			}
+			all := Slots{}
+			least, most := int(total), 0
+			for i, slots := range out {
+				least, most = min(least, len(slots)), max(most, len(slots))
+				for x := range slots {
+					if all.has(x) || !slices.ContainsFunc(in[i].topics, func(topic topicInfo) bool { return topic.id == x.Topic && x.Partition < topic.partitions }) {
+						t.Fatalf("%s: %v to %s", name, x, in[i].id)
+					}
+					all[x] = struct{}{}
+				}
+			}
+			if len(all) != int(total) {
+				t.Fatalf("%s: %d of %d assigned", name, len(all), total)
+			}
+			if name != "uniform" {
+				continue
+			}
+			if alike && most-least > 1 {
+				t.Fatalf("from %d to %d partitions", least, most)
+			}
+			for i := range in {
+				in[i].had = out[i]
+			}
+			for i, slots := range assign(in) {
+				if !maps.Equal(slots, out[i]) {
+					t.Fatalf("%s: %v became %v though nothing had changed", in[i].id, out[i], slots)
+				}
+			}
+		}
+	})
+}
