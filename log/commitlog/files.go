@@ -14,7 +14,7 @@ type fileCache struct {
 	fs   vfs.FS
 	max  int
 	mu   sync.Mutex
-	idle list.List // of *handle, the longest unused first
+	used list.List // of *handle, all but those dropped, the longest unused first
 	all  map[*segment]*handle
 }
 
@@ -24,7 +24,7 @@ type handle struct {
 	seg     *segment
 	f       vfs.File
 	refs    int
-	element *list.Element // in idle, where refs is 0
+	element *list.Element // in used; nil: dropped
 	dropped bool          // to be closed with the last reference
 }
 
@@ -42,10 +42,6 @@ func (c *fileCache) acquire(seg *segment, create bool) (*handle, error) {
 	}
 	if h := c.all[seg]; h != nil {
 		h.refs++
-		if h.element != nil {
-			c.idle.Remove(h.element)
-			h.element = nil
-		}
 		return h, nil
 	}
 	open := c.fs.OpenFile
@@ -58,39 +54,49 @@ func (c *fileCache) acquire(seg *segment, create bool) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.add(seg, f), nil
+}
+
+func (c *fileCache) add(seg *segment, f vfs.File) *handle {
 	h := &handle{c: c, seg: seg, f: f, refs: 1}
 	c.all[seg] = h
+	h.element = c.used.PushBack(h)
 	c.evict()
-	return h, nil
+	return h
 }
 
 // adopt takes over a file that is open, as that of seg; release gives it back.
 func (c *fileCache) adopt(seg *segment, f vfs.File) *handle {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := &handle{c: c, seg: seg, f: f, refs: 1}
-	c.all[seg] = h
-	c.evict()
-	return h
+	return c.add(seg, f)
 }
 
 // evict closes idle files beyond the limit. A close error concerns a file whose
 // content is synced or was given up.
 func (c *fileCache) evict() {
-	for len(c.all) > c.max && c.idle.Len() > 0 {
-		c.close(c.idle.Front().Value.(*handle))
+	for e := c.used.Front(); e != nil && len(c.all) > c.max; {
+		h := e.Value.(*handle)
+		e = e.Next()
+		if h.refs == 0 {
+			c.close(h)
+		}
 	}
 }
 
 func (c *fileCache) close(h *handle) {
-	if h.element != nil {
-		c.idle.Remove(h.element)
-		h.element = nil
-	}
+	c.unlist(h)
 	if c.all[h.seg] == h {
 		delete(c.all, h.seg)
 	}
 	_ = h.f.Close()
+}
+
+func (c *fileCache) unlist(h *handle) {
+	if h.element != nil {
+		c.used.Remove(h.element)
+		h.element = nil
+	}
 }
 
 // ref is one more reference to a file in use.
@@ -110,7 +116,7 @@ func (h *handle) release() {
 	case h.dropped:
 		h.c.close(h)
 	default:
-		h.element = h.c.idle.PushBack(h)
+		h.c.used.MoveToBack(h.element)
 		h.c.evict()
 	}
 }
@@ -135,6 +141,7 @@ func (c *fileCache) drop(seg *segment) {
 		return
 	}
 	h.dropped = true
+	c.unlist(h)
 }
 
 // closeAll closes every file that is not in use.
