@@ -108,7 +108,7 @@ Begin with:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return mistake{fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newDemo(), newCheckConfig(), newLoad(), newStream(), newDeadLetter(), newTopic(), newProduce(), newConsume(), newGroup(), newTransaction(), newRule(), newErase(), newLog(), newVersion())
+	root.AddCommand(newRun(), newDemo(), newCheckConfig(), newLoad(), newStream(), newDeadLetter(), newTopic(), newProduce(), newConsume(), newGroup(), newTransaction(), newRule(), newList(), newTable(), newErase(), newLog(), newVersion())
 	for _, c := range root.Commands() {
 		markArgs(c)
 	}
