@@ -30,6 +30,15 @@ func (h *History) Freshness() []Freshness {
 		out[i] = Freshness{Name: p.table.name, Topic: p.table.topic, Partition: p.index, Offset: p.next, Watermark: p.watermark}
 		newest[i] = p.newest
 	}
+	for _, name := range h.viewNames() {
+		for i, p := range h.partitions {
+			if p.table.name == changesTable {
+				shown := out[i]
+				shown.Name = name
+				out, newest = append(out, shown), append(newest, p.newest)
+			}
+		}
+	}
 	h.mu.Unlock()
 	now := time.Now()
 	for i := range out {

@@ -16,6 +16,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	dimension "github.com/weirstream/weir/ingest/table"
 )
 
 // Options of New. Open, Partitions and HighWatermark are required.
@@ -30,6 +31,10 @@ type Options struct {
 	// service: its rows are kept, they may be all that is left of the lost records.
 	// Nil: none is.
 	Damaged func(topic string, partition int32) bool
+
+	// Tables are the dimension tables and lists to show; nil: none, and no table of
+	// their changes.
+	Tables []*dimension.Definition
 
 	// CommitRows and CommitEvery bound a transaction: it is committed when it has
 	// that many rows, or when its first row has waited that long. 0: 100,000 and
@@ -101,7 +106,10 @@ func New(db *duck.DB, streams []*schema.Stream, o Options) (*History, error) {
 		h.tables = append(h.tables, t)
 	}
 	h.tables = append(h.tables, ownTables()...)
-	if err := checkNames(h.tables); err != nil {
+	if o.Tables != nil {
+		h.tables = append(h.tables, tableChanges())
+	}
+	if err := checkNames(h.tables, h.viewNames()); err != nil {
 		return nil, err
 	}
 	for _, t := range h.tables {

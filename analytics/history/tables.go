@@ -150,8 +150,11 @@ func withoutCopies(recs []source.Record, topic string) []source.Record {
 }
 
 // checkNames refuses names that SQL cannot tell apart: it ignores case.
-func checkNames(tables []*table) error {
+func checkNames(tables []*table, views []string) error {
 	seen := map[string]string{"weir_freshness": "weir_freshness"}
+	for _, v := range views {
+		seen[strings.ToLower(v)] = v
+	}
 	for _, t := range tables {
 		key := strings.ToLower(t.name)
 		if other, ok := seen[key]; ok {

@@ -31,6 +31,9 @@ func (h *History) prepare() error {
 	if err != nil {
 		return err
 	}
+	if err := h.dropViews(w); err != nil {
+		return err
+	}
 	for _, t := range h.tables {
 		if err := h.prepareTable(w, t, have[t.name]); err != nil {
 			return fmt.Errorf("table %s: %w", t.name, err)
@@ -46,7 +49,10 @@ func (h *History) prepare() error {
 	if err := h.loadPositions(w); err != nil {
 		return err
 	}
-	return w.Exec(freshnessDDL)
+	if err := w.Exec(freshnessDDL); err != nil {
+		return err
+	}
+	return h.makeViews(w)
 }
 
 const stateDDL = `CREATE TABLE IF NOT EXISTS weir_state.tables(name VARCHAR, fingerprint VARCHAR);

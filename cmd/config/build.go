@@ -74,7 +74,7 @@ var receiverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 // ownTables are the SQL tables beside the streams'.
-var ownTables = []string{"decisions", "alerts", "deliveries", "deadletters", "lists", "list_entries", "table_changes", "weir_freshness"}
+var ownTables = []string{"decisions", "alerts", "deliveries", "deadletters", "lists", "list_entries", "table_changes", "table_changes_whole", "table_entries", "weir_freshness"}
 
 // sqlReserved are DuckDB's reserved words: a table of such a name could only be
 // queried in quotes.

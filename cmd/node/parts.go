@@ -76,7 +76,7 @@ func (n *Node) openSQL() (err error) {
 		return err
 	}
 	n.history, err = history.New(n.db, n.cfg.Streams, history.Options{
-		Open: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Damaged: n.damaged, Start: n.logStart, Registerer: n.registry, Logger: logger,
+		Open: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Damaged: n.damaged, Start: n.logStart, Tables: n.definitions(), Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {
 		return err

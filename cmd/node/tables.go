@@ -82,6 +82,15 @@ func (p *Prepared) WithContents() (rules.Catalog, error) {
 	return c, err
 }
 
+// definitions are all tables and lists, those that the API made among them.
+func (n *Node) definitions() []*table.Definition {
+	out := []*table.Definition{}
+	for _, t := range n.tables.Head().Tables() {
+		out = append(out, t.Definition())
+	}
+	return out
+}
+
 // openTables reads the tables from the log and makes them what is declared.
 func (n *Node) openTables() (err error) {
 	ctx := context.Background()

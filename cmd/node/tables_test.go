@@ -172,8 +172,48 @@ func TestTables(t *testing.T) {
 	if len(page.Entries) != 1 || !strings.HasPrefix(string(page.Entries[0]), `{"value":"z","_expires":"2026-01-01T00:00:05Z","_since":"`) || !strings.HasSuffix(string(page.Entries[0]), `"_author":"ann","_reason":"for a while"}`) {
 		t.Errorf("entries %s", page.Entries)
 	}
+	testTableSQL(t, n)
 	testTableMistakes(t, n)
 	testTableImport(t, n)
+	testTableSQL(t, n)
+}
+
+// testTableSQL wants SQL to show the tables as they are, joined with streams, and to
+// say how fresh they are.
+func testTableSQL(t *testing.T, n *Node) {
+	for query, want := range map[string]string{
+		`SELECT card, most, note, _expires, _author FROM limits ORDER BY card`:                      `[["a","0.50",null,null,"csv:limits.csv"]]`,
+		`SELECT p.amount, most FROM payments p JOIN limits USING (card) ORDER BY p.ts DESC LIMIT 1`: `[["0.51","0.50"]]`,
+		`SELECT card, name FROM owners`:                                                                     `[["c","Ann"]]`,
+		`SELECT list, value, expires, author, reason FROM list_entries`:                                     `[["watched","z","2026-01-01T00:00:05Z","ann","for a while"]]`,
+		`SELECT name, type, entries FROM lists`:                                                             `[["watched","string",1]]`,
+		`SELECT op, author FROM table_changes WHERE "table" = 'watched' AND key = '["a"]' ORDER BY _offset`: `[["put","ann"],["remove","api"]]`,
+		`SELECT count(*) FROM table_entries WHERE "table" = 'zones'`:                                        `[[0]]`,
+	} {
+		got := ""
+		eventually(t, query, func() bool {
+			res, err := n.queries.Query(t.Context(), query)
+			if err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+			if len(res.Freshness) == 0 {
+				t.Fatalf("%s: says not how fresh it is", query)
+			}
+			text, err := json.Marshal(res.Rows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = string(text)
+			fresh := true
+			for _, f := range res.Freshness {
+				fresh = fresh && f.Age == 0
+			}
+			return got == want || fresh
+		})
+		if got != want {
+			t.Errorf("%s:\n got %s\nwant %s", query, got, want)
+		}
+	}
 }
 
 // testTableMistakes wants each to say what to do.

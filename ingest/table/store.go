@@ -328,6 +328,7 @@ func (s *Store) change(ctx context.Context, changes []Change) (Result, error) {
 // encode applies changes to e and makes records of those that make a difference.
 func (s *Store) encode(e *edit, changes []Change) ([]sink.Record, error) {
 	now := s.opts.Now()
+	changes = e.withClears(changes)
 	recs := make([]sink.Record, 0, len(changes))
 	var buf []byte
 	ends := make([]int, 0, len(changes))
@@ -336,9 +337,6 @@ func (s *Store) encode(e *edit, changes []Change) ([]sink.Record, error) {
 		c.Entry.Since = event.FromTime(now)
 		if c.Op == OpPut && c.Entry.Expires == 0 {
 			c.Entry.Expires = event.MaxTime
-		}
-		if c.Op == OpDeclare {
-			c.Table = c.Definition.Name
 		}
 		before := e.changed
 		if err := e.apply(c); err != nil {

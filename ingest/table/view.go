@@ -381,6 +381,23 @@ func (e *edit) declare(d *Definition) error {
 	return nil
 }
 
+// withClears puts a clear before each declaration that begins a table of entries
+// anew, so that who reads the changes alone sees them go.
+func (e *edit) withClears(changes []Change) []Change {
+	for i := 0; i < len(changes); i++ {
+		d := changes[i].Definition
+		if changes[i].Op != OpDeclare {
+			continue
+		}
+		changes[i].Table = d.Name
+		if old := e.find(d.Name); old != nil && old.count > 0 && d.Source != "" && !old.def.SameShape(d) {
+			changes = slices.Insert(slices.Clone(changes), i, Change{Op: OpClear, Table: d.Name})
+			i++
+		}
+	}
+	return changes
+}
+
 func (e *edit) migrate(old *Table, d *Definition) error {
 	if old.def.List != d.List || !slices.EqualFunc(old.def.Key, d.Key, event.Field.Equal) {
 		return fmt.Errorf("%s: %w: its key is another; remove its entries first", d.Name, ErrShape)
