@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/weirstream/weir/analytics/duck"
+	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/source"
 	dimension "github.com/weirstream/weir/ingest/table"
@@ -26,9 +27,8 @@ func tableChanges() *table {
 	return t
 }
 
-func changesDecoder(partition int32) (decoder, error) {
-	d, err := ownDecoder(func(r *run, rec *source.Record) bool { return changeRow(r, rec, partition) })(partition)
-	return d, err
+func changesDecoder(partition int32, seen *dedupe.Seen) (decoder, error) {
+	return ownDecoder(func(r *run, rec *source.Record) bool { return changeRow(r, rec, partition) })(partition, seen)
 }
 
 func changeRow(r *run, rec *source.Record, partition int32) bool {
