@@ -34,6 +34,25 @@ type Outbox struct {
 	// Faults are the values that could not be computed, in no order. The
 	// feature is absent there.
 	Faults []Fault
+	// Marks are the values that are not what they would be without a limit, with
+	// the limit as their error, in no order.
+	Marks []Fault
+	// Skip, if not nil, tells that nobody reads a feature of a row. An operator may
+	// then leave the value absent; what it keeps is the same.
+	Skip func(slot, row int) bool
+}
+
+// Stats is what an operator holds.
+type Stats struct {
+	Keys, Events int64
+	Capped       int64 // keys of which events are left out for a limit
+	Bytes        int64 // of memory, reserved blocks included
+}
+
+// KeyStats is what an operator holds of one key.
+type KeyStats struct {
+	Key    string // for people
+	Events int64
 }
 
 // Fault is a feature that could not be computed for a row.
@@ -45,7 +64,8 @@ type Fault struct {
 // Reset empties the outbox for a batch and gives its features their types. It
 // keeps the buffers it can reuse.
 func (o *Outbox) Reset(features []event.Type) {
-	o.Late, o.Watermark, o.Faults = o.Late[:0], o.Watermark[:0], o.Faults[:0]
+	o.Late, o.Watermark, o.Faults, o.Marks = o.Late[:0], o.Watermark[:0], o.Faults[:0], o.Marks[:0]
+	o.Skip = nil
 	if len(o.Features) != len(features) {
 		o.Features = make([]event.Column, len(features))
 	}
@@ -77,11 +97,24 @@ func (o *Outbox) Fault(slot, row int, err error) {
 	o.Faults = append(o.Faults, Fault{Slot: slot, Row: row, Err: err})
 }
 
+// Mark records that a limit shows in a feature of a row.
+func (o *Outbox) Mark(slot, row int, limit error) {
+	o.Marks = append(o.Marks, Fault{Slot: slot, Row: row, Err: limit})
+}
+
+// Skips reports whether nobody reads a feature of a row.
+func (o *Outbox) Skips(slot, row int) bool { return o.Skip != nil && o.Skip(slot, row) }
+
 // FaultAt is the fault of a feature at a row, nil where there is none.
-func (o *Outbox) FaultAt(slot, row int) error {
-	for i := range o.Faults {
-		if o.Faults[i].Slot == slot && o.Faults[i].Row == row {
-			return o.Faults[i].Err
+func (o *Outbox) FaultAt(slot, row int) error { return find(o.Faults, slot, row) }
+
+// MarkAt is the limit that shows in a feature at a row, nil where none does.
+func (o *Outbox) MarkAt(slot, row int) error { return find(o.Marks, slot, row) }
+
+func find(in []Fault, slot, row int) error {
+	for i := range in {
+		if in[i].Slot == slot && in[i].Row == row {
+			return in[i].Err
 		}
 	}
 	return nil

@@ -149,24 +149,49 @@ func fieldNode(s *event.Schema, i int) *node {
 const windowCost = 20
 
 func (b builder) windowNode(i int) *node {
-	t := b.x.scope.features(i)
-	n := &node{kind: t.Kind, scale: t.Scale, cost: windowCost, field: -1}
-	if t.Kind == event.Double {
-		n.double = func(f *frame) (float64, status) {
-			c := &f.out.Features[i]
+	return columnNode(b.x.scope.features(i), windowCost,
+		func(f *frame) *event.Column { return &f.out.Features[i] }, func(f *frame) status { return f.fault(i) })
+}
+
+// columnNode reads a column that is found for each row; absent says what it is that
+// a value is missing.
+func columnNode(t event.Type, cost int, column func(*frame) *event.Column, absent func(*frame) status) *node {
+	n := &node{kind: t.Kind, scale: t.Scale, cost: cost, field: -1}
+	switch t.Kind {
+	case event.Bool:
+		n.boolean = func(f *frame) (bool, status) {
+			c := column(f)
 			if c.IsNull(f.row) {
-				return 0, f.fault(i)
+				return false, absent(f)
+			}
+			return c.Bool(f.row), good
+		}
+	case event.Int64, event.Decimal:
+		n.integer = func(f *frame) (int64, status) {
+			c := column(f)
+			if c.IsNull(f.row) {
+				return 0, absent(f)
+			}
+			return c.Int64[f.row], good
+		}
+	case event.Double:
+		n.double = func(f *frame) (float64, status) {
+			c := column(f)
+			if c.IsNull(f.row) {
+				return 0, absent(f)
 			}
 			return c.Double[f.row], good
 		}
-		return n
-	}
-	n.integer = func(f *frame) (int64, status) {
-		c := &f.out.Features[i]
-		if c.IsNull(f.row) {
-			return 0, f.fault(i)
+	case event.String:
+		n.str = func(f *frame) ([]byte, status) {
+			c := column(f)
+			if c.IsNull(f.row) {
+				return nil, absent(f)
+			}
+			return c.Bytes(f.row), good
 		}
-		return c.Int64[f.row], good
+	default:
+		return nil
 	}
 	return n
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"cel.dev/cel-go/cel"
 	celast "cel.dev/cel-go/common/ast"
@@ -82,19 +83,14 @@ type streamBuilder struct {
 	tables   []*table.Definition
 }
 
-// group is the windows with one filter: one operator.
+// group is the windows with one key and one filter: one operator.
 type group struct {
-	where   string
-	filter  *expression
-	values  []groupValue
-	outputs []window.Output
-	longest int64 // nanoseconds
-}
-
-type groupValue struct {
-	text string
-	typ  event.Type
-	expr *expression
+	canonical string
+	keys      []int
+	where     string
+	filter    *expression
+	values    []windowValue
+	outputs   []window.Output
 }
 
 func (c *compiler) builderOf(r *Rule) *streamBuilder {
@@ -195,30 +191,36 @@ func conjuncts(e celast.Expr, dst []celast.Expr) []celast.Expr {
 
 // window is the slot and type of a window's column; equal windows share it.
 func (s *streamBuilder) window(w *windowSpec) (int, event.Type) {
-	t := window.ResultType(w.aggregate, w.valueType)
-	name := fmt.Sprintf("%d|%s|%d|%s", w.length, w.canonical(), w.aggregate, w.valueText)
+	t := window.ResultType(w.aggregate, w.typ())
+	name := w.name()
 	if slot, found := s.slots[name]; found {
 		return slot, t
 	}
-	i := slices.IndexFunc(s.groups, func(g *group) bool { return g.where == w.canonical() })
+	i := slices.IndexFunc(s.groups, func(g *group) bool { return g.canonical == w.canonical() })
 	if i < 0 {
 		i = len(s.groups)
-		s.groups = append(s.groups, &group{where: w.canonical(), filter: w.where})
-		s.need(s.schema.Key)
+		s.groups = append(s.groups, &group{canonical: w.canonical(), keys: w.keys, where: strings.TrimSpace(w.whereText), filter: w.where})
+		for _, k := range w.keys {
+			s.need(k)
+		}
 	}
 	g, slot := s.groups[i], len(s.features)
 	s.slots[name] = slot
 	s.features = append(s.features, t)
-	o := window.Output{Slot: slot, Length: w.length, Aggregate: w.aggregate}
-	if w.value != nil {
-		o.Value = slices.IndexFunc(g.values, func(v groupValue) bool { return v.text == w.valueText })
-		if o.Value < 0 {
-			o.Value = len(g.values)
-			g.values = append(g.values, groupValue{w.valueText, w.valueType, w.value})
+	o := window.Output{Slot: slot, Extent: w.extent, Aggregate: w.aggregate, Value: -1, N: w.n, Q: w.q}
+	for i, v := range w.values {
+		at := slices.IndexFunc(g.values, func(have windowValue) bool { return have.text == v.text })
+		if at < 0 {
+			at = len(g.values)
+			g.values = append(g.values, v)
+		}
+		if i == 0 {
+			o.Value = at
+		} else {
+			o.Value2 = at
 		}
 	}
 	g.outputs = append(g.outputs, o)
-	g.longest = max(g.longest, int64(w.length))
 	return slot, t
 }
 
@@ -235,32 +237,68 @@ func (s *streamBuilder) program() *streamProgram {
 	return p
 }
 
-// sortValues orders the summed expressions by their text, so that the events of
+// sortValues orders the aggregated expressions by their text, so that the events of
 // a group have the same form whatever the order of the rules.
 func sortValues(g *group) {
 	old := slices.Clone(g.values)
-	slices.SortFunc(g.values, func(a, b groupValue) int { return cmp.Compare(a.text, b.text) })
+	slices.SortFunc(g.values, func(a, b windowValue) int { return cmp.Compare(a.text, b.text) })
+	now := func(at int) int {
+		return slices.IndexFunc(g.values, func(v windowValue) bool { return v.text == old[at].text })
+	}
 	for i := range g.outputs {
-		if g.outputs[i].Aggregate != window.Count {
-			text := old[g.outputs[i].Value].text
-			g.outputs[i].Value = slices.IndexFunc(g.values, func(v groupValue) bool { return v.text == text })
+		o := &g.outputs[i]
+		if o.Value < 0 {
+			continue
+		}
+		o.Value = now(o.Value)
+		if o.Aggregate == window.Speed {
+			o.Value2 = now(o.Value2)
 		}
 	}
 }
 
 // identity is the canonical identity of a group's operator: what its state holds.
-// Windows may come and go under it as long as the longest and the sums stay.
+// Windows may come and go under it as long as the values and what is kept of them
+// stay.
 func (g *group) identity(s *event.Schema) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "window/1 stream=%s key=%s", s.Stream, fieldText(s, s.Key))
+	fmt.Fprintf(&b, "window/2 stream=%s key=", s.Stream)
+	for i, k := range g.keys {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(fieldText(s, k))
+	}
 	if g.where != "" {
 		fmt.Fprintf(&b, " where=%s", g.where)
 	}
 	for _, v := range g.values {
 		fmt.Fprintf(&b, " value=%s:%s", v.text, v.typ)
 	}
-	fmt.Fprintf(&b, " longest=%dns fields=%s", g.longest, fieldsText(s))
+	fmt.Fprintf(&b, " keeps=%s fields=%s", strings.Join(g.keeps(), ","), fieldsText(s))
 	return b.String()
+}
+
+// keeps is what the windows of a group keep between them: how far back; how many
+// events, and sessions of which gap, each behind which delay.
+func (g *group) keeps() []string {
+	var all []string
+	back := time.Duration(0)
+	for i := range g.outputs {
+		switch x := g.outputs[i].Extent; {
+		case x.Events > 0:
+			all = append(all, fmt.Sprintf("%d-events-%v", x.Events, x.Delay))
+		case x.Gap > 0:
+			all = append(all, fmt.Sprintf("session-%v-%v", x.Gap, x.Delay))
+		default:
+			back = max(back, x.Delay+x.Length)
+		}
+	}
+	if back > 0 {
+		all = append(all, back.String())
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func fieldText(s *event.Schema, i int) string {

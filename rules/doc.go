@@ -12,11 +12,12 @@
 // What an expression means beyond CEL:
 //
 //   - The fields of the event are variables named alias.field.
-//   - A window chain is [STREAM.]last(SPAN).by(KEY)[.where(PREDICATE)].AGGREGATE(EXPR).
-//     It is taken out of the parsed expression before type checking and is a typed
-//     variable from then on. Inside where and the aggregate, the alias is the past
-//     event. SPAN is a duration with the units ns us ms s m h d w. cep/window says
-//     what exactly a window holds. An event for which where has no value does not
+//   - A window chain is last(SPAN | EVENTS) or session(GAP), .by(FIELDS), and then
+//     any of .where(PREDICATE), .delay(SPAN) and .excluding_current(), and an
+//     aggregate. It is taken out of the parsed expression before type checking and is
+//     a typed variable from then on. Inside where and the aggregate, the alias is the
+//     past event. SPAN is a duration with the units ns us ms s m h d w. The stream's
+//     key is among FIELDS. cep/window says what exactly a window holds. An event for which where has no value does not
 //     enter, one for which the summed expression has none does not count in that
 //     sum; a real error there does the same and is counted with the rules that read
 //     the window.
@@ -59,10 +60,12 @@
 //     in what they sum share their events.
 //  6. An event on which nothing fires costs no allocation where the rules are
 //     within closure.go.
+//  7. A row's windows are read only where no clause without windows is false (Prepare);
+//     what the windows hold does not depend on it.
 //
 // Goroutines: none. A Program is shared by all shards, an instance belongs to one.
 // Counters are atomic.
 //
-// What it does not do: windows by another field than the stream's key, windows of
-// a number of events, other aggregates than count, sum and mean, patterns, models. Each is refused by name.
+// What it does not do: windows by fields without the stream's key, windows over
+// another stream, patterns, models. Each is refused by name.
 package rules

@@ -822,14 +822,23 @@ func (x *rewriter) unparse(e celast.Expr) string {
 // features is the type of a window's column.
 func (s *scope) features(slot int) event.Type { return s.stream.features[slot] }
 
-// numberType is the type of a sum's values, false where they are no numbers.
-func numberType(e *expression) (event.Type, bool) {
+// valueType is the type of values that a window aggregates, false where they are of
+// none that it can.
+func valueType(e *expression) (event.Type, bool) {
 	t := e.ast.GetType(e.ast.Expr().ID())
 	switch {
+	case t.IsExactType(cel.BoolType):
+		return event.Type{Kind: event.Bool}, true
 	case t.IsExactType(cel.IntType):
 		return event.Type{Kind: event.Int64}, true
 	case t.IsExactType(cel.DoubleType):
 		return event.Type{Kind: event.Double}, true
+	case t.IsExactType(cel.StringType):
+		return event.Type{Kind: event.String}, true
+	case t.IsExactType(cel.BytesType):
+		return event.Type{Kind: event.Bytes}, true
+	case t.IsExactType(cel.TimestampType):
+		return event.Type{Kind: event.Timestamp}, true
 	case t.IsExactType(decimalType):
 		// The number of places is only known of what closure.go covers.
 		if n := e.node(); n != nil {

@@ -125,9 +125,15 @@ func box(c *event.Column, row int) ref.Val {
 	return types.Bytes(append([]byte(nil), c.Bytes(row)...))
 }
 
-// numberBits is a CEL number as the bits of a window's value.
-func numberBits(v any) uint64 {
+// valueBits is a CEL value that is no text as the bits of a window's value.
+func valueBits(v any) uint64 {
 	switch v := v.(type) {
+	case types.Bool:
+		if v {
+			return 1
+		}
+	case types.Timestamp:
+		return uint64(v.UnixNano())
 	case types.Int:
 		return uint64(v)
 	case types.Double:

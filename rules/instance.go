@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"cel.dev/cel-go/common/types"
+
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/cep/engine"
 	"github.com/weirstream/weir/cep/window"
@@ -20,6 +22,12 @@ type instance struct {
 	frame     frame
 	windows   []*groupState
 	errs      []clauseError // of the evaluation at hand, by clause order
+
+	// Of the batch that Prepare has seen, nil where it was not asked.
+	alive  [][]bool // by rule: rows that the clauses without windows let through; nil: all
+	wanted [][]bool // by slot: rows whose windows are read; nil: none
+	all    []bool   // by slot: every row's
+	skip   func(slot, row int) bool
 }
 
 type clauseError struct {
@@ -41,7 +49,7 @@ func newInstance(p *streamProgram) (*instance, error) {
 	in := &instance{p: p}
 	for _, g := range p.groups {
 		st := &groupState{readers: g.readersAmong(p.rules)}
-		cfg := window.Config{Key: p.schema.Key, Outputs: g.outputs}
+		cfg := window.Config{Keys: g.keys, Outputs: g.outputs}
 		if g.filter != nil {
 			f, err := st.filter(g.filter)
 			if err != nil {
@@ -109,11 +117,14 @@ func (s *groupState) filter(e *expression) (func(*event.Batch, int) bool, error)
 	}, nil
 }
 
-func (s *groupState) value(v groupValue) (window.Value, error) {
+func (s *groupState) value(v windowValue) (window.Value, error) {
+	if v.typ.Kind == event.String || v.typ.Kind == event.Bytes {
+		return s.text(v)
+	}
 	out := window.Value{Type: v.typ, Nullable: true}
 	n := v.expr.node()
 	switch {
-	case n != nil && n.field >= 0 && v.typ.Kind != event.Double:
+	case n != nil && n.integer != nil && n.field >= 0:
 		out.Nullable = !n.sure
 		out.Read = func(b *event.Batch, row int) (uint64, bool) {
 			c := &b.Cols[n.field]
@@ -133,6 +144,16 @@ func (s *groupState) value(v groupValue) (window.Value, error) {
 			s.note(st)
 			return math.Float64bits(d), st == good
 		}
+	case n != nil && n.boolean != nil:
+		out.Nullable = !n.sure
+		out.Read = func(b *event.Batch, row int) (uint64, bool) {
+			v, st := n.boolean(s.at(b, row))
+			s.note(st)
+			if v {
+				return 1, st == good
+			}
+			return 0, st == good
+		}
 	default:
 		p, err := newCEL(v.expr)
 		if err != nil {
@@ -141,8 +162,38 @@ func (s *groupState) value(v groupValue) (window.Value, error) {
 		out.Read = func(b *event.Batch, row int) (uint64, bool) {
 			x, st := p.eval(s.at(b, row))
 			s.note(st)
-			return numberBits(x), st == good
+			return valueBits(x), st == good
 		}
+	}
+	return out, nil
+}
+
+// text is a value that is a string or bytes.
+func (s *groupState) text(v windowValue) (window.Value, error) {
+	out := window.Value{Type: v.typ, Nullable: true}
+	if n := v.expr.node(); n != nil && n.str != nil {
+		out.Nullable = !n.sure
+		out.ReadBytes = func(b *event.Batch, row int) ([]byte, bool) {
+			t, st := n.str(s.at(b, row))
+			s.note(st)
+			return t, st == good
+		}
+		return out, nil
+	}
+	p, err := newCEL(v.expr)
+	if err != nil {
+		return out, err
+	}
+	out.ReadBytes = func(b *event.Batch, row int) ([]byte, bool) {
+		x, st := p.eval(s.at(b, row))
+		s.note(st)
+		switch t := x.(type) {
+		case types.String:
+			return []byte(t), st == good
+		case types.Bytes:
+			return t, st == good
+		}
+		return nil, false
 	}
 	return out, nil
 }
@@ -165,13 +216,68 @@ func (in *instance) Features() []event.Type { return in.p.features }
 // Operators implements engine.Instance.
 func (in *instance) Operators() []engine.Operator { return in.operators }
 
+// Prepare implements engine.Preparer: a row's windows are read where a rule that
+// reads them has no other clause that is false.
+func (in *instance) Prepare(b *event.Batch, out *cep.Outbox) {
+	if in.skip == nil {
+		in.alive = make([][]bool, len(in.p.rules))
+		in.wanted = make([][]bool, len(in.p.features))
+		in.all = make([]bool, len(in.p.features))
+		in.skip = func(slot, row int) bool { return !in.all[slot] && !in.wanted[slot][row] }
+	}
+	in.frame.b, in.frame.out = b, out
+	rows := b.Len()
+	clear(in.all)
+	for slot := range in.wanted {
+		in.wanted[slot] = slices.Grow(in.wanted[slot][:0], rows)[:rows]
+		clear(in.wanted[slot])
+	}
+	for i, r := range in.p.rules {
+		in.alive[i] = in.alive[i][:0]
+		if len(r.windows) == 0 || !slices.ContainsFunc(r.clauses, func(c clause) bool { return !c.reads }) {
+			for _, slot := range r.windows {
+				in.all[slot] = true
+			}
+			continue
+		}
+		in.alive[i] = slices.Grow(in.alive[i], rows)[:rows]
+		for row := range rows {
+			in.frame.row = row
+			alive := in.mayFire(r)
+			in.alive[i][row] = alive
+			if alive {
+				for _, slot := range r.windows {
+					in.wanted[slot][row] = true
+				}
+			}
+		}
+	}
+	out.Skip = in.skip
+}
+
+// mayFire reports whether no clause without windows is false at the frame's row.
+func (in *instance) mayFire(r *compiledRule) bool {
+	for i := range r.clauses {
+		if c := &r.clauses[i]; !c.reads {
+			if v, st := c.eval(&in.frame); st == good && !v {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Decide implements engine.Instance.
 func (in *instance) Decide(b *event.Batch, out *cep.Outbox, dst []engine.Finding) ([]engine.Finding, error) {
 	in.frame.b, in.frame.out = b, out
 	in.windowErrors(b)
 	first := len(dst)
-	for _, r := range in.p.rules {
-		dst = in.rule(r, dst)
+	for i, r := range in.p.rules {
+		var alive []bool
+		if out.Skip != nil && len(in.alive[i]) == b.Len() {
+			alive = in.alive[i]
+		}
+		dst = in.rule(r, alive, dst)
 	}
 	// Rule by rule is how they were evaluated, row by row is how they are told.
 	slices.SortStableFunc(dst[first:], func(a, b engine.Finding) int { return a.Row - b.Row })
@@ -199,12 +305,15 @@ func (c *counters) noteError(b *event.Batch, row int, err error) {
 	c.lastError.Store(&text)
 }
 
-// rule evaluates one rule on all rows.
-func (in *instance) rule(r *compiledRule, dst []engine.Finding) []engine.Finding {
+// rule evaluates one rule on all rows, or on those that are alive.
+func (in *instance) rule(r *compiledRule, alive []bool, dst []engine.Finding) []engine.Finding {
 	var fired, absent, errs int64
 	f := &in.frame
 	rows := f.b.Len()
 	for f.row = 0; f.row < rows; f.row++ {
+		if alive != nil && !alive[f.row] {
+			continue
+		}
 		v, st := in.evaluate(r)
 		switch {
 		case st == failed:
@@ -239,13 +348,7 @@ func (in *instance) evaluate(r *compiledRule) (bool, status) {
 	f := &in.frame
 	for i := range r.clauses {
 		c := &r.clauses[i]
-		var v bool
-		var st status
-		if c.native != nil {
-			v, st = c.native(f)
-		} else {
-			v, st = c.cel.evalBool(f)
-		}
+		v, st := c.eval(f)
 		if st != good {
 			in.errs = append(in.errs, clauseError{c.order, st, f.err})
 		} else if !v {
@@ -274,6 +377,10 @@ func (in *instance) finding(r *compiledRule) engine.Finding {
 			continue
 		case windowVar:
 			c = &f.out.Features[m.v.index]
+			if f.out.MarkAt(m.v.index, f.row) != nil {
+				// Before its value, so that nobody takes it for the whole.
+				out.Values = append(out.Values, event.Value{Name: m.name + " is capped", JSON: "true"})
+			}
 		case pathVar:
 			c = m.path.column(f.b)
 		default:

@@ -374,7 +374,7 @@ func (m *mention) value(f *frame) string {
 	case m.node.double != nil:
 		var d float64
 		d, st = m.node.double(f)
-		v.Bits = numberBits(types.Double(d))
+		v.Bits = valueBits(types.Double(d))
 	default:
 		v.Bytes, st = m.node.str(f)
 	}
@@ -489,15 +489,8 @@ func valueOf(v any) table.Value {
 		return table.Value{Bytes: []byte(v)}
 	case types.Bytes:
 		return table.Value{Bytes: v}
-	case types.Timestamp:
-		return table.Value{Bits: uint64(event.FromTime(v.Time))}
-	case types.Bool:
-		if v {
-			return table.Value{Bits: 1}
-		}
-		return table.Value{}
 	}
-	return table.Value{Bits: numberBits(v)}
+	return table.Value{Bits: valueBits(v)}
 }
 
 func boxValue(t event.Type, r table.Row, column int) ref.Val {

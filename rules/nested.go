@@ -342,42 +342,5 @@ func isNoData(err error) bool {
 
 // pathNode reads a member of a struct.
 func pathNode(p *fieldPath) *node {
-	n := &node{kind: p.typ.Kind, scale: p.typ.Scale, cost: 2, field: -1}
-	switch n.kind {
-	case event.Bool:
-		n.boolean = func(f *frame) (bool, status) {
-			c := p.column(f.b)
-			if c.IsNull(f.row) {
-				return false, noData
-			}
-			return c.Bool(f.row), good
-		}
-	case event.Int64, event.Decimal:
-		n.integer = func(f *frame) (int64, status) {
-			c := p.column(f.b)
-			if c.IsNull(f.row) {
-				return 0, noData
-			}
-			return c.Int64[f.row], good
-		}
-	case event.Double:
-		n.double = func(f *frame) (float64, status) {
-			c := p.column(f.b)
-			if c.IsNull(f.row) {
-				return 0, noData
-			}
-			return c.Double[f.row], good
-		}
-	case event.String:
-		n.str = func(f *frame) ([]byte, status) {
-			c := p.column(f.b)
-			if c.IsNull(f.row) {
-				return nil, noData
-			}
-			return c.Bytes(f.row), good
-		}
-	default:
-		return nil
-	}
-	return n
+	return columnNode(p.typ, 2, func(f *frame) *event.Column { return p.column(f.b) }, func(*frame) status { return noData })
 }

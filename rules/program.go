@@ -52,6 +52,7 @@ type counters struct {
 type clause struct {
 	order  int // in the source
 	cost   int
+	reads  bool                        // a window
 	native func(*frame) (bool, status) // nil: evaluated by cel
 	cel    *celProgram
 }
@@ -60,11 +61,32 @@ type clause struct {
 const celCost = 1000
 
 func newClause(e *expression, order int) (clause, error) {
+	reads := e.readsWindow()
 	if n := e.node(); n != nil && n.boolean != nil {
-		return clause{order: order, cost: n.cost, native: n.boolean}, nil
+		return clause{order: order, cost: n.cost, reads: reads, native: n.boolean}, nil
 	}
 	p, err := newCEL(e)
-	return clause{order: order, cost: celCost, cel: p}, err
+	return clause{order: order, cost: celCost, reads: reads, cel: p}, err
+}
+
+func (c *clause) eval(f *frame) (bool, status) {
+	if c.native != nil {
+		return c.native(f)
+	}
+	return c.cel.evalBool(f)
+}
+
+// readsWindow reports whether an expression reads a window or asks whether it has a
+// value.
+func (e *expression) readsWindow() bool {
+	found := false
+	celast.PostOrderVisit(e.ast.Expr(), celast.NewExprVisitor(func(part celast.Expr) {
+		if part.Kind() == celast.IdentKind {
+			v, ok := e.scope.vars[part.AsIdent()]
+			found = found || ok && (v.kind == windowVar || v.kind == hasWindowVar)
+		}
+	}))
+	return found
 }
 
 // celProgram is an expression planned by cel-go. It is safe for use by several

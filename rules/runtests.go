@@ -137,6 +137,9 @@ func decideBatch(in engine.Instance, s *schema.Stream, b *event.Batch) ([]engine
 	for _, t := range b.Time {
 		greatest = out.Arrive(t, greatest, s.Lateness)
 	}
+	if p, ok := in.(engine.Preparer); ok {
+		p.Prepare(b, &out)
+	}
 	for _, op := range in.Operators() {
 		if err := op.Process(b, &out); err != nil {
 			return nil, err

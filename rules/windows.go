@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,25 +16,31 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 )
 
-// aggregates are those that exist, later ones those that the language has a name
-// for already.
+// aggregates are those of a window, by their names in rules; steps stand between
+// the root and the aggregate.
 var (
-	aggregates = map[string]window.Aggregate{"count": window.Count, "sum": window.Sum, "mean": window.Mean}
-	later      = []string{"min", "max", "variance", "stddev", "zscore", "distinct", "first", "last", "lag", "rate", "quantile", "topk", "entropy", "speed", "is_new"}
-	steps      = []string{"by", "where", "delay", "excluding_current"}
+	aggregates = func() map[string]window.Aggregate {
+		all := map[string]window.Aggregate{}
+		for a := window.Count; a <= window.IsNew; a++ {
+			all[a.String()] = a
+		}
+		return all
+	}()
+	steps = []string{"by", "where", "delay", "excluding_current"}
+	roots = []string{"last", "session"}
 )
 
-func isAggregate(name string) bool { return aggregates[name] != 0 || slices.Contains(later, name) }
+func isAggregate(name string) bool { return aggregates[name] != 0 }
 
-// chainOf is the calls of a method chain that begins with last(...), first call
-// first, or nil where e is none.
+// chainOf is the calls of a method chain that begins with last(...) or
+// session(...), first call first, or nil where e is none.
 func chainOf(e celast.Expr) []celast.Expr {
 	var chain []celast.Expr
 	for e.Kind() == celast.CallKind {
 		call := e.AsCall()
 		chain = append(chain, e)
 		root := !call.IsMemberFunction() || call.Target().Kind() == celast.IdentKind
-		if call.FunctionName() == "last" && root {
+		if slices.Contains(roots, call.FunctionName()) && root {
 			slices.Reverse(chain)
 			return chain
 		}
@@ -62,14 +69,29 @@ func isWindowChain(e celast.Expr) bool {
 
 // windowSpec is a window as its author wrote it.
 type windowSpec struct {
-	length    time.Duration
-	by        bool
+	extent    window.Extent
+	keys      []int // of the fields, in order of index
 	where     *expression
 	whereText string
 	aggregate window.Aggregate
-	value     *expression
-	valueText string
-	valueType event.Type
+	values    []windowValue // at most two
+	n         int
+	q         float64
+}
+
+// windowValue is an expression over past events that a window aggregates.
+type windowValue struct {
+	expr *expression
+	text string
+	typ  event.Type
+}
+
+// typ is the type of the first value, of none where there is none.
+func (w *windowSpec) typ() event.Type {
+	if len(w.values) == 0 {
+		return event.Type{}
+	}
+	return w.values[0].typ
 }
 
 // window replaces a window chain by a variable.
@@ -98,10 +120,14 @@ func (x *rewriter) window(e celast.Expr) typ {
 	ident := fmt.Sprintf("@window%d", slot)
 	x.scope.declare(ident, v, celType(t))
 	e.SetKindCase(x.factory.NewIdent(e.ID(), ident))
-	return typ{kind: t.Kind, scale: t.Scale}
+	out := typ{kind: t.Kind, scale: t.Scale}
+	if t.Kind >= event.List {
+		out.nested = &t
+	}
+	return out
 }
 
-// root reads [STREAM.]last(SPAN).
+// root reads [STREAM.]last(SPAN), last(EVENTS) and session(GAP).
 func (x *rewriter) root(e celast.Expr, w *windowSpec) bool {
 	call := e.AsCall()
 	if call.IsMemberFunction() {
@@ -111,27 +137,52 @@ func (x *rewriter) root(e celast.Expr, w *windowSpec) bool {
 			return false
 		}
 	}
+	session := call.FunctionName() == "session"
 	if len(call.Args()) != 1 || call.Args()[0].Kind() != celast.LiteralKind {
-		x.problem(e, `last takes one length, written out: last("1h")`, "")
+		x.problem(e, `last takes one length or number of events, session one gap, written out: last("1h"), last(20), session("30m")`, "")
 		return false
 	}
 	arg := call.Args()[0]
 	switch v := arg.AsLiteral().(type) {
 	case types.String:
-		d, err := parseSpan(string(v))
-		if err != nil {
-			x.problem(arg, fmt.Sprintf("length %q: %v", string(v), err), "")
+		d, ok := x.span(arg, string(v))
+		if w.extent.Length = d; session {
+			w.extent.Length, w.extent.Gap = 0, d
+		}
+		return ok
+	case types.Int:
+		if session {
+			break
+		}
+		if v < 1 || v > maxWindowEvents {
+			x.problem(arg, fmt.Sprintf("a window of %d events: expected from 1 to %d", v, maxWindowEvents), "")
 			return false
 		}
-		w.length = d
+		w.extent.Events = int(v)
 		return true
-	case types.Int:
-		x.problem(arg, "windows of a number of events are not available yet", `give a duration, as last("1h")`)
-	default:
-		x.problem(arg, `expected a duration, as "1h"`, "")
 	}
+	x.problem(arg, `expected a duration, as "1h"`, "")
 	return false
 }
+
+// maxWindowEvents is the most events that last(EVENTS) takes.
+const maxWindowEvents = 1_000_000
+
+// span reads a duration that an author wrote.
+func (x *rewriter) span(e celast.Expr, text string) (time.Duration, bool) {
+	d, err := parseSpan(text)
+	switch {
+	case err != nil:
+		x.problem(e, fmt.Sprintf("length %q: %v", text, err), "")
+	case d > maxSpan:
+		x.problem(e, fmt.Sprintf("length %q: longer than 100 years", text), "")
+	default:
+		return d, true
+	}
+	return 0, false
+}
+
+const maxSpan = 100 * 365 * 24 * time.Hour
 
 // step reads one call behind last(...).
 func (x *rewriter) step(e celast.Expr, w *windowSpec) bool {
@@ -148,73 +199,195 @@ func (x *rewriter) step(e celast.Expr, w *windowSpec) bool {
 		w.whereText = x.unparse(args[0])
 		w.where = x.sub(args[0], cel.BoolType, "a condition (bool)")
 		return w.where != nil
-	case name == "delay", name == "excluding_current":
-		x.problem(e, "."+name+"(...) is not available yet", "")
-	case slices.Contains(later, name):
-		x.problem(e, fmt.Sprintf("the aggregate %s is not available yet", name), "there are count, sum and mean")
+	case name == "delay":
+		return x.delay(e, args, w)
+	case name == "excluding_current":
+		if len(args) != 0 || w.extent.WithoutCurrent {
+			x.problem(e, "excluding_current takes nothing and stands once", "")
+			return false
+		}
+		w.extent.WithoutCurrent = true
+		return true
 	case aggregates[name] != 0:
 		return x.aggregate(e, args, w)
 	default:
-		known := append(append(slices.Clone(steps), "count", "sum", "mean"), later...)
-		x.problem(e, fmt.Sprintf("a window has no %s", name), schema.Suggest(name, known))
+		known := append(slices.Clone(steps), slices.Sorted(maps.Keys(aggregates))...)
+		hint := schema.Suggest(name, known)
+		if hint == "" {
+			hint = "there are " + strings.Join(known, ", ")
+		}
+		x.problem(e, fmt.Sprintf("a window has no %s", name), hint)
 	}
 	return false
 }
 
-// by accepts the stream's key.
+func (x *rewriter) delay(e celast.Expr, args []celast.Expr, w *windowSpec) bool {
+	if len(args) == 1 && args[0].Kind() == celast.LiteralKind && w.extent.Delay == 0 {
+		if text, ok := args[0].AsLiteral().(types.String); ok {
+			w.extent.Delay, ok = x.span(args[0], string(text))
+			return ok
+		}
+	}
+	x.problem(e, `delay takes one duration, written out, and stands once: .delay("7d")`, "")
+	return false
+}
+
+// by reads the fields of the key. The stream's key must be among them: it is what
+// brings events of equal keys to one place.
 func (x *rewriter) by(e celast.Expr, args []celast.Expr, w *windowSpec) bool {
 	s := x.scope.schema
 	key := "no key; give it one (key: FIELD)"
 	if s.Key >= 0 {
 		key = fmt.Sprintf("the key %s; write .by(%s)", s.Fields[s.Key].Name, x.fieldName(s.Key))
 	}
-	if len(args) != 1 || w.by {
-		x.problem(e, "windows by several fields are not available yet", fmt.Sprintf("stream %s has %s", s.Stream, key))
+	if len(args) == 0 || w.keys != nil {
+		x.problem(e, "by takes the fields to group by and stands once", fmt.Sprintf("stream %s has %s", s.Stream, key))
 		return false
 	}
-	i, ok := x.field(args[0])
-	switch {
-	case !ok:
-		x.problem(args[0], "expected a field to group by, as "+s.Alias+".NAME", fmt.Sprintf("stream %s has %s", s.Stream, key))
-		return false
-	case i < 0:
-		return false
-	case i != s.Key:
-		x.problem(args[0], fmt.Sprintf("windows by another field than the stream's key are not available yet: %s is not the key", x.fieldName(i)), fmt.Sprintf("stream %s has %s", s.Stream, key))
-		return false
-	case s.Fields[i].Type.Kind == event.Double:
-		x.problem(args[0], "a double is no key to group by", "")
+	for _, arg := range args {
+		i, ok := x.field(arg)
+		switch {
+		case !ok:
+			x.problem(arg, "expected a field to group by, as "+s.Alias+".NAME", fmt.Sprintf("stream %s has %s", s.Stream, key))
+			return false
+		case i < 0:
+			return false
+		case s.Fields[i].Type.Kind == event.Double || s.Fields[i].Type.Kind >= event.List:
+			x.problem(arg, fmt.Sprintf("a %s is no key to group by", s.Fields[i].Type), "")
+			return false
+		case slices.Contains(w.keys, i):
+			x.problem(arg, x.fieldName(i)+" stands in by twice", "")
+			return false
+		}
+		w.keys = append(w.keys, i)
+	}
+	if !slices.Contains(w.keys, s.Key) {
+		what := "windows by other fields than the stream's key are not available yet: " + x.fieldName(w.keys[0]) + " is not the key"
+		if len(w.keys) > 1 {
+			what = "windows without the stream's key among their fields are not available yet"
+		}
+		x.problem(args[0], what, fmt.Sprintf("stream %s has %s, or add it to the fields", s.Stream, key))
 		return false
 	}
-	w.by = true
+	slices.Sort(w.keys)
 	return true
+}
+
+// takes says what an aggregate takes, for messages and to check it.
+var takes = map[window.Aggregate]struct {
+	least, most int
+	form        string
+}{
+	window.Count: {0, 0, ""}, window.Rate: {0, 1, ""}, window.Lag: {1, 2, ", 1"}, window.Quantile: {2, 2, ", 0.95"},
+	window.TopK: {2, 2, ", 3"}, window.Speed: {2, 2, ""},
 }
 
 func (x *rewriter) aggregate(e celast.Expr, args []celast.Expr, w *windowSpec) bool {
 	name := e.AsCall().FunctionName()
 	w.aggregate = aggregates[name]
-	if w.aggregate == window.Count {
-		if len(args) != 0 {
+	want, special := takes[w.aggregate]
+	if !special {
+		want.least, want.most = 1, 1
+	}
+	if len(args) < want.least || len(args) > want.most {
+		alias := x.scope.schema.Alias
+		switch {
+		case w.aggregate == window.Count:
 			x.problem(e, "count takes nothing", "count under a condition is .where(CONDITION).count()")
+		case w.aggregate == window.Speed:
+			x.problem(e, fmt.Sprintf("speed takes two expressions, the latitude and the longitude in degrees, as speed(%s.lat, %s.lon)", alias, alias), "")
+		case want.most == 2:
+			x.problem(e, fmt.Sprintf("%s takes an expression and a number, as %s(%s.amount%s)", name, name, alias, want.form), "")
+		default:
+			x.problem(e, fmt.Sprintf("%s takes one expression, as %s(%s.amount)", name, name, alias), "")
+		}
+		return false
+	}
+	w.n = 1
+	switch {
+	case len(args) == 0:
+		return true
+	case w.aggregate == window.Speed:
+		return x.value(args[0], w) && x.value(args[1], w)
+	case len(args) == 2 && w.aggregate == window.Quantile:
+		return x.value(args[0], w) && x.share(args[1], w)
+	case len(args) == 2:
+		return x.value(args[0], w) && x.number(args[1], w)
+	}
+	return x.value(args[0], w)
+}
+
+// value reads an expression that is aggregated.
+func (x *rewriter) value(e celast.Expr, w *windowSpec) bool {
+	v := windowValue{text: x.unparse(e), expr: x.sub(e, nil, "")}
+	if v.expr == nil {
+		return false
+	}
+	t := v.expr.ast.GetType(v.expr.ast.Expr().ID())
+	var ok bool
+	v.typ, ok = valueType(v.expr)
+	number := v.typ.Kind == event.Int64 || v.typ.Kind == event.Double || v.typ.Kind == event.Decimal
+	text := v.typ.Kind == event.String || v.typ.Kind == event.Bytes
+	found := typeName(t)
+	switch w.aggregate {
+	case window.Sum, window.Mean, window.Variance, window.Stddev, window.ZScore, window.Rate, window.Quantile:
+		if !ok || !number {
+			x.problem(e, fmt.Sprintf("%s takes a number, found %s", w.aggregate, found), "")
 			return false
 		}
-		return true
+	case window.Min, window.Max:
+		if !ok || text {
+			x.problem(e, fmt.Sprintf("%s takes a number, a timestamp or a bool, found %s", w.aggregate, found), "")
+			return false
+		}
+	case window.Speed:
+		if !ok || v.typ.Kind != event.Double {
+			x.problem(e, "speed takes degrees as doubles, found "+found, "double(...) converts")
+			return false
+		}
+	default:
+		if !ok {
+			x.problem(e, fmt.Sprintf("%s takes a number, a text, a timestamp or a bool, found %s", w.aggregate, found), "")
+			return false
+		}
 	}
-	if len(args) != 1 {
-		x.problem(e, fmt.Sprintf("%s takes one expression, as %s(%s.amount)", name, name, x.scope.schema.Alias), "")
-		return false
-	}
-	w.valueText = x.unparse(args[0])
-	w.value = x.sub(args[0], nil, "")
-	if w.value == nil {
-		return false
-	}
-	var ok bool
-	if w.valueType, ok = numberType(w.value); !ok {
-		x.problem(args[0], fmt.Sprintf("%s takes a number, found %s", name, typeName(w.value.ast.GetType(w.value.ast.Expr().ID()))), "")
-		return false
-	}
+	w.values = append(w.values, v)
 	return true
+}
+
+// mostBack is how far lag may reach, and how many values topk may tell.
+const mostBack = 1000
+
+// number reads the N of lag and topk.
+func (x *rewriter) number(e celast.Expr, w *windowSpec) bool {
+	if e.Kind() == celast.LiteralKind {
+		if v, ok := e.AsLiteral().(types.Int); ok && v >= 1 && v <= mostBack {
+			w.n = int(v)
+			return true
+		}
+	}
+	x.problem(e, fmt.Sprintf("expected a number from 1 to %d, written out", mostBack), "")
+	return false
+}
+
+// share reads the q of quantile.
+func (x *rewriter) share(e celast.Expr, w *windowSpec) bool {
+	if e.Kind() == celast.LiteralKind {
+		switch v := e.AsLiteral().(type) {
+		case types.Double:
+			w.q = float64(v)
+			if w.q >= 0 && w.q <= 1 {
+				return true
+			}
+		case types.Int:
+			w.q = float64(v)
+			if v == 0 || v == 1 {
+				return true
+			}
+		}
+	}
+	x.problem(e, "expected a number from 0 to 1, written out, as 0.95", "")
+	return false
 }
 
 // complete wants what each window needs.
@@ -223,9 +396,9 @@ func (x *rewriter) complete(chain []celast.Expr, w *windowSpec) bool {
 	switch {
 	case w.aggregate == 0:
 		x.problem(chain[len(chain)-1], "a window needs an aggregate at its end", "such as .count()")
-	case !w.by && s.Key < 0:
+	case w.keys == nil && s.Key < 0:
 		x.problem(chain[0], fmt.Sprintf("stream %s has no key, and windows over all events are not available yet", s.Stream), "give the stream a key (key: FIELD)")
-	case !w.by:
+	case w.keys == nil:
 		x.problem(chain[0], "a window needs .by(KEY); windows over all events are not available yet", "add .by("+x.fieldName(s.Key)+")")
 	default:
 		return true
@@ -265,4 +438,16 @@ func (x *rewriter) sub(e celast.Expr, want *cel.Type, wanted string) *expression
 
 // canonical is the identity of a window's events: windows of equal canonical
 // text share an operator.
-func (w *windowSpec) canonical() string { return strings.TrimSpace(w.whereText) }
+func (w *windowSpec) canonical() string {
+	return fmt.Sprintf("%v %s", w.keys, strings.TrimSpace(w.whereText))
+}
+
+// name tells windows apart.
+func (w *windowSpec) name() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s|%+v|%s|%d|%v", w.canonical(), w.extent, w.aggregate, w.n, w.q)
+	for _, v := range w.values {
+		fmt.Fprintf(&b, "|%s", v.text)
+	}
+	return b.String()
+}

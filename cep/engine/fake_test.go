@@ -230,8 +230,8 @@ func (p testProgram) ID() string { return p.id }
 
 func (p testProgram) Instance(s *schema.Stream) (Instance, error) {
 	amount := func(b *event.Batch, row int) (uint64, bool) { return uint64(b.Cols[2].Int64[row]), true }
-	op, err := window.New(window.Config{Key: 1, Values: []window.Value{{Type: s.Schema.Fields[2].Type, Read: amount}},
-		Outputs: []window.Output{{Slot: 0, Length: p.longest, Aggregate: window.Count}, {Slot: 1, Length: p.longest, Aggregate: window.Sum}}})
+	op, err := window.New(window.Config{Keys: []int{1}, Values: []window.Value{{Type: s.Schema.Fields[2].Type, Read: amount}},
+		Outputs: []window.Output{{Slot: 0, Extent: window.Extent{Length: p.longest}, Aggregate: window.Count, Value: -1}, {Slot: 1, Extent: window.Extent{Length: p.longest}, Aggregate: window.Sum}}})
 	return &testInstance{op: Operator{Identity: fmt.Sprint("w", p.longest), Operator: op}, scale: s.Schema.Fields[2].Type}, err
 }
 

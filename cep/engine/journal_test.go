@@ -26,10 +26,10 @@ func (p listProgram) ID() string { return p.id }
 
 func (p listProgram) Instance(*schema.Stream) (Instance, error) {
 	i := &listInstance{}
-	op, err := window.New(window.Config{Key: 1, Filter: func(b *event.Batch, row int) bool {
+	op, err := window.New(window.Config{Keys: []int{1}, Filter: func(b *event.Batch, row int) bool {
 		_, in := i.view.Table("watched").Find(b.Cols[1].Bytes(row), b.Time[row])
 		return in
-	}, Outputs: []window.Output{{Slot: 0, Length: 20 * time.Second, Aggregate: window.Count}}})
+	}, Outputs: []window.Output{{Slot: 0, Extent: window.Extent{Length: 20 * time.Second}, Aggregate: window.Count, Value: -1}}})
 	i.op = Operator{Identity: "listed " + p.id, Operator: op}
 	return i, err
 }

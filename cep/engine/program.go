@@ -29,6 +29,12 @@ type Instance interface {
 	Decide(b *event.Batch, out *cep.Outbox, dst []Finding) ([]Finding, error)
 }
 
+// Preparer is an Instance that looks at a batch before the operators run on it, to
+// tell in out.Skip which of their values nobody will read.
+type Preparer interface {
+	Prepare(b *event.Batch, out *cep.Outbox)
+}
+
 // Operator is an operator with its canonical identity: two operators with equal
 // identities have the same state after the same events.
 type Operator struct {

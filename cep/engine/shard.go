@@ -259,6 +259,9 @@ func (s *shard) watermark() event.Time { return cep.Watermark(s.greatest, s.stre
 
 // operate runs the operators on the batch.
 func (s *shard) operate() error {
+	if p, ok := s.instance.(Preparer); ok {
+		p.Prepare(&s.batch, &s.outbox)
+	}
 	for _, op := range s.instance.Operators() {
 		if err := op.Process(&s.batch, &s.outbox); err != nil {
 			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)

@@ -31,12 +31,12 @@ func BenchmarkSliding(b *testing.B) {
 
 func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
 	amount := event.Type{Kind: event.Decimal, Scale: 2}
-	cfg := Config{Key: 1, Values: []Value{{Type: amount, Read: readInt(2)}}}
+	cfg := Config{Keys: []int{1}, Values: []Value{{Type: amount, Read: readInt(2)}}}
 	var types []event.Type
 	for i := range lengths {
 		d := time.Duration(keys*events) / time.Duration(i+1)
 		for _, a := range []Aggregate{Count, Sum, Mean} {
-			cfg.Outputs = append(cfg.Outputs, Output{Slot: len(types), Length: d, Aggregate: a})
+			cfg.Outputs = append(cfg.Outputs, Output{Slot: len(types), Extent: Extent{Length: d}, Aggregate: a})
 			types = append(types, ResultType(a, amount))
 		}
 	}

@@ -1,46 +1,58 @@
-// Package window keeps exact sliding windows in event time: for each event the
-// count, sum and mean over the events of the same key in the last so many
-// nanoseconds.
+// Package window keeps exact sliding windows in event time: for each event an
+// aggregate over the events of the same key that its window holds.
 //
-// What a window of length w holds for an event e at time t: the events of e's
-// key that are logged at or before e, pass the filter, and have a time in
-// (t-w, t]. Events of equal time count in log order; e itself is included when
-// it passes the filter. An event within the stream's lateness that arrives after
-// younger ones is handled exactly: it sees its own (t-w, t], later events see it.
-// A late event (its time is before the watermark, which is the greatest time seen
-// less the lateness) does not enter; its windows are what is still held of its
-// (t-w, t], that is without itself and without what is older than the watermark
-// less w. That bound is part of the meaning: it is the watermark at that event
-// that counts, not when memory was given back.
+// What a window holds for an event e at time t depends on its extent: of a length w
+// the events of e's key with a time in (t-w, t]; of a number N the N latest with a
+// time of at most t; of a gap g those back to the first that no more than g lie
+// between any two. They are logged at or before e and pass the filter. With a delay
+// d all that is said of t is said of t-d. Events of equal time count in log order; e
+// itself is included when it passes the filter, unless it is to be left out. An event
+// within the stream's lateness that arrives after younger ones is handled exactly: it
+// sees its own window, later events see it. A late event (its time is before the
+// watermark, which is the greatest time seen less the lateness) does not enter; its
+// windows are what is still held of theirs, that is without itself and without what
+// an event at the watermark could not ask for. That bound is part of the meaning: it
+// is the watermark at that event that counts, not when memory was given back.
+//
+// The aggregates are listed at their names (aggregate.go). sliding.go has the events
+// and what follows them as they come and go, emit.go which events a window holds and
+// what is said of them; sum.go and square.go exact sums, deque.go the least and the
+// greatest, set.go how often each value is there, sketch.go quantiles, dict.go texts.
 //
 // Invariants:
 //
 //  1. Values depend on the window's contents only, never on how it came about:
-//     sums of integers and decimals are 128-bit integers, sums of doubles are
-//     exact and rounded once (sum.go). Nothing drifts.
-//  2. An event is held once for all windows of an operator, whatever their
-//     lengths; each length has a tail and running sums over what follows it
-//     (subtract-on-evict: Tangwongsan, Hirzel, Schneider, "Sliding-Window
-//     Aggregation Algorithms", DEBS 2017; events shared by head and tail
-//     positions: Railgun, PVLDB 14(12)).
-//  3. Running sums of a length cover exactly the held events from its tail to
-//     the end. Where the tail stands is a matter of speed; what a query answers
-//     follows from the events' times alone.
-//  4. Memory holds no pointer for a key or an event: keys are found in a table
-//     of integers and live in chunks, events in blocks of size classes.
-//  5. A key leaves when no event to come could ask for its newest one. Snapshots
-//     leave out what is no longer asked for, so that their bytes depend on the
-//     contents only; the order of keys in them is that of their hash.
+//     sums of integers and decimals are 128-bit integers, sums of doubles and of
+//     squares are exact and rounded once, counts are counts. Nothing drifts.
+//  2. An event is held once for all windows of an operator, whatever their extents
+//     (events shared by head and tail positions: Railgun, PVLDB 14(12)). Each extent
+//     has parts that hold exactly the events between its two marks; marks move to
+//     where a query is and take events in and out (subtract-on-evict: Tangwongsan,
+//     Hirzel, Schneider, "Sliding-Window Aggregation Algorithms", DEBS 2017).
+//  3. Where the marks stand is a matter of speed; what a query answers follows from
+//     the events' times alone. So a window that nobody reads (cep.Outbox.Skip) may
+//     stay behind.
+//  4. Memory holds no pointer for a key or an event: keys are found in a table of
+//     integers and live in chunks; events, sets, sketches and texts in blocks of
+//     size classes.
+//  5. A key leaves when no event to come could ask for its events; a key with a
+//     window of a number of events stays. Snapshots leave out what is no longer asked
+//     for, so that their bytes depend on the contents only; the order of keys in them
+//     is that of their hash.
+//  6. Of a key no more than Config.MaxEvents are held: the latest. What is read of a
+//     window that lacks some of its events is marked ErrCapped.
 //
-// Costs: an event that comes in order costs O(1) amortised for each length; one
-// that is d events behind the newest of its key costs O(d + log n) and, for a
-// length, the shorter of the window and the events between. A key costs 40 bytes
-// and its name beyond 8 bytes, 11 for the table, 4 for each length, 16 for each
-// length with a sum of integers (24 for doubles), and each event 8 bytes and 8 for
-// each expression summed, rounded up to a power of two.
+// Costs: an event that comes in order costs O(1) amortised for each extent and part,
+// O(log n) for the least and greatest, O(distinct values) for TopK and Entropy where
+// they are read; one that is d events behind the newest of its key costs O(d + log n),
+// and for the least and greatest the window's length where the best event is among
+// those d. A key costs 40 bytes and its name beyond 8 bytes, 11 for the table, 8 for
+// each extent, 16 for each sum of integers (24 for doubles), 24 for each sum of their
+// squares (48), 16 for each set and sketch, 24 for each deque, and each event 8 bytes
+// and 8 for each expression aggregated, rounded up to a power of two.
 //
 // Goroutines: none. An operator belongs to one shard.
 //
-// What it does not do: windows over a number of events, other aggregates, keys
-// other than a field of the stream at hand.
+// What it does not do: windows over other streams, windows that are longer than
+// memory.
 package window

@@ -3,11 +3,15 @@ package window
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -15,108 +19,82 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 )
 
-// ErrOverflow is the fault of a sum that does not fit 64 bits.
-var ErrOverflow = errors.New("overflow: the window's sum does not fit 64 bits")
-
-// Aggregate is what a window says of its events.
-type Aggregate uint8
-
-// The aggregates. Count needs no Value.
-const (
-	Count Aggregate = iota + 1 // of the events; 0 where there are none
-	Sum                        // of a Value; 0 where there are none
-	Mean                       // of a Value, a double; no value where there are none
-)
-
-// Value is an expression over an event that is summed. Read returns the bits of
-// an int64 (an unscaled decimal) or of a float64, and false where the event has
-// no such value: it then counts for neither sum nor mean.
-type Value struct {
-	Type     event.Type // Int64, Decimal or Double
-	Nullable bool       // Read may return false
-	Read     func(b *event.Batch, row int) (uint64, bool)
-}
-
-// Output is one window that somebody reads.
-type Output struct {
-	Slot      int           // of cep.Outbox.Features; its type is ResultType
-	Length    time.Duration // above 0
-	Aggregate Aggregate
-	Value     int // index of Config.Values; for Count unused
-}
-
-// Config is all windows over one stream by one key with one filter.
-type Config struct {
-	Key     int                                // index of the key field
-	Filter  func(b *event.Batch, row int) bool // nil: every event
-	Values  []Value                            // what is summed
-	Outputs []Output                           // at least one
-}
-
-// ResultType is the type of an aggregate's feature column.
-func ResultType(a Aggregate, value event.Type) event.Type {
-	switch {
-	case a == Count:
-		return event.Type{Kind: event.Int64}
-	case a == Mean:
-		return event.Type{Kind: event.Double}
-	}
-	return value
-}
-
 // Sliding is the operator of one Config.
 type Sliding struct {
 	cfg     Config
-	lengths []length
-	longest time.Duration
-	cells   int // limbs of running sums in a record
+	extents []extent
+	deques  []deque
+	cells   int // words of a record beside its events: the state of all parts
 	stride  int // words of an event: time, values, and the mask of absent ones
 	masked  bool
+	texts   []int         // the values that are text
+	current bool          // some output reads the current event's values
+	longest time.Duration // how far back any extent begins, those that count events aside
+	reach   time.Duration // how far back the extents with a length begin
+	keepsN  bool          // some extent counts events: keys stay
 
 	table     table
 	records   []*recordChunk
 	freeRec   uint32
 	nextRec   uint32
 	arena     arena
-	wide      map[uint64]*wideSum // by record<<16 | limb of the narrow part
+	dict      dict
+	wide      map[uint64]*wideSum   // by wideKey
+	capped    map[uint32]event.Time // by record: the latest event that MaxEvents left out
 	watermark event.Time
 	hand      uint32 // of the sweep for keys to forget
 	entries   int64
 
-	keyBuf  [8]byte
+	keyBuf  []byte
 	ahead   [aheadRows]ahead
 	known   int             // keys when ahead was filled
 	touched uint64          // keeps lookAhead's reads from being optimised away
 	room    [classes]uint32 // events that a ring of each class holds
 	scratch []uint64        // an event's words
-	sums    []uint64        // a query's cells
+	now     []uint64        // the current event's values
+	nowHas  []bool
+	counts  []uint64 // of a query over a set
+	tops    []setEntry
 }
 
-// length is one window length: what is read of it.
-type length struct {
-	d     time.Duration
-	cells []cell
+// extent is an Extent with what is read of it.
+type extent struct {
+	Extent
+	parts []part
 	out   []read
 }
 
-// cell is one running sum, in the cells of a record.
-type cell struct {
-	at     int // first limb; with a nullable value the limb before it counts
+// partKind is what a part keeps.
+type partKind uint8
+
+const (
+	countPart  partKind = iota // of events that have the value
+	sumPart                    // exact sums; see sum.go
+	squarePart                 // exact sums of squares; see square.go
+	setPart                    // how often each value is there; see set.go
+	sketchPart                 // how many values are in each bucket; see sketch.go
+)
+
+// part is state of an extent that follows its events as they come and go. What it
+// holds depends on those alone.
+type part struct {
+	kind   partKind
 	value  int
 	double bool
-	counts bool
+	at     int // first word in a record's cells
+	words  int
 }
 
-// read is one output of a length.
+// read is one output of an extent.
 type read struct {
-	slot  int
-	agg   Aggregate
-	cell  int // index of length.cells, -1 for Count
-	scale float64
-	kind  event.Kind
+	Output
+	typ                         event.Type // of the value
+	scale                       float64
+	count, sum, square, set, sk int // words in the cells; -1: not needed
+	deque                       int // -1: none
 }
 
-// record is what is held of a key, beside its tails and cells.
+// record is what is held of a key, beside its marks and cells.
 type record struct {
 	key    uint64 // the key itself up to 8 bytes, else its block
 	newest event.Time
@@ -132,15 +110,18 @@ const (
 	recordShift = 10
 	recordMask  = 1<<recordShift - 1
 	noRecord    = ^uint32(0)
-	eventsMax   = 1 << 31
 	keyMax      = 16 << 20 // bytes, above any record; a bound for snapshots
 )
 
 type recordChunk struct {
 	recs  [1 << recordShift]record
-	tails []uint32 // by record and length: how many events come before the window
-	cells []uint64 // by record: running sums
+	marks []mark   // by record and extent
+	cells []uint64 // by record
 }
+
+// mark is where an extent's parts stand: they hold exactly the events [lo, hi) of
+// the ring.
+type mark struct{ lo, hi uint32 }
 
 // New makes the operator. Its columns are at the positions that the batches'
 // schema gives them.
@@ -148,110 +129,197 @@ func New(cfg Config) (*Sliding, error) {
 	if len(cfg.Outputs) == 0 {
 		return nil, errors.New("window: no outputs")
 	}
+	if cfg.MaxEvents == 0 {
+		cfg.MaxEvents = DefaultMaxEvents
+	}
+	if cfg.MaxEvents < 0 || cfg.MaxEvents > maxEvents {
+		return nil, fmt.Errorf("window: at most %d events of a key; expected from 1 to %d", cfg.MaxEvents, maxEvents)
+	}
 	s := &Sliding{cfg: cfg, stride: 1 + len(cfg.Values), watermark: event.MinTime}
-	for _, v := range cfg.Values {
-		switch v.Type.Kind {
-		case event.Int64, event.Decimal, event.Double:
-		default:
-			return nil, fmt.Errorf("window: a value of type %v cannot be summed", v.Type)
-		}
+	if len(cfg.Values) > 64 {
+		return nil, fmt.Errorf("window: %d values where 64 are the most", len(cfg.Values))
+	}
+	for i, v := range cfg.Values {
 		s.masked = s.masked || v.Nullable
+		switch v.Type.Kind {
+		case event.Int64, event.Decimal, event.Double, event.Timestamp, event.Bool:
+		case event.String, event.Bytes:
+			s.texts = append(s.texts, i)
+		default:
+			return nil, fmt.Errorf("window: a value of type %v cannot be aggregated", v.Type)
+		}
 	}
 	if s.masked {
 		s.stride++
 	}
-	if len(cfg.Values) > 64 {
-		return nil, fmt.Errorf("window: %d values where 64 are the most", len(cfg.Values))
+	for i := range cfg.Outputs {
+		o := &cfg.Outputs[i]
+		if err := cfg.checkOutput(o); err != nil {
+			return nil, err
+		}
+		s.addOutput(*o)
 	}
-	for _, o := range cfg.Outputs {
-		if o.Length <= 0 {
-			return nil, fmt.Errorf("window: length %v is not above 0", o.Length)
+	if len(s.deques) > 0 {
+		s.cells++ // the first word: how many events the key has lost, for the deques' places
+		for i := range s.deques {
+			s.deques[i].at = s.cells
+			s.cells += dequeWords
 		}
-		if o.Aggregate != Count && (o.Value < 0 || o.Value >= len(cfg.Values)) {
-			return nil, fmt.Errorf("window: output reads value %d of %d", o.Value, len(cfg.Values))
-		}
-		s.addOutput(o)
 	}
 	for c := range s.room {
 		s.room[c] = uint32(unitWords << c / s.stride)
 	}
 	s.scratch = make([]uint64, s.stride)
-	s.sums = make([]uint64, s.cells)
+	s.now = make([]uint64, len(cfg.Values))
+	s.nowHas = make([]bool, len(cfg.Values))
 	s.reset()
 	return s, nil
 }
 
 func (s *Sliding) addOutput(o Output) {
-	i := slices.IndexFunc(s.lengths, func(l length) bool { return l.d == o.Length })
+	i := slices.IndexFunc(s.extents, func(x extent) bool { return x.Extent == o.Extent })
 	if i < 0 {
-		i = len(s.lengths)
-		s.lengths = append(s.lengths, length{d: o.Length})
-		s.longest = max(s.longest, o.Length)
-	}
-	l := &s.lengths[i]
-	r := read{slot: o.Slot, agg: o.Aggregate, cell: -1}
-	if o.Aggregate != Count {
-		v := s.cfg.Values[o.Value]
-		r.kind = v.Type.Kind
-		r.scale = float64(event.Pow10(int(v.Type.Scale)))
-		r.cell = slices.IndexFunc(l.cells, func(c cell) bool { return c.value == o.Value })
-		if r.cell < 0 {
-			r.cell = len(l.cells)
-			c := cell{at: s.cells, value: o.Value, double: v.Type.Kind == event.Double, counts: v.Nullable}
-			if c.counts {
-				c.at++
-				s.cells++
-			}
-			s.cells += intLimbs
-			if c.double {
-				s.cells += narrowLimbs - intLimbs
-			}
-			l.cells = append(l.cells, c)
+		i = len(s.extents)
+		s.extents = append(s.extents, extent{Extent: o.Extent})
+		s.longest = max(s.longest, o.Extent.Delay+o.Extent.Length+o.Extent.Gap)
+		s.keepsN = s.keepsN || o.Extent.Events > 0
+		if o.Extent.Length > 0 {
+			s.reach = max(s.reach, o.Extent.Delay+o.Extent.Length)
 		}
 	}
-	l.out = append(l.out, r)
+	x := &s.extents[i]
+	r := read{Output: o, count: -1, sum: -1, square: -1, set: -1, sk: -1, deque: -1}
+	if o.Value < 0 {
+		x.out = append(x.out, r)
+		return
+	}
+	v := &s.cfg.Values[o.Value]
+	r.typ, r.scale = v.Type, float64(event.Pow10(int(v.Type.Scale)))
+	if v.Nullable && o.Aggregate != Min && o.Aggregate != Max && o.Aggregate != Distinct && o.Aggregate != Quantile {
+		r.count = s.part(x, countPart, o.Value)
+	}
+	switch o.Aggregate {
+	case Sum, Mean, Rate:
+		r.sum = s.part(x, sumPart, o.Value)
+	case Variance, Stddev, ZScore:
+		r.sum, r.square = s.part(x, sumPart, o.Value), s.part(x, squarePart, o.Value)
+	case Distinct, Entropy, TopK, IsNew:
+		r.set = s.part(x, setPart, o.Value)
+	case Quantile:
+		r.sk = s.part(x, sketchPart, o.Value)
+	case Min, Max:
+		r.deque = s.dequeOf(o)
+	}
+	s.current = s.current || o.Aggregate == ZScore || o.Aggregate == IsNew
+	x.out = append(x.out, r)
+}
+
+// part finds or adds a part of an extent and returns its first word.
+func (s *Sliding) part(x *extent, kind partKind, value int) int {
+	for _, p := range x.parts {
+		if p.kind == kind && p.value == value {
+			return p.at
+		}
+	}
+	p := part{kind: kind, value: value, double: s.cfg.Values[value].Type.Kind == event.Double, at: s.cells}
+	switch kind {
+	case countPart:
+		p.words = 1
+	case sumPart:
+		p.words = intLimbs
+		if p.double {
+			p.words = narrowLimbs
+		}
+	case squarePart:
+		p.words = intSquareLimbs
+		if p.double {
+			p.words = narrowSquareLimbs
+		}
+	default:
+		p.words = blockWords
+	}
+	s.cells += p.words
+	x.parts = append(x.parts, p)
+	return p.at
 }
 
 func (s *Sliding) reset() {
 	s.table = newTable(s.less)
 	s.records, s.freeRec, s.nextRec = nil, noRecord, 0
 	s.arena = newArena()
-	s.wide = nil
+	s.dict = newDict(&s.arena)
+	s.wide, s.capped = nil, nil
 	s.hand, s.entries = 0, 0
 }
 
-// Stats is what the operator holds.
-type Stats struct {
-	Keys, Events int64
-	Bytes        int64 // of memory, reserved blocks included
-}
-
 // Stats reports what the operator holds.
-func (s *Sliding) Stats() Stats {
-	perRecord := int64(40 + 4*len(s.lengths) + 8*s.cells)
-	return Stats{
+func (s *Sliding) Stats() cep.Stats {
+	perRecord := int64(40 + 8*len(s.extents) + 8*s.cells)
+	return cep.Stats{
 		Keys:   int64(s.table.n),
 		Events: s.entries,
-		Bytes:  int64(len(s.table.slots))*8 + int64(len(s.records))<<recordShift*perRecord + s.arena.held*8,
+		Capped: int64(len(s.capped)),
+		Bytes:  int64(len(s.table.slots))*8 + int64(len(s.records))<<recordShift*perRecord + s.arena.held*8 + s.dict.bytes(),
 	}
+}
+
+// TopKeys are the n keys with the most events, most first, equal ones in the order
+// of their hashes. It looks at every key.
+func (s *Sliding) TopKeys(n int) []cep.KeyStats {
+	var top []cep.KeyStats
+	for _, slot := range s.table.slots {
+		if slot == 0 || n <= 0 {
+			continue
+		}
+		r := s.rec(uint32(slot) - 1)
+		if len(top) == n && top[n-1].Events >= int64(r.n) {
+			continue
+		}
+		one := cep.KeyStats{Key: s.keyText(r), Events: int64(r.n)}
+		at, _ := slices.BinarySearchFunc(top, one, func(a, b cep.KeyStats) int {
+			if a.Events >= b.Events {
+				return -1
+			}
+			return 1
+		})
+		if len(top) == n {
+			top = top[:n-1]
+		}
+		top = slices.Insert(top, at, one)
+	}
+	return top
+}
+
+// keyText is a key for people: text as it is where it is printable, else quoted or
+// in hexadecimal digits.
+func (s *Sliding) keyText(r *record) string {
+	key := s.appendKey(nil, r)
+	if utf8.Valid(key) && !bytes.ContainsFunc(key, unicode.IsControl) {
+		return string(key)
+	}
+	if len(key) == 8 {
+		return strconv.FormatInt(int64(binary.LittleEndian.Uint64(key)), 10)
+	}
+	return hex.EncodeToString(key)
 }
 
 // Process implements cep.Operator.
 func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
-	key := &b.Cols[s.cfg.Key]
-	if !key.Present() {
-		return errors.New("window: the key's column was not decoded")
+	for _, k := range s.cfg.Keys {
+		if !b.Cols[k].Present() {
+			return errors.New("window: a key's column was not decoded")
+		}
 	}
 	for first := 0; first < b.Len(); first += aheadRows {
 		end := min(first+aheadRows, b.Len())
-		s.lookAhead(key, first, end)
+		s.lookAhead(b, first, end)
 		for row := first; row < end; row++ {
 			s.watermark = out.Watermark[row]
-			if key.IsNull(row) {
+			if a := &s.ahead[row-first]; a.keyless {
 				s.emitNothing(out)
-				continue
+			} else {
+				s.event(b, row, a, out)
 			}
-			s.event(b, row, &s.ahead[row-first], key, out)
 		}
 	}
 	s.sweep(b.Len() + 8)
@@ -263,35 +331,36 @@ const aheadRows = 64
 
 // ahead is what lookAhead found of a row.
 type ahead struct {
-	hash uint32
-	id   uint32 // noRecord where the key had none
+	hash    uint32
+	id      uint32 // noRecord where the key had none
+	keyless bool
 }
 
 // lookAhead finds the records of some rows and reads of each what processing it
 // will read. Rows do not depend on each other here, so the processor waits for
 // many cache misses at once rather than for one after the other.
-func (s *Sliding) lookAhead(key *event.Column, first, end int) {
+func (s *Sliding) lookAhead(b *event.Batch, first, end int) {
 	for row := first; row < end; row++ {
-		if key.IsNull(row) {
-			continue
-		}
-		k := s.keyBytes(key, row)
-		a := ahead{hash: hashOf(k), id: noRecord}
-		if id, found := s.find(a.hash, k); found {
-			a.id = id
+		k, ok := s.keyOf(b, row)
+		a := ahead{id: noRecord, keyless: !ok}
+		if ok {
+			a.hash = hashOf(k)
+			if id, found := s.find(a.hash, k); found {
+				a.id = id
+			}
 		}
 		s.ahead[row-first] = a
 	}
 	s.known = s.table.n
 	var touched uint64
 	for row := first; row < end; row++ {
-		if key.IsNull(row) || s.ahead[row-first].id == noRecord {
+		id := s.ahead[row-first].id
+		if id == noRecord {
 			continue
 		}
-		id := s.ahead[row-first].id
-		r, tails := s.rec(id), s.tails(id)
+		r, marks := s.rec(id), s.marks(id)
 		v := s.ring(r)
-		touched += v.words[v.at(r.n-1)] + v.words[v.at(min(tails[0], r.n-1))]
+		touched += v.words[v.at(r.n-1)] + v.words[v.at(min(marks[0].lo, r.n-1))]
 		if s.cells > 0 {
 			touched += s.cellsOf(id)[0]
 		}
@@ -305,176 +374,376 @@ func (s *Sliding) Advance(t event.Time, _ *cep.Outbox) error {
 	return nil
 }
 
-func (s *Sliding) event(b *event.Batch, row int, a *ahead, key *event.Column, out *cep.Outbox) {
-	t, late, id := b.Time[row], out.Late[row], a.id
-	enters := !late && (s.cfg.Filter == nil || s.cfg.Filter(b, row))
+func (s *Sliding) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) {
+	q := query{t: b.Time[row], late: out.Late[row], row: row}
+	id := a.id
+	enters := !q.late && (s.cfg.Filter == nil || s.cfg.Filter(b, row))
 	if id == noRecord && s.table.n > s.known {
 		// A row since lookAhead may have brought the key.
-		if found, ok := s.find(a.hash, s.keyBytes(key, row)); ok {
+		k, _ := s.keyOf(b, row)
+		if found, ok := s.find(a.hash, k); ok {
 			id = found
 		}
 	}
 	if enters {
 		if id == noRecord {
-			id = s.newRecord(a.hash, s.keyBytes(key, row))
+			k, _ := s.keyOf(b, row)
+			id = s.newRecord(a.hash, k)
 		}
 		s.load(b, row)
-		s.push(id, t)
+		q.entered = s.push(id, q.t)
+	}
+	if s.current {
+		s.loadNow(b, row)
 	}
 	if id == noRecord {
-		s.emitEmpty(out)
+		s.emitEmpty(row, out)
 		return
 	}
-	s.emit(id, t, late, row, out)
+	s.emit(id, &q, out)
 }
 
 // hashOf is fixed, as the order of a snapshot's keys follows from it.
 func hashOf(key []byte) uint32 { return uint32(xxhash.Sum64(key) >> 32) }
 
-// keyBytes is the key of a row as bytes; it may alias the column or keyBuf.
-func (s *Sliding) keyBytes(c *event.Column, row int) []byte {
-	switch c.Type.Kind {
-	case event.String, event.Bytes:
-		return c.Bytes(row)
-	case event.Bool:
-		s.keyBuf[0] = 0
-		if c.Bool(row) {
-			s.keyBuf[0] = 1
+// keyOf is the key of a row as bytes, valid until the next call; false where one
+// of the fields is absent. Several fields stand one after the other, text with its
+// length before it.
+func (s *Sliding) keyOf(b *event.Batch, row int) ([]byte, bool) {
+	if len(s.cfg.Keys) == 1 {
+		c := &b.Cols[s.cfg.Keys[0]]
+		if c.IsNull(row) {
+			return nil, false
 		}
-		return s.keyBuf[:1]
-	case event.Double:
-		binary.LittleEndian.PutUint64(s.keyBuf[:], math.Float64bits(c.Double[row]))
-	default:
-		binary.LittleEndian.PutUint64(s.keyBuf[:], uint64(c.Int64[row]))
+		if c.Type.Kind == event.String || c.Type.Kind == event.Bytes {
+			return c.Bytes(row), true
+		}
+		s.keyBuf = appendFixed(s.keyBuf[:0], c, row)
+		return s.keyBuf, true
 	}
-	return s.keyBuf[:]
+	s.keyBuf = s.keyBuf[:0]
+	for _, k := range s.cfg.Keys {
+		c := &b.Cols[k]
+		if c.IsNull(row) {
+			return nil, false
+		}
+		if c.Type.Kind == event.String || c.Type.Kind == event.Bytes {
+			text := c.Bytes(row)
+			s.keyBuf = append(binary.AppendUvarint(s.keyBuf, uint64(len(text))), text...)
+		} else {
+			s.keyBuf = appendFixed(s.keyBuf, c, row)
+		}
+	}
+	return s.keyBuf, true
 }
 
-// load reads an event's words but for its time into scratch.
+func appendFixed(dst []byte, c *event.Column, row int) []byte {
+	switch c.Type.Kind {
+	case event.Bool:
+		if c.Bool(row) {
+			return append(dst, 1)
+		}
+		return append(dst, 0)
+	case event.Double:
+		return binary.LittleEndian.AppendUint64(dst, canonical(math.Float64bits(c.Double[row])))
+	}
+	return binary.LittleEndian.AppendUint64(dst, uint64(c.Int64[row]))
+}
+
+// canonical gives the two zeros, and all NaN, one form.
+func canonical(bits uint64) uint64 {
+	if bits<<1 == 0 {
+		return 0
+	}
+	if math.IsNaN(math.Float64frombits(bits)) {
+		return math.Float64bits(math.NaN())
+	}
+	return bits
+}
+
+// load reads an event's words but for its time into scratch. Texts are given their
+// words in the dictionary, which then counts this event.
 func (s *Sliding) load(b *event.Batch, row int) {
 	var absent uint64
 	for i := range s.cfg.Values {
-		v, ok := s.cfg.Values[i].Read(b, row)
-		if !ok {
-			v, absent = 0, absent|1<<i
+		value := &s.cfg.Values[i]
+		var word uint64
+		var ok bool
+		if value.isText() {
+			var text []byte
+			if text, ok = value.ReadBytes(b, row); ok {
+				word = uint64(s.dict.add(text))
+			}
+		} else if word, ok = value.Read(b, row); ok && value.Type.Kind == event.Double {
+			word = canonical(word)
 		}
-		s.scratch[1+i] = v
+		if !ok {
+			word, absent = 0, absent|1<<i
+		}
+		s.scratch[1+i] = word
 	}
 	if s.masked {
 		s.scratch[s.stride-1] = absent
 	}
 }
 
-// push enters the event in scratch at time t.
-func (s *Sliding) push(id uint32, t event.Time) {
+// unknownText is the word of a text that no event held has.
+const unknownText = math.MaxUint64
+
+// loadNow reads the current event's values, whether it entered or not.
+func (s *Sliding) loadNow(b *event.Batch, row int) {
+	for i := range s.cfg.Values {
+		value := &s.cfg.Values[i]
+		if value.isText() {
+			var text []byte
+			if text, s.nowHas[i] = value.ReadBytes(b, row); s.nowHas[i] {
+				s.now[i] = unknownText
+				if word, found := s.dict.find(text); found {
+					s.now[i] = uint64(word)
+				}
+			}
+		} else if s.now[i], s.nowHas[i] = value.Read(b, row); value.Type.Kind == event.Double {
+			s.now[i] = canonical(s.now[i])
+		}
+	}
+}
+
+// has reports whether an event has a value.
+func (s *Sliding) has(words []uint64, value int) bool {
+	return !s.masked || words[s.stride-1]>>value&1 == 0
+}
+
+// push enters the event in scratch at time t. It returns false where the event is
+// the oldest of a key that has all it may.
+func (s *Sliding) push(id uint32, t event.Time) bool {
 	s.scratch[0] = uint64(t)
 	r := s.rec(id)
-	inOrder := true
 	if r.n > 0 {
-		v := s.ring(r)
-		if inOrder = r.newest <= t; inOrder {
-			s.evict(id, r, &v, t)
-		}
-		s.dropOld(id, r, &v)
+		s.dropOld(id, r)
 	}
 	if r.n == s.room[r.class] {
 		s.resizeRing(r, r.class+1)
 	}
 	v := s.ring(r)
 	at := r.n
-	if !inOrder {
+	if r.n > 0 && r.newest > t {
 		at = v.after(0, r.n, t) // behind the last event whose time is not above t
 		v.shift(at, r.n)
-	}
-	r.n++
-	if inOrder {
+	} else {
 		r.newest = t
 	}
+	r.n++
 	s.entries++
 	copy(v.event(at), s.scratch)
-	tails := s.tails(id)
-	for i := range s.lengths {
-		if at < tails[i] {
-			tails[i]++ // it falls before this window's tail
-		} else if cells := s.lengths[i].cells; len(cells) > 0 {
-			s.apply(s.cellsOf(id), s.scratch, id, cells, false)
+	marks := s.marks(id)
+	for i := range s.extents {
+		m := &marks[i]
+		if at >= m.hi {
+			continue
 		}
+		m.hi++
+		if at < m.lo {
+			m.lo++
+		} else {
+			s.apply(s.cellsOf(id), v.event(at), id, s.extents[i].parts, false)
+		}
+	}
+	if at < r.n-1 {
+		for i := range s.deques {
+			s.deques[i].inserted(s, id, &v, at)
+		}
+	}
+	if int(r.n) <= s.cfg.MaxEvents {
+		return true
+	}
+	s.mark(id, v.time(0))
+	s.drop(id, r, 1)
+	return at > 0
+}
+
+// mark notes that MaxEvents leaves out an event.
+func (s *Sliding) mark(id uint32, t event.Time) {
+	if s.capped == nil {
+		s.capped = map[uint32]event.Time{}
+	}
+	if last, ok := s.capped[id]; !ok || t > last {
+		s.capped[id] = t
 	}
 }
 
-// evict moves the tails to where windows that end at t begin.
-func (s *Sliding) evict(id uint32, r *record, v *ring, t event.Time) {
-	tails := s.tails(id)
-	for i := range s.lengths {
-		l := &s.lengths[i]
-		start, at := t.Sub(l.d), tails[i]
-		for at < r.n && v.time(at) <= start {
-			if len(l.cells) > 0 {
-				s.apply(s.cellsOf(id), v.event(at), id, l.cells, true)
-			}
-			at++
-		}
-		tails[i] = at
-	}
-}
-
-// dropOld forgets the oldest events that nothing can ask for any more.
-func (s *Sliding) dropOld(id uint32, r *record, v *ring) {
-	old := s.watermark.Sub(s.longest)
-	if v.time(0) > old {
+// dropOld forgets the oldest events that nothing can ask for any more, or some of
+// them.
+func (s *Sliding) dropOld(id uint32, r *record) {
+	v := s.ring(r)
+	if v.time(0) > s.watermark.Sub(s.longest) {
 		return
 	}
-	tails := s.tails(id)
-	before := slices.Min(tails)
-	n := uint32(0)
-	for n < before && v.time(n) <= old {
-		n++
+	n := r.n
+	if s.reach > 0 {
+		n = v.seek(0, r.n, s.watermark.Sub(s.reach))
+	}
+	marks := s.marks(id)
+	for i := range s.extents {
+		if x := &s.extents[i]; x.Length == 0 {
+			n = min(n, s.idle(x, &v, r.n, marks[i]))
+		}
 	}
 	if n == 0 {
 		return
 	}
-	for i := range tails {
-		tails[i] -= n
+	s.drop(id, r, n)
+	if r.class > s.smallest() && r.n*4 <= s.room[r.class] {
+		s.resizeRing(r, r.class-1)
+	}
+}
+
+// idle is how many of the oldest events an extent without a length cannot hold any
+// more, or a smaller number where that takes less time.
+func (s *Sliding) idle(x *extent, v *ring, n uint32, m mark) uint32 {
+	end := s.watermark.Sub(x.Delay)
+	switch {
+	case x.Events > 0:
+		if n <= uint32(x.Events) {
+			return 0
+		}
+		k := v.after(0, n, end)
+		return k - min(k, uint32(x.Events))
+	case v.time(n-1).Add(x.Gap) < end:
+		return n
+	// The mark is where a session begins, unless an event came between since.
+	case m.lo > 0 && m.lo < n && v.time(m.lo-1).Add(x.Gap) < end && v.time(m.lo)-v.time(m.lo-1) > event.Time(x.Gap):
+		return m.lo
+	}
+	return 0
+}
+
+// held is the first event that an extent may still be asked for by an event at the
+// watermark: what idle gives, to the last one.
+func (s *Sliding) held(x *extent, v *ring, n uint32) uint32 {
+	end := s.watermark.Sub(x.Delay)
+	switch {
+	case x.Length > 0:
+		return v.after(0, n, end.Sub(x.Length))
+	case x.Events > 0:
+		k := v.after(0, n, end)
+		return k - min(k, uint32(x.Events))
+	}
+	k := uint32(0)
+	for i := uint32(0); i < n && v.time(i).Add(x.Gap) < end; i++ {
+		if i+1 == n || v.time(i+1)-v.time(i) > event.Time(x.Gap) {
+			k = i + 1
+		}
+	}
+	return k
+}
+
+// drop forgets the n oldest events of a key, which may be all.
+func (s *Sliding) drop(id uint32, r *record, n uint32) {
+	v := s.ring(r)
+	marks, cells := s.marks(id), s.cellsOf(id)
+	for i := range s.extents {
+		m := &marks[i]
+		if m.lo < n {
+			s.move(id, cells, &s.extents[i], &v, m, n, max(n, m.hi))
+		}
+		m.lo, m.hi = m.lo-n, m.hi-n
+	}
+	for i := range s.deques {
+		s.deques[i].dropped(s, id, n)
+	}
+	if len(s.deques) > 0 {
+		cells[s.lostAt()] += uint64(n)
+	}
+	for _, value := range s.texts {
+		for i := range n {
+			if w := v.event(i); s.has(w, value) {
+				s.dict.release(uint32(w[1+value]))
+			}
+		}
 	}
 	s.entries -= int64(n)
 	if r.first += n; r.first >= v.room {
 		r.first -= v.room
 	}
 	r.n -= n
-	if r.class > s.smallest() && r.n*4 <= v.room {
-		s.resizeRing(r, r.class-1)
-	}
 }
 
-// apply adds an event's words to the cells of a length, or subtracts them. id is
-// the record they belong to, or noRecord for the cells of a query.
-func (s *Sliding) apply(cells, w []uint64, id uint32, of []cell, subtract bool) {
-	for i := range of {
-		c := &of[i]
-		if c.counts {
-			if w[s.stride-1]>>c.value&1 != 0 {
-				continue
+// move makes an extent's parts hold the events [lo, hi).
+func (s *Sliding) move(id uint32, cells []uint64, x *extent, v *ring, m *mark, lo, hi uint32) {
+	if len(x.parts) > 0 {
+		apart := max(lo, m.lo) - min(lo, m.lo) + max(hi, m.hi) - min(hi, m.hi)
+		if hi <= m.lo || lo >= m.hi || apart > hi-lo+16 {
+			s.clearParts(id, cells, x)
+			for i := lo; i < hi; i++ {
+				s.apply(cells, v.event(i), id, x.parts, false)
 			}
-			if subtract {
-				cells[c.at-1]--
-			} else {
-				cells[c.at-1]++
+		} else {
+			for i := lo; i < m.lo; i++ {
+				s.apply(cells, v.event(i), id, x.parts, false)
+			}
+			for i := m.hi; i < hi; i++ {
+				s.apply(cells, v.event(i), id, x.parts, false)
+			}
+			for i := m.lo; i < lo; i++ {
+				s.apply(cells, v.event(i), id, x.parts, true)
+			}
+			for i := hi; i < m.hi; i++ {
+				s.apply(cells, v.event(i), id, x.parts, true)
 			}
 		}
-		bits := w[1+c.value]
-		if !c.double {
-			addInt(cells[c.at:c.at+intLimbs], int64(bits), subtract)
+	}
+	m.lo, m.hi = lo, hi
+}
+
+// apply adds an event's words to parts, or takes them out.
+func (s *Sliding) apply(cells, w []uint64, id uint32, parts []part, subtract bool) {
+	for i := range parts {
+		p := &parts[i]
+		if s.masked && w[s.stride-1]>>p.value&1 != 0 {
 			continue
 		}
-		if v := math.Float64frombits(bits); isNarrow(v) {
-			addDouble(cells[c.at:c.at+narrowLimbs], narrowExp, v, subtract)
-		} else {
-			s.addWide(wideKey(id, c), v, subtract)
+		bits, c := w[1+p.value], cells[p.at:p.at+p.words]
+		switch p.kind {
+		case countPart:
+			if subtract {
+				c[0]--
+			} else {
+				c[0]++
+			}
+		case sumPart:
+			if !p.double {
+				addInt(c, int64(bits), subtract)
+			} else if v := math.Float64frombits(bits); isNarrow(v) {
+				addDouble(c, narrowExp, v, subtract)
+			} else {
+				s.addWide(wideKey(id, p.at), v, subtract)
+			}
+		case squarePart:
+			addSquare(c, bits, p.double, subtract)
+		case setPart:
+			s.setAdd(c, bits, subtract)
+		case sketchPart:
+			s.sketchAdd(c, bucketOf(bits, s.cfg.Values[p.value].Type.Kind), subtract)
 		}
 	}
 }
 
-func wideKey(id uint32, c *cell) uint64 { return uint64(id)<<16 | uint64(c.at) }
+// clearParts empties the parts of an extent.
+func (s *Sliding) clearParts(id uint32, cells []uint64, x *extent) {
+	for i := range x.parts {
+		p := &x.parts[i]
+		c := cells[p.at : p.at+p.words]
+		switch {
+		case p.kind == setPart || p.kind == sketchPart:
+			s.releaseBlock(c)
+		case p.kind == sumPart && p.double && len(s.wide) > 0:
+			delete(s.wide, wideKey(id, p.at))
+		}
+		clear(c)
+	}
+}
+
+func wideKey(id uint32, at int) uint64 { return uint64(id)<<16 | uint64(at) }
 
 func (s *Sliding) addWide(key uint64, v float64, subtract bool) {
 	w := s.wide[key]
@@ -491,174 +760,45 @@ func (s *Sliding) addWide(key uint64, v float64, subtract bool) {
 	}
 }
 
-// emitNothing is for an event without a key: it has no windows.
-func (s *Sliding) emitNothing(out *cep.Outbox) {
-	for i := range s.cfg.Outputs {
-		out.Features[s.cfg.Outputs[i].Slot].AppendNull()
-	}
-}
-
-// emitEmpty is for a key of which nothing is held.
-func (s *Sliding) emitEmpty(out *cep.Outbox) {
-	for i := range s.cfg.Outputs {
-		o := &s.cfg.Outputs[i]
-		f := &out.Features[o.Slot]
-		switch {
-		case o.Aggregate == Mean:
-			f.AppendNull()
-		case f.Type.Kind == event.Double:
-			f.AppendDouble(0)
-		default:
-			f.AppendInt64(0)
-		}
-	}
-}
-
-// emit appends the values of all windows of a key that end at t.
-func (s *Sliding) emit(id uint32, t event.Time, late bool, row int, out *cep.Outbox) {
-	r := s.rec(id)
-	v := s.ring(r)
-	newest := !late && r.newest <= t
-	if newest {
-		s.evict(id, r, &v, t)
-	}
-	tails, cells := s.tails(id), s.cellsOf(id)
-	for i := range s.lengths {
-		l := &s.lengths[i]
-		lo, hi := tails[i], r.n
-		sums, wideOf := cells, id
-		start := t.Sub(l.d)
-		// A tail may stand too far on: an event that did not pass moved it there.
-		if !newest || lo > 0 && v.time(lo-1) > start {
-			if late {
-				start = s.watermark.Sub(l.d) // later than t's own: what is held
-			}
-			hi = v.after(0, r.n, t)
-			lo = v.after(0, hi, start)
-			if len(l.cells) > 0 {
-				s.query(id, r, &v, l, tails[i], lo, hi)
-				sums, wideOf = s.sums, noRecord
-			}
-		}
-		for j := range l.out {
-			s.emitOne(l, &l.out[j], int64(hi-lo), sums, wideOf, row, out)
-		}
-		if wideOf == noRecord && len(s.wide) > 0 {
-			for j := range l.cells {
-				delete(s.wide, wideKey(noRecord, &l.cells[j]))
-			}
-		}
-	}
-}
-
-// query computes into s.sums the sums of a length over the events [lo, hi), from
-// the running ones over [tail, n) or from nothing, whichever is shorter.
-func (s *Sliding) query(id uint32, r *record, v *ring, l *length, tail, lo, hi uint32) {
-	clear(s.sums)
-	apart := r.n - hi + max(lo, tail) - min(lo, tail)
-	if hi-lo <= apart {
-		for i := lo; i < hi; i++ {
-			s.apply(s.sums, v.event(i), noRecord, l.cells, false)
-		}
-		return
-	}
-	copy(s.sums, s.cellsOf(id))
-	if len(s.wide) > 0 {
-		for i := range l.cells {
-			if w := s.wide[wideKey(id, &l.cells[i])]; w != nil {
-				c := *w
-				s.wide[wideKey(noRecord, &l.cells[i])] = &c
-			}
-		}
-	}
-	for i := lo; i < tail; i++ {
-		s.apply(s.sums, v.event(i), noRecord, l.cells, false)
-	}
-	for i := tail; i < lo; i++ {
-		s.apply(s.sums, v.event(i), noRecord, l.cells, true)
-	}
-	for i := hi; i < r.n; i++ {
-		s.apply(s.sums, v.event(i), noRecord, l.cells, true)
-	}
-}
-
-func (s *Sliding) emitOne(l *length, o *read, n int64, sums []uint64, wideOf uint32, row int, out *cep.Outbox) {
-	f := &out.Features[o.slot]
-	if o.agg == Count {
-		f.AppendInt64(n)
-		return
-	}
-	c := &l.cells[o.cell]
-	if c.counts {
-		n = int64(sums[c.at-1])
-	}
-	if o.agg == Mean && n == 0 {
-		f.AppendNull()
-		return
-	}
-	if c.double {
-		sum := s.doubleSum(sums[c.at:c.at+narrowLimbs], wideOf, c)
-		if o.agg == Mean {
-			sum /= float64(n)
-		}
-		f.AppendDouble(sum)
-		return
-	}
-	limbs := sums[c.at : c.at+intLimbs]
-	v, ok := int64Of(limbs)
-	if o.agg == Mean {
-		f.AppendDouble(meanOf(limbs, v, ok, o.scale, n))
-		return
-	}
-	if !ok {
-		out.Fault(o.slot, row, ErrOverflow)
-		f.AppendNull()
-		return
-	}
-	f.AppendInt64(v)
-}
-
-// meanOf is sum / (scale * n). Where the sum and the divisor are below 2^53, as
-// money is, that is the double nearest to the true mean: one rounding.
-func meanOf(limbs []uint64, v int64, fits bool, scale float64, n int64) float64 {
-	sum := float64(v)
-	if !fits {
-		sum = round(limbs, 0)
-	}
-	return sum / (scale * float64(n))
-}
-
-func (s *Sliding) doubleSum(narrow []uint64, wideOf uint32, c *cell) float64 {
-	if len(s.wide) > 0 {
-		if w := s.wide[wideKey(wideOf, c)]; w != nil {
-			return w.total(narrow)
-		}
-	}
-	return round(narrow, narrowExp)
-}
-
-// sweep looks at the next n records and forgets the keys whose newest event
-// nothing can ask for. Every key is looked at again and again, so memory follows
-// the live keys; values do not depend on it.
+// sweep looks at the next n records and forgets the keys of which nothing can be
+// asked for. Every key is looked at again and again, so memory follows the live
+// keys; values do not depend on it.
 func (s *Sliding) sweep(n int) {
-	old := s.watermark.Sub(s.longest)
+	if s.keepsN {
+		return
+	}
 	for range min(n, int(s.nextRec)) {
 		if s.hand >= s.nextRec {
 			s.hand = 0
 		}
 		id := s.hand
 		s.hand++
-		if r := s.rec(id); r.n > 0 && r.newest <= old {
+		if r := s.rec(id); r.n > 0 && s.over(r.newest) {
 			s.forget(id, r)
 		}
 	}
 }
 
+// over reports whether nothing can ask for events up to t any more.
+func (s *Sliding) over(t event.Time) bool {
+	if s.keepsN {
+		return false
+	}
+	for i := range s.extents {
+		x := &s.extents[i]
+		end := s.watermark.Sub(x.Delay)
+		if x.Length > 0 && t > end.Sub(x.Length) || x.Gap > 0 && t.Add(x.Gap) >= end {
+			return false
+		}
+	}
+	return true
+}
+
 func (s *Sliding) rec(id uint32) *record { return &s.records[id>>recordShift].recs[id&recordMask] }
 
-func (s *Sliding) tails(id uint32) []uint32 {
-	i := int(id&recordMask) * len(s.lengths)
-	return s.records[id>>recordShift].tails[i : i+len(s.lengths)]
+func (s *Sliding) marks(id uint32) []mark {
+	i := int(id&recordMask) * len(s.extents)
+	return s.records[id>>recordShift].marks[i : i+len(s.extents)]
 }
 
 func (s *Sliding) cellsOf(id uint32) []uint64 {
@@ -710,6 +850,24 @@ func (v *ring) after(lo, hi uint32, t event.Time) uint32 {
 	return lo
 }
 
+// near is how far seek goes step by step.
+const near = 8
+
+// seek is after(0, n, t), found quickly where it is near to from or just behind.
+func (v *ring) seek(from, n uint32, t event.Time) uint32 {
+	from = min(from, n)
+	if from > 0 && v.time(from-1) > t {
+		return v.after(0, from-1, t)
+	}
+	for range near {
+		if from == n || v.time(from) > t {
+			return from
+		}
+		from++
+	}
+	return v.after(from, n, t)
+}
+
 // shift moves the events [lo, n) up by one; there is room.
 func (v *ring) shift(lo, n uint32) {
 	if lo == n {
@@ -729,9 +887,6 @@ func (v *ring) shift(lo, n uint32) {
 
 // resizeRing moves a record's events to a block of another class.
 func (s *Sliding) resizeRing(r *record, class uint8) {
-	if r.n >= eventsMax {
-		panic("window: more than 2^31 events of one key")
-	}
 	ring := s.arena.alloc(class)
 	to := s.arena.words(ring, class)
 	v := s.ring(r)
@@ -817,7 +972,7 @@ func (s *Sliding) newRecord(hash uint32, key []byte) uint32 {
 		id = s.nextRec
 		if int(id>>recordShift) == len(s.records) {
 			s.records = append(s.records, &recordChunk{
-				tails: make([]uint32, len(s.lengths)<<recordShift),
+				marks: make([]mark, len(s.extents)<<recordShift),
 				cells: make([]uint64, s.cells<<recordShift),
 			})
 		}
@@ -838,7 +993,7 @@ func (s *Sliding) newRecord(hash uint32, key []byte) uint32 {
 		}
 		r.key = uint64(block)
 	}
-	clear(s.tails(id))
+	clear(s.marks(id))
 	clear(s.cellsOf(id))
 	s.table.insert(hash, id)
 	return id
@@ -847,16 +1002,29 @@ func (s *Sliding) newRecord(hash uint32, key []byte) uint32 {
 // forget gives everything of a key back.
 func (s *Sliding) forget(id uint32, r *record) {
 	s.table.remove(r.hash, id)
+	if len(s.texts) > 0 {
+		v := s.ring(r)
+		for _, value := range s.texts {
+			for i := range r.n {
+				if w := v.event(i); s.has(w, value) {
+					s.dict.release(uint32(w[1+value]))
+				}
+			}
+		}
+	}
+	cells := s.cellsOf(id)
+	for i := range s.extents {
+		s.clearParts(id, cells, &s.extents[i])
+	}
+	for i := range s.deques {
+		s.releaseBlock(cells[s.deques[i].at:])
+	}
 	s.arena.release(r.ring, r.class)
 	if r.keyLen > 8 {
 		s.arena.release(uint32(r.key), classFor((int(r.keyLen)+7)/8))
 	}
-	if len(s.wide) > 0 {
-		for i := range s.lengths {
-			for j := range s.lengths[i].cells {
-				delete(s.wide, wideKey(id, &s.lengths[i].cells[j]))
-			}
-		}
+	if len(s.capped) > 0 {
+		delete(s.capped, id)
 	}
 	s.entries -= int64(r.n)
 	*r = record{ring: s.freeRec}

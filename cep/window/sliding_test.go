@@ -2,7 +2,7 @@ package window
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -22,6 +22,10 @@ var testSchema = &event.Schema{Stream: "s", Alias: "s", Key: 1, Fields: []event.
 	{Name: "amount", Type: event.Type{Kind: event.Decimal, Scale: 2}},
 	{Name: "score", Type: event.Type{Kind: event.Double}, Optional: true},
 	{Name: "flag", Type: event.Type{Kind: event.Bool}},
+	{Name: "name", Type: event.Type{Kind: event.String}, Optional: true},
+	{Name: "lat", Type: event.Type{Kind: event.Double}, Optional: true},
+	{Name: "lon", Type: event.Type{Kind: event.Double}, Optional: true},
+	{Name: "shop", Type: event.Type{Kind: event.Int64}},
 }}
 
 func readInt(field int) func(*event.Batch, int) (uint64, bool) {
@@ -36,13 +40,55 @@ func readDouble(field int) func(*event.Batch, int) (uint64, bool) {
 	}
 }
 
+func readBool(field int) func(*event.Batch, int) (uint64, bool) {
+	return func(b *event.Batch, row int) (uint64, bool) {
+		if b.Cols[field].Bool(row) {
+			return 1, true
+		}
+		return 0, true
+	}
+}
+
+func readText(field int) func(*event.Batch, int) ([]byte, bool) {
+	return func(b *event.Batch, row int) ([]byte, bool) {
+		return b.Cols[field].Bytes(row), !b.Cols[field].IsNull(row)
+	}
+}
+
+// testValues are the values that tests aggregate, in the order of valuesOf.
+var testValues = []Value{
+	{Type: testSchema.Fields[2].Type, Read: readInt(2)},
+	{Type: testSchema.Fields[3].Type, Nullable: true, Read: readDouble(3)},
+	{Type: testSchema.Fields[5].Type, Nullable: true, ReadBytes: readText(5)},
+	{Type: testSchema.Fields[4].Type, Read: readBool(4)},
+	{Type: testSchema.Fields[6].Type, Nullable: true, Read: readDouble(6)},
+	{Type: testSchema.Fields[7].Type, Nullable: true, Read: readDouble(7)},
+}
+
+func valuesOf(in input) []any {
+	vs := []any{in.amount, nil, nil, in.flag, nil, nil}
+	if in.score != nil {
+		vs[1] = *in.score
+	}
+	if in.name != nil {
+		vs[2] = *in.name
+	}
+	if in.place != nil {
+		vs[4], vs[5] = in.place[0], in.place[1]
+	}
+	return vs
+}
+
 // input is one event of a test.
 type input struct {
 	key    *string
+	shop   int64
 	t      event.Time
 	amount int64
 	score  *float64
 	flag   bool
+	name   *string
+	place  *[2]float64
 }
 
 func appendInput(b *event.Batch, in input) {
@@ -61,6 +107,19 @@ func appendInput(b *event.Batch, in input) {
 		b.Cols[3].AppendDouble(*in.score)
 	}
 	b.Cols[4].AppendBool(in.flag)
+	if in.name == nil {
+		b.Cols[5].AppendNull()
+	} else {
+		b.Cols[5].AppendBytes([]byte(*in.name))
+	}
+	if in.place == nil {
+		b.Cols[6].AppendNull()
+		b.Cols[7].AppendNull()
+	} else {
+		b.Cols[6].AppendDouble(in.place[0])
+		b.Cols[7].AppendDouble(in.place[1])
+	}
+	b.Cols[8].AppendInt64(in.shop)
 }
 
 // seeds gives each seed of a randomised test; WEIR_SEED runs one alone.
@@ -104,31 +163,64 @@ func newWorld(r *rand.Rand) world {
 	if r.IntN(4) == 0 {
 		w.lateness = 0
 	}
-	w.cfg = Config{Key: 1}
+	w.cfg = Config{Keys: [][]int{{1}, {1}, {1, 8}, {8, 1}, {8}, {}}[r.IntN(6)], Values: testValues}
 	if r.IntN(2) == 0 {
 		w.cfg.Filter = func(b *event.Batch, row int) bool { return b.Cols[4].Bool(row) }
 	}
-	if r.IntN(4) > 0 {
-		w.cfg.Values = append(w.cfg.Values, Value{Type: testSchema.Fields[2].Type, Read: readInt(2)})
+	if r.IntN(4) == 0 {
+		w.cfg.MaxEvents = 1 + r.IntN(30)
 	}
-	if r.IntN(2) == 0 {
-		w.cfg.Values = append(w.cfg.Values, Value{Type: testSchema.Fields[3].Type, Nullable: true, Read: readDouble(3)})
+	extents := make([]Extent, 1+r.IntN(4))
+	for i := range extents {
+		extents[i] = randomExtent(r)
 	}
-	lengths := []time.Duration{1, 5, time.Duration(1 + r.IntN(200)), 300}
-	for i := range 1 + r.IntN(6) {
-		o := Output{Slot: i, Length: lengths[r.IntN(len(lengths))], Aggregate: Count}
-		if n := len(w.cfg.Values); n > 0 && r.IntN(4) > 0 {
-			o.Aggregate, o.Value = Sum+Aggregate(r.IntN(2)), r.IntN(n)
-		}
+	for i := range 1 + r.IntN(8) {
+		o := randomOutput(r)
+		o.Slot, o.Extent = i, extents[r.IntN(len(extents))]
+		w.cfg.Outputs = append(w.cfg.Outputs, o)
 		var v event.Type
-		if o.Aggregate != Count {
+		if o.Value >= 0 {
 			v = w.cfg.Values[o.Value].Type
 		}
-		w.cfg.Outputs = append(w.cfg.Outputs, o)
 		w.types = append(w.types, ResultType(o.Aggregate, v))
 	}
 	w.inputs = randomInputs(r)
 	return w
+}
+
+func randomExtent(r *rand.Rand) Extent {
+	x := Extent{WithoutCurrent: r.IntN(4) == 0}
+	if r.IntN(3) == 0 {
+		x.Delay = time.Duration(r.IntN(100))
+	}
+	switch r.IntN(4) {
+	case 0:
+		x.Events = 1 + r.IntN(20)
+	case 1:
+		x.Gap = time.Duration(1 + r.IntN(8))
+	default:
+		x.Length = []time.Duration{1, 5, time.Duration(1 + r.IntN(200)), 300}[r.IntN(4)]
+	}
+	return x
+}
+
+func randomOutput(r *rand.Rand) Output {
+	numbers, all := []int{0, 1}, []int{0, 1, 2, 3}
+	o := Output{Value: all[r.IntN(4)], N: 1 + r.IntN(4), Q: float64(r.IntN(5)) / 4}
+	o.Aggregate = Count + Aggregate(r.IntN(int(IsNew)))
+	switch o.Aggregate {
+	case Count:
+		o.Value = r.IntN(5) - 1
+	case Sum, Mean, Variance, Stddev, ZScore, Quantile:
+		o.Value = numbers[r.IntN(2)]
+	case Rate:
+		o.Value = r.IntN(3) - 1
+	case Min, Max:
+		o.Value = []int{0, 1, 3}[r.IntN(3)]
+	case Speed:
+		o.Value, o.Value2 = 4, 5
+	}
+	return o
 }
 
 func randomInputs(r *rand.Rand) []input {
@@ -139,6 +231,7 @@ func randomInputs(r *rand.Rand) []input {
 			keys[i] = fmt.Sprint("k", r.IntN(4))
 		}
 	}
+	names := []string{"", "a", "a longer name than eight bytes", "b", "8 bytes!", fmt.Sprint(r.Uint64())}
 	step, back, odd := 1+r.IntN(6), 1+r.IntN(80), r.IntN(2) == 0
 	now := event.Time(r.IntN(1000) - 500)
 	var ins []input
@@ -161,6 +254,14 @@ func randomInputs(r *rand.Rand) []input {
 			f := randomDouble(r, odd)
 			in.score = &f
 		}
+		if r.IntN(4) > 0 {
+			name := names[r.IntN(len(names))]
+			in.name = &name
+		}
+		if r.IntN(4) > 0 {
+			in.place = &[2]float64{float64(r.IntN(170)) - 85, float64(r.IntN(340)) - 170}
+		}
+		in.shop = int64(r.IntN(2))
 		ins = append(ins, in)
 	}
 	return ins
@@ -177,7 +278,7 @@ func randomDouble(r *rand.Rand, odd bool) float64 {
 	}
 }
 
-func project(t *event.Batch) { t.Reset(testSchema, []int{0, 1, 2, 3, 4}) }
+func project(t *event.Batch) { t.Reset(testSchema, []int{0, 1, 2, 3, 4, 5, 6, 7, 8}) }
 
 // TestAgainstOracle runs random configurations and events in random batches,
 // with snapshot and restore in between, beside the recomputation from scratch.
@@ -210,8 +311,8 @@ func TestAgainstOracle(t *testing.T) {
 			}
 			for i, in := range ins[:n] {
 				passes := w.cfg.Filter == nil || in.flag
-				for slot, a := range or.row(in.key, in.t, passes, valuesOf(w.cfg, in)) {
-					compare(t, a, &out, slot, i)
+				for slot, a := range or.row(keyOf(w.cfg.Keys, in), in.t, passes, valuesOf(in)) {
+					compare(t, w.cfg.Outputs[slot], a, &out, slot, i)
 				}
 			}
 			if t.Failed() {
@@ -225,41 +326,82 @@ func TestAgainstOracle(t *testing.T) {
 	})
 }
 
-func valuesOf(cfg Config, in input) []any {
-	var vs []any
-	for _, v := range cfg.Values {
+// keyOf is the oracle's key; nil where a field of it is absent.
+func keyOf(keys []int, in input) *string {
+	text := ""
+	for _, k := range keys {
 		switch {
-		case v.Type.Kind == event.Decimal:
-			vs = append(vs, in.amount)
-		case in.score == nil:
-			vs = append(vs, nil)
+		case k == 8:
+			text += fmt.Sprintf("%d,", in.shop)
+		case in.key == nil:
+			return nil
 		default:
-			vs = append(vs, *in.score)
+			text += fmt.Sprintf("%q,", *in.key)
 		}
 	}
-	return vs
+	return &text
 }
 
-func compare(t *testing.T, want answer, out *cep.Outbox, slot, row int) {
+func compare(t *testing.T, o Output, want answer, out *cep.Outbox, slot, row int) {
 	t.Helper()
 	f := &out.Features[slot]
-	switch {
-	case want.overflow:
-		if !f.IsNull(row) || out.FaultAt(slot, row) != ErrOverflow {
-			t.Errorf("row %d slot %d: no overflow where the sum is %v", row, slot, want.i)
+	if f.Len() <= row {
+		t.Fatalf("row %d: no value of %v %+v", row, o.Aggregate, o.Extent)
+	}
+	got := goValue(f, row)
+	ok := got == want.value
+	switch w := want.value.(type) {
+	case float64:
+		g, is := got.(float64)
+		switch {
+		case !is:
+		case want.near > 0 && !math.IsInf(w, 0):
+			ok = math.Abs(g-w) <= want.near*math.Abs(w)+1e-300
+		default:
+			ok = math.Float64bits(canonicalDouble(g)) == math.Float64bits(canonicalDouble(w))
 		}
-	case want.i != nil:
-		if f.IsNull(row) || !want.i.IsInt64() || f.Int64[row] != want.i.Int64() {
-			t.Errorf("row %d slot %d: %v (null %v), want %v", row, slot, f.Int64[row], f.IsNull(row), want.i)
+	}
+	fault := out.FaultAt(slot, row)
+	if want.overflow {
+		ok = got == nil && fault == ErrOverflow
+	} else if fault != nil {
+		ok = false
+	}
+	if !ok {
+		t.Errorf("row %d slot %d, %v(%d) of %+v: %v (fault %v), want %v (overflow %v)", row, slot, o.Aggregate, o.Value, o.Extent, got, fault, want.value, want.overflow)
+	}
+	if o.Extent.Length > 0 && !out.Late[row] {
+		marked := slices.ContainsFunc(out.Marks, func(m cep.Fault) bool { return m.Slot == slot && m.Row == row })
+		if marked != want.capped {
+			t.Errorf("row %d slot %d, %v of %+v: marked as capped %v, want %v", row, slot, o.Aggregate, o.Extent, marked, want.capped)
 		}
-	case want.f != nil:
-		if f.IsNull(row) || math.Float64bits(f.Double[row]) != math.Float64bits(*want.f) {
-			t.Errorf("row %d slot %d: %v (null %v), want %v", row, slot, f.Double[row], f.IsNull(row), *want.f)
-		}
-	case !f.IsNull(row) || out.FaultAt(slot, row) != nil:
-		t.Errorf("row %d slot %d: a value where there is none", row, slot)
 	}
 }
+
+// goValue is a value of a column; of a list its text.
+func goValue(f *event.Column, i int) any {
+	if f.IsNull(i) {
+		return nil
+	}
+	switch f.Type.Kind {
+	case event.Double:
+		return f.Double[i]
+	case event.Bool:
+		return f.Bool(i)
+	case event.String:
+		return string(f.Bytes(i))
+	case event.List:
+		var values []any
+		from, to := f.Span(i)
+		for k := from; k < to; k++ {
+			values = append(values, goValue(&f.Children[0], k))
+		}
+		return fmt.Sprint(values)
+	}
+	return f.Int64[i]
+}
+
+func canonicalDouble(f float64) float64 { return math.Float64frombits(canonical(math.Float64bits(f))) }
 
 func snapshotOf(t *testing.T, op *Sliding) []byte {
 	t.Helper()
@@ -298,11 +440,18 @@ func restored(t *testing.T, cfg Config, op *Sliding, watermark event.Time) *Slid
 func TestStateDependsOnContents(t *testing.T) {
 	seeds(t, 100, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		cfg := Config{Key: 1, Values: []Value{
-			{Type: testSchema.Fields[2].Type, Read: readInt(2)},
-			{Type: testSchema.Fields[3].Type, Nullable: true, Read: readDouble(3)},
-		}, Outputs: []Output{{Slot: 0, Length: 1000, Aggregate: Sum}, {Slot: 1, Length: 1000, Aggregate: Sum, Value: 1}, {Slot: 2, Length: 10, Aggregate: Mean, Value: 1}}}
-		types := []event.Type{testSchema.Fields[2].Type, {Kind: event.Double}, {Kind: event.Double}}
+		cfg := Config{Keys: []int{1}, Values: testValues}
+		var types []event.Type
+		for i := range 12 {
+			o := randomOutput(r)
+			o.Slot, o.Extent = i, Extent{Length: []time.Duration{10, 1000}[i%2]}
+			cfg.Outputs = append(cfg.Outputs, o)
+			var v event.Type
+			if o.Value >= 0 {
+				v = testValues[o.Value].Type
+			}
+			types = append(types, ResultType(o.Aggregate, v))
+		}
 		live := randomInputs(r)
 		times := map[event.Time]bool{} // distinct, as equal times keep log order
 		live = slices.DeleteFunc(live, func(in input) bool { was := times[in.t]; times[in.t] = true; return was || in.key == nil })
@@ -362,7 +511,7 @@ func TestStateDependsOnContents(t *testing.T) {
 
 // TestKeysLeave wants the memory of keys back once nothing can ask for them.
 func TestKeysLeave(t *testing.T) {
-	cfg := Config{Key: 1, Outputs: []Output{{Slot: 0, Length: 100, Aggregate: Count}}}
+	cfg := Config{Keys: []int{1}, Outputs: []Output{{Slot: 0, Extent: Extent{Length: 100}, Aggregate: Count, Value: -1}}}
 	op, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +544,7 @@ func TestKeysLeave(t *testing.T) {
 
 func TestIntegerKeys(t *testing.T) {
 	schema := &event.Schema{Fields: []event.Field{{Name: "k", Type: event.Type{Kind: event.Int64}}}}
-	op, err := New(Config{Key: 0, Outputs: []Output{{Slot: 0, Length: 100, Aggregate: Count}}})
+	op, err := New(Config{Keys: []int{0}, Outputs: []Output{{Slot: 0, Extent: Extent{Length: 100}, Aggregate: Count, Value: -1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,12 +567,31 @@ func TestIntegerKeys(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	one := []Output{{Length: 1, Aggregate: Count}}
+	one := []Output{{Extent: Extent{Length: 1}, Aggregate: Count, Value: -1}}
+	of := func(o Output) Config {
+		if o.Extent == (Extent{}) {
+			o.Extent.Length = 1
+		}
+		return Config{Values: testValues, Outputs: []Output{o}}
+	}
 	for name, cfg := range map[string]Config{
-		"no outputs":      {},
-		"length":          {Outputs: []Output{{Aggregate: Count}}},
-		"value of string": {Outputs: one, Values: []Value{{Type: event.Type{Kind: event.String}}}},
-		"unknown value":   {Outputs: []Output{{Length: 1, Aggregate: Sum, Value: 1}}},
+		"no outputs":       {},
+		"no extent":        {Outputs: []Output{{Aggregate: Count, Value: -1}}},
+		"two extents":      of(Output{Aggregate: Count, Value: -1, Extent: Extent{Length: 1, Events: 1}}),
+		"negative length":  of(Output{Aggregate: Count, Value: -1, Extent: Extent{Length: -1}}),
+		"negative delay":   of(Output{Aggregate: Count, Value: -1, Extent: Extent{Length: 1, Delay: -1}}),
+		"far":              of(Output{Aggregate: Count, Value: -1, Extent: Extent{Length: math.MaxInt64}}),
+		"unknown value":    of(Output{Aggregate: Sum, Value: 9}),
+		"no value":         of(Output{Aggregate: Sum, Value: -1}),
+		"no aggregate":     of(Output{}),
+		"sum of text":      of(Output{Aggregate: Sum, Value: 2}),
+		"least text":       of(Output{Aggregate: Min, Value: 2}),
+		"lag of nothing":   of(Output{Aggregate: Lag, Value: 0}),
+		"quantile above 1": of(Output{Aggregate: Quantile, Value: 0, Q: 1.5}),
+		"speed of money":   of(Output{Aggregate: Speed, Value: 0, Value2: 4}),
+		"too many events":  {Outputs: one, MaxEvents: 1 << 30},
+		"value of no kind": {Outputs: one, Values: []Value{{}}},
+		"more than 64":     {Outputs: one, Values: slices.Repeat(testValues, 11)},
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -432,16 +600,48 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func FuzzRestore(f *testing.F) {
-	cfg := Config{Key: 1, Values: []Value{{Type: testSchema.Fields[3].Type, Nullable: true, Read: readDouble(3)}},
-		Outputs: []Output{{Length: 100, Aggregate: Sum}}}
-	op, _ := New(cfg)
+	cfg := Config{Keys: []int{1}, MaxEvents: 100, Values: testValues}
+	for i := range 30 {
+		o := randomOutput(rand.New(rand.NewPCG(uint64(i), 3)))
+		o.Slot, o.Extent = i, randomExtent(rand.New(rand.NewPCG(uint64(i), 4)))
+		cfg.Outputs = append(cfg.Outputs, o)
+	}
+	op, err := New(cfg)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Add([]byte{})
-	f.Add([]byte{1, 3, 0})
-	var one []byte
-	one = append(one, 1, 3, 1, 1, 'k', 1, 2)
-	one = binary.LittleEndian.AppendUint64(one, math.Float64bits(1e300))
-	f.Add(binary.LittleEndian.AppendUint64(one, 0))
+	f.Add([]byte{2, 6, 8, 0})
+	var b event.Batch
+	var out cep.Outbox
+	project(&b)
+	for _, in := range randomInputs(rand.New(rand.NewPCG(1, 5)))[:20] {
+		appendInput(&b, in)
+	}
+	var types []event.Type
+	for _, o := range cfg.Outputs {
+		var v event.Type
+		if o.Value >= 0 {
+			v = testValues[o.Value].Type
+		}
+		types = append(types, ResultType(o.Aggregate, v))
+	}
+	out.Reset(types)
+	watermarks(&out, event.MinTime, 1000, b.Time)
+	if err := op.Process(&b, &out); err != nil {
+		f.Fatal(err)
+	}
+	var buf bytes.Buffer
+	w := cep.NewSnapshotWriter(&buf)
+	if err := errors.Join(op.Snapshot(w), w.Flush()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(buf.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
+		op, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if op.Restore(cep.NewSnapshotReader(bytes.NewReader(data))) != nil {
 			return
 		}

@@ -1,0 +1,440 @@
+package window
+
+import (
+	"math"
+	"slices"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// query is what an event asks of the windows of its key.
+type query struct {
+	t       event.Time
+	late    bool
+	entered bool // the event is in the ring: the last of those up to t
+	row     int
+}
+
+// bounds is the events [lo, hi) of the ring that an extent holds for a query.
+func (s *Sliding) bounds(x *extent, r *record, v *ring, m mark, q *query) (lo, hi uint32) {
+	end := q.t.Sub(x.Delay)
+	if r.newest <= end {
+		hi = r.n
+	} else {
+		hi = v.seek(m.hi, r.n, end)
+	}
+	switch {
+	case x.Length > 0:
+		lo = v.seek(m.lo, hi, end.Sub(x.Length))
+	case x.Events > 0:
+		n := uint32(x.Events)
+		if x.WithoutCurrent && q.entered && x.Delay == 0 {
+			n++ // the current one is taken off below
+		}
+		lo = hi - min(hi, n)
+	default:
+		lo = s.session(x, v, m, end, hi)
+	}
+	if q.late {
+		lo = max(lo, s.held(x, v, r.n))
+	}
+	lo = min(lo, hi)
+	if x.WithoutCurrent && q.entered && x.Delay == 0 {
+		hi--
+		lo = min(lo, hi)
+	}
+	return lo, hi
+}
+
+// session is the first event of the session that lasts until end and has the
+// events before hi.
+func (s *Sliding) session(x *extent, v *ring, m mark, end event.Time, hi uint32) uint32 {
+	gap := event.Time(x.Gap)
+	if hi == 0 || end-v.time(hi-1) > gap {
+		return hi
+	}
+	lo := hi - 1
+	// From the mark on all is one session as far as the mark reaches, unless an
+	// event came between that joins it to the one before.
+	known := m.lo < m.hi && m.lo <= lo
+	for lo > 0 && v.time(lo)-v.time(lo-1) <= gap {
+		if known && lo < m.hi && lo > m.lo {
+			lo = m.lo
+			continue
+		}
+		lo--
+	}
+	return lo
+}
+
+// emit appends the values of all windows of a key for a query.
+func (s *Sliding) emit(id uint32, q *query, out *cep.Outbox) {
+	r := s.rec(id)
+	v := s.ring(r)
+	marks, cells := s.marks(id), s.cellsOf(id)
+	for i := range s.extents {
+		x := &s.extents[i]
+		if out.Skip != nil && skipsAll(x, q.row, out) {
+			continue
+		}
+		lo, hi := s.bounds(x, r, &v, marks[i], q)
+		s.move(id, cells, x, &v, &marks[i], lo, hi)
+		w := view{s: s, id: id, x: x, v: &v, cells: cells, lo: lo, hi: hi, q: q}
+		for j := range x.out {
+			if o := &x.out[j]; !out.Skips(o.Slot, q.row) {
+				w.emit(o, out)
+			} else {
+				out.Features[o.Slot].AppendNull()
+			}
+		}
+		if len(s.capped) > 0 {
+			s.markCapped(&w, out)
+		}
+	}
+}
+
+// skipsAll appends absent values and returns true where nobody reads anything of
+// an extent for a row.
+func skipsAll(x *extent, row int, out *cep.Outbox) bool {
+	for i := range x.out {
+		if !out.Skips(x.out[i].Slot, row) {
+			return false
+		}
+	}
+	for i := range x.out {
+		out.Features[x.out[i].Slot].AppendNull()
+	}
+	return true
+}
+
+// markCapped marks the values of a window that events were left out of.
+func (s *Sliding) markCapped(w *view, out *cep.Outbox) {
+	lost, ok := s.capped[w.id]
+	if !ok || w.lo > 0 {
+		return // what was lost lies before event 0
+	}
+	x := w.x
+	end := w.q.t.Sub(x.Delay)
+	switch {
+	case x.Length > 0:
+		ok = lost > end.Sub(x.Length)
+	case x.Events > 0:
+		ok = w.hi-w.lo < uint32(x.Events)
+	default:
+		first := end
+		if w.hi > 0 {
+			first = w.v.time(0)
+		}
+		ok = first-lost <= event.Time(x.Gap)
+	}
+	if !ok {
+		return
+	}
+	for i := range x.out {
+		out.Mark(x.out[i].Slot, w.q.row, ErrCapped)
+	}
+}
+
+// emitNothing is for an event without a key: it has no windows.
+func (s *Sliding) emitNothing(out *cep.Outbox) {
+	for i := range s.cfg.Outputs {
+		out.Features[s.cfg.Outputs[i].Slot].AppendNull()
+	}
+}
+
+// emitEmpty is for a key of which nothing is held.
+func (s *Sliding) emitEmpty(row int, out *cep.Outbox) {
+	w := view{s: s, id: noRecord, q: &query{row: row}}
+	for i := range s.extents {
+		w.x = &s.extents[i]
+		for j := range w.x.out {
+			w.emit(&w.x.out[j], out)
+		}
+	}
+}
+
+// view is the events of one window, with the state that its extent's parts have of
+// them. Without a record it is empty.
+type view struct {
+	s      *Sliding
+	id     uint32
+	x      *extent
+	v      *ring
+	cells  []uint64
+	lo, hi uint32
+	q      *query
+}
+
+// n is how many events have the value of an output.
+func (w *view) n(o *read) int64 {
+	if o.count >= 0 && w.id != noRecord {
+		return int64(w.cells[o.count])
+	}
+	return int64(w.hi - w.lo)
+}
+
+// emit appends the value of one output.
+func (w *view) emit(o *read, out *cep.Outbox) {
+	f := &out.Features[o.Slot]
+	switch o.Aggregate {
+	case Count:
+		f.AppendInt64(w.n(o))
+	case Sum:
+		w.emitSum(o, out)
+	case Distinct:
+		f.AppendInt64(int64(w.block(o.set).n()))
+	case Min, Max:
+		if at := w.least(o); at < w.hi {
+			w.appendWord(o, f, at)
+		} else {
+			f.AppendNull()
+		}
+	case First, Last, Lag:
+		if at := w.position(o); at < w.hi {
+			w.appendWord(o, f, at)
+		} else {
+			f.AppendNull()
+		}
+	case IsNew:
+		w.emitNew(o, f)
+	case TopK:
+		w.emitTop(o, f)
+	default:
+		if v, ok := w.double(o); ok {
+			f.AppendDouble(v)
+		} else {
+			f.AppendNull()
+		}
+	}
+}
+
+func (w *view) emitSum(o *read, out *cep.Outbox) {
+	f := &out.Features[o.Slot]
+	switch {
+	case o.typ.Kind == event.Double:
+		f.AppendDouble(w.sum(o))
+	case w.id == noRecord:
+		f.AppendInt64(0)
+	default:
+		v, ok := int64Of(w.cells[o.sum : o.sum+intLimbs])
+		if !ok {
+			out.Fault(o.Slot, w.q.row, ErrOverflow)
+			f.AppendNull()
+			return
+		}
+		f.AppendInt64(v)
+	}
+}
+
+// sum is the sum as a double, rounded once (of decimals, of the unscaled ones).
+func (w *view) sum(o *read) float64 {
+	if w.id == noRecord {
+		return 0
+	}
+	if o.typ.Kind != event.Double {
+		limbs := w.cells[o.sum : o.sum+intLimbs]
+		if v, ok := int64Of(limbs); ok {
+			return float64(v)
+		}
+		return round(limbs, 0)
+	}
+	narrow := w.cells[o.sum : o.sum+narrowLimbs]
+	if len(w.s.wide) > 0 {
+		if wide := w.s.wide[wideKey(w.id, o.sum)]; wide != nil {
+			return wide.total(narrow)
+		}
+	}
+	return round(narrow, narrowExp)
+}
+
+// double is the value of an aggregate that is a double; false where it has none.
+func (w *view) double(o *read) (float64, bool) {
+	switch o.Aggregate {
+	case Rate:
+		return w.rate(o)
+	case Entropy:
+		return w.entropy(o), true
+	case Speed:
+		return w.speed(o)
+	case Quantile:
+		return w.quantile(o)
+	}
+	n := w.n(o)
+	if n == 0 {
+		return 0, false
+	}
+	// Where the sum and the divisor are below 2^53, as money is, this is the double
+	// nearest to the true mean: one rounding.
+	mean := w.sum(o) / (o.scale * float64(n))
+	if o.Aggregate == Mean {
+		return mean, true
+	}
+	if n < 2 {
+		return 0, false
+	}
+	variance := w.variance(o, n)
+	switch o.Aggregate {
+	case Variance:
+		return variance, true
+	case Stddev:
+		return math.Sqrt(variance), true
+	}
+	if !w.s.nowHas[o.Value] || !(variance > 0) {
+		return 0, false
+	}
+	return (w.s.number(o.Value, w.s.now[o.Value]) - mean) / math.Sqrt(variance), true
+}
+
+// number is the double nearest to a number's word.
+func (s *Sliding) number(value int, word uint64) float64 {
+	t := &s.cfg.Values[value].Type
+	switch t.Kind {
+	case event.Double:
+		return math.Float64frombits(word)
+	case event.Decimal:
+		return event.DecimalDouble(int64(word), int(t.Scale))
+	}
+	return float64(int64(word))
+}
+
+// rate is n or the sum per second: of the length, or of the time from the earliest
+// event to now where there is no length.
+func (w *view) rate(o *read) (float64, bool) {
+	seconds := w.x.Length.Seconds()
+	if w.x.Length == 0 {
+		if w.hi == w.lo {
+			return 0, false
+		}
+		if seconds = float64(w.q.t.Sub(w.x.Delay)-w.v.time(w.lo)) / 1e9; seconds <= 0 {
+			return 0, false
+		}
+	}
+	if o.Value < 0 {
+		return float64(w.hi-w.lo) / seconds, true
+	}
+	return w.sum(o) / o.scale / seconds, true
+}
+
+// position is the place of the event that First, Last and Lag read, hi where there
+// is none.
+func (w *view) position(o *read) uint32 {
+	if w.id == noRecord {
+		return w.hi
+	}
+	switch o.Aggregate {
+	case First:
+		for i := w.lo; i < w.hi; i++ {
+			if w.s.has(w.v.event(i), o.Value) {
+				return i
+			}
+		}
+		return w.hi
+	case Last:
+		for i := w.hi; i > w.lo; i-- {
+			if w.s.has(w.v.event(i-1), o.Value) {
+				return i - 1
+			}
+		}
+		return w.hi
+	}
+	back := uint32(o.N)
+	if w.q.entered && w.x.Delay == 0 && !w.x.WithoutCurrent {
+		back++ // the last one is the current one
+	}
+	if w.hi-w.lo < back || !w.s.has(w.v.event(w.hi-back), o.Value) {
+		return w.hi
+	}
+	return w.hi - back
+}
+
+// appendWord appends the value of event i.
+func (w *view) appendWord(o *read, f *event.Column, i uint32) {
+	w.s.appendValue(f, o.typ.Kind, w.v.event(i)[1+o.Value])
+}
+
+func (s *Sliding) appendValue(f *event.Column, kind event.Kind, word uint64) {
+	switch kind {
+	case event.String, event.Bytes:
+		f.AppendBytes(s.dict.text(uint32(word)))
+	case event.Double:
+		f.AppendDouble(math.Float64frombits(word))
+	case event.Bool:
+		f.AppendBool(word != 0)
+	default:
+		f.AppendInt64(int64(word))
+	}
+}
+
+// emitNew tells whether the current event's value is in the window otherwise.
+func (w *view) emitNew(o *read, f *event.Column) {
+	s := w.s
+	if !s.nowHas[o.Value] {
+		f.AppendNull()
+		return
+	}
+	own := uint64(0)
+	if w.q.entered && w.x.Delay == 0 && !w.x.WithoutCurrent {
+		own = 1
+	}
+	f.AppendBool(w.id == noRecord || s.setCount(w.cells[o.set:], s.now[o.Value]) <= own)
+}
+
+// entropy is that of the values' frequencies, in bits: log2 n - (sum of c log2 c)/n
+// over the counts c (Shannon 1948). The counts are added up in their order, so that
+// equal contents give equal bits.
+func (w *view) entropy(o *read) float64 {
+	b := w.block(o.set)
+	if b.n() < 2 {
+		return 0
+	}
+	s := w.s
+	s.counts = s.counts[:0]
+	s.eachInSet(w.cells[o.set:], func(_, count uint64) { s.counts = append(s.counts, count) })
+	slices.Sort(s.counts)
+	n, sum := 0.0, 0.0
+	for _, c := range s.counts {
+		n += float64(c)
+		sum += float64(c) * math.Log2(float64(c))
+	}
+	return math.Log2(n) - sum/n
+}
+
+// earthKm is the mean radius of the earth (IUGG).
+const earthKm = 6371.0088
+
+// speed is km/h between the two latest places: infinite between two places at one
+// moment, 0 between equal ones.
+func (w *view) speed(o *read) (float64, bool) {
+	var places [2]uint32
+	found := 0
+	for i := w.hi; i > w.lo && found < 2; i-- {
+		if e := w.v.event(i - 1); w.s.has(e, o.Value) && w.s.has(e, o.Value2) {
+			places[found] = i - 1
+			found++
+		}
+	}
+	if found < 2 {
+		return 0, false
+	}
+	a, b := w.v.event(places[1]), w.v.event(places[0])
+	km := distance(math.Float64frombits(a[1+o.Value]), math.Float64frombits(a[1+o.Value2]),
+		math.Float64frombits(b[1+o.Value]), math.Float64frombits(b[1+o.Value2]))
+	hours := float64(int64(b[0])-int64(a[0])) / 3.6e12
+	if math.IsNaN(km) {
+		return 0, false
+	}
+	if km == 0 {
+		return 0, true
+	}
+	return km / hours, true
+}
+
+// distance is the great-circle distance in km between two places in degrees, by
+// the haversine formula (Sinnott, "Virtues of the Haversine", 1984).
+func distance(lat1, lon1, lat2, lon2 float64) float64 {
+	const radian = math.Pi / 180
+	h := func(a float64) float64 { s := math.Sin(a / 2); return s * s }
+	a := h((lat2-lat1)*radian) + math.Cos(lat1*radian)*math.Cos(lat2*radian)*h((lon2-lon1)*radian)
+	return 2 * earthKm * math.Asin(math.Sqrt(min(1, a)))
+}

@@ -1,0 +1,232 @@
+package window
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// A block part is two words of a record's cells: a block of the arena, and how much
+// of it is in use. Without a block both are 0.
+const (
+	blockWords = 2
+	blockThere = 1 << 63
+)
+
+// block is a view of such words.
+type block struct{ w []uint64 }
+
+func (b block) class() uint8 { return uint8(b.w[0] >> 32) }
+func (b block) ref() uint32  { return uint32(b.w[0]) }
+func (b block) there() bool  { return b.w[0]&blockThere != 0 }
+func (b block) n() uint32    { return uint32(b.w[1]) }
+
+// total counts something else beside n.
+func (b block) total() uint32   { return uint32(b.w[1] >> 32) }
+func (b block) set(n, t uint32) { b.w[1] = uint64(t)<<32 | uint64(n) }
+
+var nothing [blockWords]uint64 // is never written to
+
+// block is the part at a place of a view's cells; empty where there is no record.
+func (w *view) block(at int) block {
+	if w.id == noRecord {
+		return block{w: nothing[:]}
+	}
+	return block{w: w.cells[at : at+blockWords]}
+}
+
+// words is the block's storage, nil where there is none.
+func (s *Sliding) words(b block) []uint64 {
+	if !b.there() {
+		return nil
+	}
+	return s.arena.words(b.ref(), b.class())
+}
+
+// give gives words a new block of a class, whose storage holds what was in it
+// before: it is for the caller to clear. The old block is for the caller to release.
+func (s *Sliding) give(w []uint64, class uint8) []uint64 {
+	ref := s.arena.alloc(class)
+	w[0] = blockThere | uint64(class)<<32 | uint64(ref)
+	return s.arena.words(ref, class)
+}
+
+// releaseBlock gives the block of a part back; its words stay as they are.
+func (s *Sliding) releaseBlock(w []uint64) {
+	if b := (block{w}); b.there() {
+		s.arena.release(b.ref(), b.class())
+	}
+}
+
+// A set counts how often each value is there: an open-addressing table (linear
+// probing, backward-shift deletion) of pairs (value, count) in a block; a count of
+// 0 is an empty place. What is read of it does not depend on the places.
+
+// mix spreads a word over 64 bits (the finaliser of MurmurHash3).
+func mix(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+// setSmallest is the class of the smallest set: four places.
+const setSmallest = 1
+
+// setAdd adds a value, or takes one out that is there.
+func (s *Sliding) setAdd(c []uint64, value uint64, subtract bool) {
+	b := block{c}
+	if !subtract && (!b.there() || int(b.n()+1)*4 > len(s.words(b))/2*3) {
+		s.resizeSet(c, 1)
+	}
+	table := s.words(b)
+	places := uint64(len(table) / 2)
+	i := mix(value) & (places - 1)
+	for table[2*i+1] != 0 && table[2*i] != value {
+		i = (i + 1) & (places - 1)
+	}
+	switch {
+	case !subtract:
+		if table[2*i+1] == 0 {
+			table[2*i] = value
+			b.set(b.n()+1, 0)
+		}
+		table[2*i+1]++
+	case table[2*i+1] > 1:
+		table[2*i+1]--
+	default:
+		s.setRemove(c, i)
+	}
+}
+
+// setRemove empties place i and closes the gap.
+func (s *Sliding) setRemove(c []uint64, i uint64) {
+	b := block{c}
+	table := s.words(b)
+	last := uint64(len(table)/2) - 1
+	for j := i; ; {
+		j = (j + 1) & last
+		if table[2*j+1] == 0 {
+			break
+		}
+		if home := mix(table[2*j]) & last; (j-home)&last >= (j-i)&last {
+			table[2*i], table[2*i+1] = table[2*j], table[2*j+1]
+			i = j
+		}
+	}
+	table[2*i], table[2*i+1] = 0, 0
+	b.set(b.n()-1, 0)
+	switch n := int(b.n()); {
+	case n == 0:
+		s.releaseBlock(c)
+		c[0], c[1] = 0, 0
+	case b.class() > setSmallest && n*16 <= len(table):
+		s.resizeSet(c, -1)
+	}
+}
+
+// resizeSet makes a set's block one class larger or smaller.
+func (s *Sliding) resizeSet(c []uint64, by int) {
+	old := block{[]uint64{c[0], c[1]}}
+	class := uint8(setSmallest)
+	if old.there() {
+		class = uint8(int(old.class()) + by)
+	}
+	table := s.give(c, class)
+	clear(table)
+	last := uint64(len(table)/2) - 1
+	from := s.words(old)
+	for k := 0; k < len(from); k += 2 {
+		if from[k+1] == 0 {
+			continue
+		}
+		i := mix(from[k]) & last
+		for table[2*i+1] != 0 {
+			i = (i + 1) & last
+		}
+		table[2*i], table[2*i+1] = from[k], from[k+1]
+	}
+	s.releaseBlock(old.w)
+}
+
+// setCount is how often a value is there.
+func (s *Sliding) setCount(c []uint64, value uint64) uint64 {
+	table := s.words(block{c})
+	if table == nil {
+		return 0
+	}
+	last := uint64(len(table)/2) - 1
+	for i := mix(value) & last; table[2*i+1] != 0; i = (i + 1) & last {
+		if table[2*i] == value {
+			return table[2*i+1]
+		}
+	}
+	return 0
+}
+
+// eachInSet visits every value with its count, in no order.
+func (s *Sliding) eachInSet(c []uint64, visit func(value, count uint64)) {
+	table := s.words(block{c})
+	for i := 0; i < len(table); i += 2 {
+		if table[i+1] != 0 {
+			visit(table[i], table[i+1])
+		}
+	}
+}
+
+type setEntry struct{ value, count uint64 }
+
+// top finds the k most frequent values into s.tops: most frequent first, equally
+// frequent ones by value, text by its bytes.
+func (s *Sliding) top(c []uint64, kind event.Kind, k int) []setEntry {
+	s.tops = s.tops[:0]
+	order := func(a, b setEntry) int {
+		if a.count != b.count {
+			return cmp.Compare(b.count, a.count)
+		}
+		return s.compareValues(kind, a.value, b.value)
+	}
+	s.eachInSet(c, func(value, count uint64) {
+		one := setEntry{value, count}
+		if len(s.tops) == k && order(s.tops[k-1], one) < 0 {
+			return
+		}
+		at, _ := slices.BinarySearchFunc(s.tops, one, order)
+		if len(s.tops) == k {
+			s.tops = s.tops[:k-1]
+		}
+		s.tops = slices.Insert(s.tops, at, one)
+	})
+	return s.tops
+}
+
+// compareValues orders the words of values of a kind: doubles with NaN first.
+func (s *Sliding) compareValues(kind event.Kind, a, b uint64) int {
+	switch kind {
+	case event.String, event.Bytes:
+		return s.dict.compare(uint32(a), uint32(b))
+	case event.Double:
+		return cmp.Compare(sortable(a), sortable(b))
+	}
+	return cmp.Compare(int64(a), int64(b))
+}
+
+// sortable makes the bits of a double an integer of the same order.
+func sortable(bits uint64) int64 {
+	if int64(bits) < 0 {
+		return int64(^bits ^ 1<<63)
+	}
+	return int64(bits)
+}
+
+// emitTop appends the most frequent values as a list.
+func (w *view) emitTop(o *read, f *event.Column) {
+	if w.id != noRecord {
+		for _, one := range w.s.top(w.cells[o.set:], o.typ.Kind, o.N) {
+			w.s.appendValue(&f.Children[0], o.typ.Kind, one.value)
+		}
+	}
+	f.AppendNested()
+}
