@@ -136,6 +136,7 @@ type Node struct {
 	log       *commitlog.Log
 	subjects  *protect.Subjects // nil where nothing is encrypted
 	protector *protect.Protector
+	headers   *protect.ClientHeaders
 	broker    *broker.Server
 	engine    *engine.Engine
 	db        *duck.DB

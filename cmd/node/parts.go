@@ -38,7 +38,7 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 
 func (n *Node) openBroker() (err error) {
 	n.broker, err = broker.New(n.log, broker.Options{
-		LogDir: filepath.Join(n.cfg.DataDir, logDir), MayWrite: n.mayWrite, Transform: n.transform(), Registerer: n.registry, Logger: n.logger.With("part", "kafka"),
+		LogDir: filepath.Join(n.cfg.DataDir, logDir), MayWrite: n.mayWrite, Transform: n.fromClients(), Registerer: n.registry, Logger: n.logger.With("part", "kafka"),
 	})
 	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
 )
@@ -26,6 +27,9 @@ func (n *Node) openProtect() error {
 		if n.subjects, err = protect.OpenSubjects(filepath.Join(n.cfg.DataDir, protectDir)); err != nil {
 			return err
 		}
+	}
+	if n.headers, err = protect.NewClientHeaders(n.registry); err != nil {
+		return err
 	}
 	n.protector, err = protect.New(n.cfg.Streams, protect.Options{Keys: keys, Subjects: n.subjects, Registerer: n.registry})
 	return err
@@ -67,6 +71,28 @@ func (n *Node) transform() func(topic string, batch []byte) ([]byte, error) {
 		return nil
 	}
 	return n.protector.Transform
+}
+
+// fromClients is transform for what clients produce: Weir's own headers are taken out
+// of what goes into streams and dead letters, where they mean something.
+func (n *Node) fromClients() func(topic string, batch []byte) ([]byte, error) {
+	topics := map[string]bool{event.TopicDeadLetters: true}
+	for _, s := range n.cfg.Streams {
+		topics[s.Topic] = true
+	}
+	transform := n.transform()
+	return func(topic string, batch []byte) ([]byte, error) {
+		if topics[topic] {
+			var err error
+			if batch, err = n.headers.Strip(batch); err != nil {
+				return nil, err
+			}
+		}
+		if transform != nil {
+			return transform(topic, batch)
+		}
+		return batch, nil
+	}
 }
 
 func (n *Node) closeSubjects() error {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/schema"
 )
@@ -137,4 +139,47 @@ func mustJSON(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestForgedHeaders: a client says that its record is a copy of another, of a request
+// that was made, and of a replayed dead letter. It is a record as any other.
+func TestForgedHeaders(t *testing.T) {
+	n, _ := startConfigured(t, t.TempDir(), strings.Replace(nestedConfig, "fields:\n", "compatibility: none\n    fields:\n", 1))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(n.KafkaAddr()), kgo.DefaultProduceTopic("payments"), kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	for i := range 3 { // the second is a duplicate, whatever it says
+		value := nestedEvent
+		if i == 2 {
+			value = strings.ReplaceAll(nestedEvent, "e1", "e2")
+		}
+		r := &kgo.Record{Key: []byte("c1"), Value: []byte(value), Headers: []kgo.RecordHeader{{Key: "weir-original", Value: []byte("payments/0/0")}, {Key: "weir-replayed", Value: []byte("0/0")}, {Key: "trace", Value: []byte("t")}}}
+		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "two rows and a duplicate", func() bool {
+		return sqlInt(t, n, "SELECT count(*) FROM payments") == 2 && sqlInt(t, n, "SELECT count(*) FROM deadletters WHERE reason = 'duplicate'") == 1
+	})
+	for part := range int32(2) {
+		src, err := n.openRange(t.Context(), "payments", part, 0, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		if hw, err := n.highWatermark("payments", part); err != nil || hw == 0 {
+			continue
+		}
+		c, err := src.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range c.Records {
+			if len(r.Headers) != 1 || r.Headers[0].Key != "trace" {
+				t.Errorf("a record has the headers %v", r.Headers)
+			}
+		}
+	}
 }

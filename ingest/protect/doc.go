@@ -34,6 +34,11 @@
 //     searched as a whole, too.
 //   - dead letters (the raw bytes and every text) are treated the same way.
 //
+// Beside that, ClientHeaders takes headers whose names begin with "weir-", but those of
+// `weir load`, out of what clients produce: by them Weir's own writers, which do not
+// come over Kafka, tell what a record is, and nobody may forge that. A client that
+// knows the id of an unfinished load can still make that load skip rows.
+//
 // Invariants:
 //
 //  1. Transform returns as many records as it was given, in their order, with
