@@ -139,9 +139,12 @@ func forgetProducers(t testing.TB, fsys vfs.FS, name string) {
 // describe counts a history, so that one can see that a run did something.
 func describe(h History) string {
 	var outcomes [3]int
-	sent, polled := 0, 0
+	sent, polled, commits := 0, 0, 0
 	for i := range h {
 		outcomes[h[i].Outcome]++
+		if h[i].Group != "" && h[i].Committed != nil && h[i].Outcome == OK {
+			commits++
+		}
 		for _, s := range h[i].Steps {
 			if s.Send {
 				sent += len(s.Records)
@@ -150,5 +153,5 @@ func describe(h History) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d operations (%d ok, %d info, %d fail), %d values sent, %d polled", len(h), outcomes[OK], outcomes[Info], outcomes[Fail], sent, polled)
+	return fmt.Sprintf("%d operations (%d ok, %d info, %d fail), %d values sent, %d polled, %d commits of groups", len(h), outcomes[OK], outcomes[Info], outcomes[Fail], sent, polled, commits)
 }

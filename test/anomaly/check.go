@@ -33,6 +33,7 @@ func Check(h History) []Anomaly {
 		c.sends(ops)
 	}
 	c.cycles()
+	c.groups()
 	c.transforms()
 	slices.SortStableFunc(c.found, func(a, b Anomaly) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Key.String(), b.Key.String()), strings.Compare(a.Detail, b.Detail))
@@ -192,15 +193,22 @@ func (c *checker) missing() {
 }
 
 // processes are the operations of each process, in order. Sends of one process
-// may be on their way together: their order is that in which they began.
+// may be on their way together: their order is that in which they began. Polls
+// have that in which they ended: an assignment may change while one waits.
 func (c *checker) processes() map[int][]*Op {
 	by := map[int][]*Op{}
 	for i := range c.history {
 		op := &c.history[i]
 		by[op.Process] = append(by[op.Process], op)
 	}
+	at := func(op *Op) int64 {
+		if op.Assign == nil && len(op.polls()) == 0 {
+			return op.Invoked
+		}
+		return op.Completed
+	}
 	for _, ops := range by {
-		slices.SortFunc(ops, func(a, b *Op) int { return cmp.Compare(a.Invoked, b.Invoked) })
+		slices.SortFunc(ops, func(a, b *Op) int { return cmp.Compare(at(a), at(b)) })
 	}
 	return by
 }
@@ -281,6 +289,87 @@ func (c *checker) sends(ops []*Op) {
 	}
 }
 
+// groups checks what groups committed: a member that is given a partition goes on
+// at a position that was committed when it was given it, or later, and of what lies
+// before a committed position each value was polled by a member.
+func (c *checker) groups() {
+	type groupKey struct {
+		group string
+		key   Key
+	}
+	floor, end := map[groupKey]int64{}, map[groupKey]int64{}
+	polled := map[string]map[place]bool{}
+	given := map[int]map[Key]int64{} // process: partition: the least position
+	for _, op := range c.byTime() {
+		switch {
+		case op.Group == "":
+			continue
+		case op.invoked && op.Assign != nil:
+			given[op.Process] = map[Key]int64{}
+			for k := range op.Assign {
+				given[op.Process][k] = floor[groupKey{op.Group, k}]
+			}
+		case op.invoked:
+			continue
+		}
+		if polled[op.Group] == nil {
+			polled[op.Group] = map[place]bool{}
+		}
+		for _, s := range op.polls() {
+			for _, r := range s.Records {
+				polled[op.Group][place{s.Key, r.Value}] = true
+			}
+			if least := given[op.Process][s.Key]; len(s.Records) > 0 && s.Records[0].Offset < least {
+				c.report("lost-commit", s.Key, "process %d of group %s polled offset %d, and position %d had been committed", op.Process, op.Group, s.Records[0].Offset, least)
+			}
+			if op.Outcome == OK {
+				delete(given[op.Process], s.Key)
+			}
+		}
+		for k, position := range op.Committed {
+			if c.happened(op.Op) {
+				end[groupKey{op.Group, k}] = max(end[groupKey{op.Group, k}], position)
+			}
+			if op.Outcome == OK {
+				floor[groupKey{op.Group, k}] = max(floor[groupKey{op.Group, k}], position)
+			}
+		}
+	}
+	for g, position := range end {
+		o := c.order(g.key)
+		for _, offset := range o.offsets {
+			for _, value := range o.at[offset] {
+				at := place{g.key, value}
+				if offset < position && !polled[g.group][at] && c.happened(c.writer[at]) {
+					c.report("group-skip", g.key, "group %s committed position %d and never polled value %d at offset %d", g.group, position, value, offset)
+				}
+			}
+		}
+	}
+}
+
+// moment is the beginning or the end of an operation.
+type moment struct {
+	*Op
+	invoked bool
+}
+
+// byTime is every operation twice: where it began and where it ended.
+func (c *checker) byTime() []moment {
+	var all []moment
+	for i := range c.history {
+		all = append(all, moment{&c.history[i], true}, moment{&c.history[i], false})
+	}
+	at := func(m moment) int64 {
+		if m.invoked {
+			return m.Invoked
+		}
+		return m.Completed
+	}
+	slices.SortFunc(all, func(a, b moment) int { return cmp.Compare(at(a), at(b)) })
+	return all
+}
+
 // transforms checks that each input was transformed exactly once: no input has
 // two committed outputs, and none below a committed position has no output.
 func (c *checker) transforms() {
@@ -305,7 +394,7 @@ func (c *checker) transforms() {
 	}
 	for i := range c.history {
 		op := &c.history[i]
-		if !c.happened(op) {
+		if !c.happened(op) || len(op.sends()) == 0 {
 			continue
 		}
 		for k, end := range op.Committed {

@@ -48,6 +48,15 @@ func uncommitted(op Op) Op {
 
 func assign(process int, at map[Key]int64) Op { return Op{Process: process, Outcome: OK, Assign: at} }
 
+func inGroup(op Op) Op {
+	op.Group = "g"
+	return op
+}
+
+func commit(process int, o Outcome, position int64) Op {
+	return Op{Process: process, Outcome: o, Group: "g", Committed: map[Key]int64{x: position}}
+}
+
 // transform is a transaction that polled one input and sent one output.
 func transform(o Outcome, in, out Record, position int64) Op {
 	out.Source = in.Value
@@ -145,6 +154,15 @@ func TestEachAnomaly(t *testing.T) {
 			do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(2, OK, poll(x, 1, 2, 0, 1)))},
 		{"backwards in one transaction", []string{"int-nonmonotonic-send"}, hist(
 			do(1, OK, send(x, 1, 1, 0, 2)), do(2, OK, poll(x, 0, 2, 1, 1)))},
+
+		{"a group goes back before its commit", []string{"lost-commit"}, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)),
+			inGroup(assign(2, map[Key]int64{x: NoOffset})), inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), commit(2, OK, 2),
+			inGroup(assign(3, map[Key]int64{x: NoOffset})), inGroup(do(3, OK, poll(x, 0, 1))))},
+		{"a group goes back after an uncertain commit", none, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)),
+			inGroup(assign(2, map[Key]int64{x: NoOffset})), inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), commit(2, Info, 2),
+			inGroup(assign(3, map[Key]int64{x: NoOffset})), inGroup(do(3, OK, poll(x, 0, 1))))},
+		{"a group commits what it did not poll", []string{"group-skip"}, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
+			inGroup(assign(2, map[Key]int64{x: NoOffset})), inGroup(do(2, OK, poll(x, 1, 2))), commit(2, OK, 2))},
 
 		{"two outputs", []string{"reprocessed"}, hist(do(1, OK, send(x, 0, 1)),
 			transform(OK, Record{Offset: 0, Value: 1}, Record{Offset: 0, Value: 10}, 1),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/vfs"
 )
 
@@ -79,7 +80,8 @@ func (c *cluster) start() {
 	if l.log, err = commitlog.Open(context.Background(), dataDir, o); err != nil {
 		c.t.Fatalf("open after a crash: %v", err)
 	}
-	s, err := broker.New(l.log, broker.Options{Advertised: "weir:9092", Logger: c.logs.Logger, DrainTimeout: 50 * time.Millisecond})
+	s, err := broker.New(l.log, broker.Options{Advertised: "weir:9092", Logger: c.logs.Logger, DrainTimeout: 5 * time.Millisecond,
+		Groups: group.Config{MinSession: time.Millisecond, InitialDelay: time.Millisecond}})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -21,6 +21,9 @@
 //	nonmonotonic-send      a send was put before the process's earlier one
 //	int-poll-skip, int-nonmonotonic-poll, int-nonmonotonic-send
 //	                       the same within one operation
+//	lost-commit            a group went on before a position that it had committed
+//	group-skip             a group committed a position past a value that none of
+//	                       its members polled
 //	reprocessed            an input has two committed outputs: not exactly once
 //	unprocessed            an input before a committed position has no output
 //

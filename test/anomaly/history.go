@@ -57,7 +57,10 @@ type Op struct {
 	// polls: the offset at which polling a partition begins, NoOffset where that is
 	// not known. Partitions that are not in it are not polled any more.
 	Assign map[Key]int64
-	// Committed are the positions in inputs that a transaction committed.
+	// Group is the consumer group as whose member the process polls and commits.
+	Group string
+	// Committed are the positions that the operation committed: those of a
+	// transaction in its inputs, or of a group.
 	Committed map[Key]int64
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -71,7 +72,7 @@ func (r *run) history(operations int) History {
 	r.ctx = ctx
 	for _, opts := range [][]kgo.Opt{
 		nil,
-		{kgo.MaxProduceRequestsInflightPerBroker(1)},
+		{kgo.ProducerLinger(2 * time.Millisecond)},
 		{kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1), kgo.RecordRetries(0)},
 	} {
 		r.process(func(p *process) { p.produce(operations, true, opts) })
@@ -85,6 +86,11 @@ func (r *run) history(operations int) History {
 		n := r.count.Add(1)
 		p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
 		readers.Go(func() { p.consume(readCtx, i == 0) })
+	}
+	for range 2 {
+		n := r.count.Add(1)
+		p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
+		readers.Go(func() { p.join(readCtx) })
 	}
 	worked := make(chan struct{})
 	go func() {
@@ -102,11 +108,12 @@ func (r *run) history(operations int) History {
 // trouble crashes, stops and disconnects until the work is done.
 func (r *run) trouble(worked <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(r.seed, 3))
+	calm := []int{20, 100, 300}[rng.IntN(3)]
 	for {
 		select {
 		case <-worked:
 			return
-		case <-time.After(time.Duration(rng.IntN(40)) * time.Millisecond):
+		case <-time.After(time.Duration(rng.IntN(calm)) * time.Millisecond):
 		}
 		switch rng.IntN(6) {
 		case 0:
@@ -174,6 +181,7 @@ func (p *process) produce(operations int, acks bool, opts []kgo.Opt) {
 			})
 		}
 		sent.Wait()
+		time.Sleep(time.Duration(p.rng.IntN(20)) * time.Millisecond)
 	}
 }
 
@@ -248,6 +256,94 @@ func steps(fetches kgo.Fetches) []Step {
 		}
 	})
 	return all
+}
+
+// group is the consumer group of the processes that join.
+const readersGroup = "readers"
+
+// member is what a process has of its group at present. Its callbacks are called
+// while the process does not poll.
+type member struct {
+	*process
+	mu   sync.Mutex
+	next map[Key]int64
+}
+
+// join polls as a member of the group and commits what it polled, with one client
+// after another.
+func (p *process) join(ctx context.Context) {
+	m := &member{process: p}
+	balancers := []kgo.GroupBalancer{kgo.CooperativeStickyBalancer()}
+	if p.seed%2 == 0 {
+		balancers = []kgo.GroupBalancer{kgo.RangeBalancer(), kgo.RoundRobinBalancer()}
+	}
+	for ctx.Err() == nil {
+		m.next = map[Key]int64{}
+		m.assigned()
+		cl := p.client(kgo.ConsumerGroup(readersGroup), kgo.ConsumeTopics(inputs), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+			kgo.SessionTimeout(200*time.Millisecond), kgo.RebalanceTimeout(100*time.Millisecond), kgo.HeartbeatInterval(20*time.Millisecond), kgo.Balancers(balancers...),
+			kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, true) }),
+			kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, false) }),
+			kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, false) }))
+		for range 1 + p.rng.IntN(100) {
+			if ctx.Err() != nil {
+				break
+			}
+			m.pollAndCommit(ctx, cl)
+		}
+		cl.AllowRebalance()
+		cl.Close()
+	}
+}
+
+// change is a rebalance.
+func (m *member) change(parts map[string][]int32, given bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for topic, indexes := range parts {
+		for _, i := range indexes {
+			if given {
+				m.next[Key{topic, i}] = NoOffset
+			} else {
+				delete(m.next, Key{topic, i})
+			}
+		}
+	}
+	m.assigned()
+}
+
+func (m *member) assigned() {
+	m.rec.Complete(Op{Process: m.id, Group: readersGroup, Invoked: m.rec.Invoke(), Outcome: OK, Assign: maps.Clone(m.next)})
+}
+
+func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
+	pollCtx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	defer cl.AllowRebalance()
+	op := Op{Process: m.id, Group: readersGroup, Invoked: m.rec.Invoke(), Outcome: OK}
+	fetches := cl.PollRecords(pollCtx, 1+m.rng.IntN(100))
+	if op.Steps = steps(fetches); len(op.Steps) == 0 {
+		return
+	}
+	m.rec.Complete(op)
+	m.mu.Lock()
+	committed := map[Key]int64{}
+	for _, s := range op.Steps {
+		m.next[s.Key] = s.Records[len(s.Records)-1].Offset + 1
+		committed[s.Key] = m.next[s.Key]
+	}
+	m.mu.Unlock()
+	if m.rng.IntN(3) == 0 {
+		return // the next one covers it
+	}
+	op = Op{Process: m.id, Group: readersGroup, Invoked: m.rec.Invoke(), Committed: committed}
+	commitCtx, cancelCommit := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancelCommit()
+	if err := cl.CommitRecords(commitCtx, fetches.Records()...); err == nil {
+		op.Outcome = OK
+	}
+	m.rec.Complete(op)
 }
 
 // readAll reads every partition from its start to its end, as one more process.
