@@ -159,19 +159,23 @@ func (c *cluster) dial(_ context.Context, _, _ string) (net.Conn, error) {
 // client makes a client that gives up soon enough for a test.
 func (c *cluster) client(opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{
+	cl, err := kgo.NewClient(c.options(opts...)...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cl
+}
+
+func (c *cluster) options(opts ...kgo.Opt) []kgo.Opt {
+	return append([]kgo.Opt{
 		kgo.SeedBrokers("weir:9092"), kgo.Dialer(c.dial), kgo.DisableClientMetrics(),
-		kgo.RetryBackoffFn(func(n int) time.Duration { return time.Duration(min(n, 5)) * time.Millisecond }),
+		kgo.RetryBackoffFn(func(n int) time.Duration { return time.Duration(min(2*n, 20)) * time.Millisecond }),
 		kgo.MetadataMinAge(10 * time.Millisecond), kgo.MetadataMaxAge(time.Second),
 		kgo.RequestTimeoutOverhead(500 * time.Millisecond), kgo.RetryTimeout(3 * time.Second), kgo.AlwaysRetryEOF(),
 		kgo.FetchMaxWait(20 * time.Millisecond), kgo.ProducerLinger(0),
 		kgo.ConcurrentTransactionsBackoff(5 * time.Millisecond),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()),
-	}, opts...)...)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return cl
+	}, opts...)
 }
 
 // disk is a file system that loses power after a number of operations. What it

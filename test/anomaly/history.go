@@ -95,6 +95,13 @@ func (r *Recorder) Invoke() int64 {
 	return r.time
 }
 
+// now is the time of the last moment that was recorded.
+func (r *Recorder) now() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.time
+}
+
 // Complete records an operation that began at op.Invoked and ends now.
 func (r *Recorder) Complete(op Op) {
 	r.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -20,7 +19,8 @@ import (
 )
 
 const (
-	inputs      = "inputs" // what producers and transactions write to
+	inputs      = "inputs"  // what producers and transactions write to
+	outputs     = "outputs" // what is made of it
 	partitions  = 2
 	maxBatch    = 8 << 10
 	finalWithin = 20 * time.Second
@@ -30,19 +30,20 @@ const (
 // has done its operations; then all is read once more.
 type run struct {
 	*cluster
-	seed   uint64
-	rec    Recorder
-	values atomic.Int64
-	count  atomic.Int64 // of processes
-	group  sync.WaitGroup
-	ctx    context.Context
+	seed         uint64
+	rec          Recorder
+	values       atomic.Int64
+	count        atomic.Int64 // of processes
+	group        sync.WaitGroup
+	ctx          context.Context
+	transactions []string // ids, guarded by mu
 }
 
 // newRun starts a cluster with its topics.
 func newRun(t testing.TB, seed uint64, b bug) *run {
 	r := &run{cluster: newCluster(t, seed, b), seed: seed}
 	r.start()
-	for _, topic := range []string{inputs} {
+	for _, topic := range []string{inputs, outputs} {
 		_, err := r.life.log.CreateTopic(commitlog.TopicSpec{Name: topic, Partitions: partitions, Configs: map[string]string{"max.message.bytes": strconv.Itoa(maxBatch)}})
 		if err != nil {
 			t.Fatal(err)
@@ -51,11 +52,9 @@ func newRun(t testing.TB, seed uint64, b bug) *run {
 	return r
 }
 
-// process starts one process; it ends when it has done what it does.
-func (r *run) process(do func(p *process)) {
+func (r *run) newProcess() *process {
 	n := r.count.Add(1)
-	p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
-	r.group.Go(func() { do(p) })
+	return &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
 }
 
 // process is one client, or one client after another, that does operations.
@@ -75,22 +74,25 @@ func (r *run) history(operations int) History {
 		{kgo.ProducerLinger(2 * time.Millisecond)},
 		{kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1), kgo.RecordRetries(0)},
 	} {
-		r.process(func(p *process) { p.produce(operations, true, opts) })
+		p := r.newProcess()
+		r.group.Go(func() { p.produce(operations, true, opts) })
 	}
-	r.process(func(p *process) {
-		p.produce(operations, false, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.NoAck()), kgo.RecordRetries(0)})
+	unacked := r.newProcess()
+	r.group.Go(func() {
+		unacked.produce(operations, false, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.NoAck()), kgo.RecordRetries(0)})
 	})
 	var readers sync.WaitGroup
 	readCtx, stopReaders := context.WithCancel(ctx)
 	for i := range 3 {
-		n := r.count.Add(1)
-		p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
+		p := r.newProcess()
 		readers.Go(func() { p.consume(readCtx, i == 0) })
 	}
 	for range 2 {
-		n := r.count.Add(1)
-		p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 100+uint64(n)))}
-		readers.Go(func() { p.join(readCtx) })
+		p := r.newProcess()
+		r.group.Go(func() { p.transact(operations) })
+		for _, do := range []func(context.Context){r.newProcess().join, r.newProcess().transform} {
+			readers.Go(func() { do(readCtx) })
+		}
 	}
 	worked := make(chan struct{})
 	go func() {
@@ -100,20 +102,21 @@ func (r *run) history(operations int) History {
 	r.trouble(worked)
 	stopReaders()
 	readers.Wait()
+	r.settle()
 	r.readAll()
 	r.stop()
 	return r.rec.History()
 }
 
-// trouble crashes, stops and disconnects until the work is done.
+// trouble crashes, stops and disconnects until the work is done, or it was enough.
+// It waits for work, not for time: on a slow machine as much happens between two
+// crashes as on a fast one.
 func (r *run) trouble(worked <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(r.seed, 3))
 	calm := []int{20, 100, 300}[rng.IntN(3)]
-	for {
-		select {
-		case <-worked:
+	for range 3 + rng.IntN(10) {
+		if r.progress(worked, int64(rng.IntN(calm))) {
 			return
-		case <-time.After(time.Duration(rng.IntN(calm)) * time.Millisecond):
 		}
 		switch rng.IntN(6) {
 		case 0:
@@ -127,6 +130,24 @@ func (r *run) trouble(worked <-chan struct{}) {
 		time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
 		r.start()
 	}
+	<-worked
+}
+
+// progress waits for n more moments in the history, but not for ever: perhaps
+// nobody gets on. It is true where the work is done.
+func (r *run) progress(worked <-chan struct{}, n int64) bool {
+	until := r.rec.now() + n
+	for range 500 {
+		select {
+		case <-worked:
+			return true
+		case <-time.After(time.Millisecond):
+		}
+		if r.rec.now() >= until {
+			return false
+		}
+	}
+	return false
 }
 
 // newRecord is a record with a value that nobody sent before.
@@ -249,7 +270,7 @@ func steps(fetches kgo.Fetches) []Step {
 	fetches.EachPartition(func(ftp kgo.FetchTopicPartition) {
 		s := Step{Key: Key{ftp.Topic, ftp.Partition}}
 		for _, rec := range ftp.Records {
-			s.Records = append(s.Records, Record{Offset: rec.Offset, Value: parse(rec)})
+			s.Records = append(s.Records, Record{Offset: rec.Offset, Value: parse(rec), Source: source(rec)})
 		}
 		if len(s.Records) > 0 {
 			all = append(all, s)
@@ -258,38 +279,26 @@ func steps(fetches kgo.Fetches) []Step {
 	return all
 }
 
-// group is the consumer group of the processes that join.
+// readersGroup is the consumer group of the processes that join.
 const readersGroup = "readers"
 
-// member is what a process has of its group at present. Its callbacks are called
-// while the process does not poll.
+// member is what a process has of its group at present.
 type member struct {
 	*process
-	mu   sync.Mutex
-	next map[Key]int64
+	group string
+	mu    sync.Mutex
+	next  map[Key]int64
 }
 
 // join polls as a member of the group and commits what it polled, with one client
 // after another.
 func (p *process) join(ctx context.Context) {
-	m := &member{process: p}
-	balancers := []kgo.GroupBalancer{kgo.CooperativeStickyBalancer()}
-	if p.seed%2 == 0 {
-		balancers = []kgo.GroupBalancer{kgo.RangeBalancer(), kgo.RoundRobinBalancer()}
-	}
+	m := &member{process: p, group: readersGroup}
 	for ctx.Err() == nil {
-		m.next = map[Key]int64{}
-		m.assigned()
-		cl := p.client(kgo.ConsumerGroup(readersGroup), kgo.ConsumeTopics(inputs), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-			kgo.SessionTimeout(200*time.Millisecond), kgo.RebalanceTimeout(100*time.Millisecond), kgo.HeartbeatInterval(20*time.Millisecond), kgo.Balancers(balancers...),
-			kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, true) }),
-			kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, false) }),
-			kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, false) }))
-		for range 1 + p.rng.IntN(100) {
-			if ctx.Err() != nil {
-				break
-			}
+		m.reset()
+		cl := p.client(append(m.options(), kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(inputs),
+			kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
+		for n := 1 + p.rng.IntN(100); n > 0 && ctx.Err() == nil; n-- {
 			m.pollAndCommit(ctx, cl)
 		}
 		cl.AllowRebalance()
@@ -297,31 +306,11 @@ func (p *process) join(ctx context.Context) {
 	}
 }
 
-// change is a rebalance.
-func (m *member) change(parts map[string][]int32, given bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for topic, indexes := range parts {
-		for _, i := range indexes {
-			if given {
-				m.next[Key{topic, i}] = NoOffset
-			} else {
-				delete(m.next, Key{topic, i})
-			}
-		}
-	}
-	m.assigned()
-}
-
-func (m *member) assigned() {
-	m.rec.Complete(Op{Process: m.id, Group: readersGroup, Invoked: m.rec.Invoke(), Outcome: OK, Assign: maps.Clone(m.next)})
-}
-
 func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 	pollCtx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	defer cl.AllowRebalance()
-	op := Op{Process: m.id, Group: readersGroup, Invoked: m.rec.Invoke(), Outcome: OK}
+	op := Op{Process: m.id, Group: m.group, Invoked: m.rec.Invoke(), Outcome: OK}
 	fetches := cl.PollRecords(pollCtx, 1+m.rng.IntN(100))
 	if op.Steps = steps(fetches); len(op.Steps) == 0 {
 		return
@@ -337,7 +326,7 @@ func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 	if m.rng.IntN(3) == 0 {
 		return // the next one covers it
 	}
-	op = Op{Process: m.id, Group: readersGroup, Invoked: m.rec.Invoke(), Committed: committed}
+	op = Op{Process: m.id, Group: m.group, Invoked: m.rec.Invoke(), Committed: committed}
 	commitCtx, cancelCommit := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancelCommit()
 	if err := cl.CommitRecords(commitCtx, fetches.Records()...); err == nil {
@@ -348,8 +337,7 @@ func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 
 // readAll reads every partition from its start to its end, as one more process.
 func (r *run) readAll() {
-	n := r.count.Add(1)
-	p := &process{run: r, id: int(n), rng: rand.New(rand.NewPCG(r.seed, 4))}
+	p := r.newProcess()
 	ends, assign, offsets := map[Key]int64{}, map[Key]int64{}, map[string]map[int32]kgo.Offset{}
 	for _, t := range r.life.log.Topics() {
 		if strings.HasPrefix(t.Name(), "__") {
