@@ -11,16 +11,15 @@ import (
 // FindCoordinator: who coordinates a group or a transactional id.
 //
 // Behaviour: this broker, for every key of both types; while the state is being
-// read the coordinator itself says so. Share groups (type 2) are not served.
+// read the coordinator itself says so. Share groups (type 2) are not served. The
+// topic of the coordinator's state is made where it is not there yet: clients count
+// on seeing it afterwards, as with Kafka.
 //
 // Versions: 1 brought transactional ids, 3 is flexible, 4 asks for many keys.
 
 func findCoordinator(_ context.Context, c *conn, req *kmsg.FindCoordinatorRequest) kmsg.Response {
 	resp := response[*kmsg.FindCoordinatorResponse](req)
-	var err error
-	if req.CoordinatorType != 0 && req.CoordinatorType != 1 {
-		err = refuse(kerr.InvalidRequest, fmt.Sprintf("coordinators of type %d are not served", req.CoordinatorType))
-	}
+	err := c.coordinator(req.CoordinatorType)
 	id, host, port := int32(nodeID), "", int32(0)
 	if host, port = c.advertised(); err != nil {
 		id, host, port = -1, "", -1
@@ -37,4 +36,21 @@ func findCoordinator(_ context.Context, c *conn, req *kmsg.FindCoordinatorReques
 		resp.Coordinators = append(resp.Coordinators, sc)
 	}
 	return resp
+}
+
+// coordinator makes sure that the coordinator of a type can keep its state.
+func (c *conn) coordinator(of int8) (err error) {
+	switch of {
+	case 0:
+		err = c.srv.groups.topic.ensure()
+	case 1:
+		err = c.srv.txns.state.ensure()
+	default:
+		return refuse(kerr.InvalidRequest, fmt.Sprintf("coordinators of type %d are not served", of))
+	}
+	if err != nil {
+		c.logger.Error("a coordinator cannot keep its state", "err", err)
+		return kerr.CoordinatorNotAvailable
+	}
+	return nil
 }

@@ -24,13 +24,12 @@ func (t groupTopics) Topic(name string) (id [16]byte, partitions int32, ok bool)
 	return topic.ID(), int32(len(topic.Partitions())), true
 }
 
-// Names implements group.Topics: patterns match no internal topics.
+// Names implements group.Topics. Patterns match internal topics, too: a client
+// that does not want them has to say so, as with Kafka.
 func (t groupTopics) Names() []string {
 	var names []string
 	for _, topic := range t.log.Topics() {
-		if !internalTopic(topic.Name()) {
-			names = append(names, topic.Name())
-		}
+		names = append(names, topic.Name())
 	}
 	return names
 }

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/group"
@@ -85,6 +87,38 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not within 20 s: %s", what)
 		}
 	}
+}
+
+// TestFindCoordinatorMakesTopics: who has asked for a coordinator sees the topic of
+// its state.
+func TestFindCoordinatorMakesTopics(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	cl, ctx := kgoClient(t, n), within(t, 10*time.Second)
+	for kind, topic := range []string{"__consumer_offsets", "__transaction_state"} {
+		req := kmsg.NewPtrFindCoordinatorRequest()
+		req.CoordinatorType, req.CoordinatorKey, req.CoordinatorKeys = int8(kind), "k", []string{"k"}
+		if _, err := req.RequestWith(ctx, cl); err != nil {
+			t.Fatal(err)
+		}
+		topics, err := kadm.NewClient(cl).ListTopicsWithInternal(ctx, topic)
+		if err != nil || topics[topic].Err != nil || !topics[topic].IsInternal {
+			t.Errorf("%s: %v, %+v", topic, err, topics[topic])
+		}
+	}
+}
+
+// TestGroupPattern: what a member's pattern matches is assigned to it, internal
+// topics included.
+func TestGroupPattern(t *testing.T) {
+	n := startNode(t, broker.Options{Groups: group.Config{Heartbeat: 100 * time.Millisecond}})
+	n.topic("orders", 2)
+	n.topic("orders-v2", 2)
+	held := func(topic, pattern string) *groupConsumer {
+		return consumeGroup(t, n, "of "+topic, topic, kgo.ConsumeTopics(pattern), kgo.ServerSideBalancer(), kgo.ConsumeRegex())
+	}
+	orders, internal := held("orders", "ord.*"), held("__consumer_offsets", "orders-v2|__consumer_off.*")
+	eventually(t, "the partitions of a topic", func() bool { return orders.holds() == 2 })
+	eventually(t, "partitions of an internal topic", func() bool { return internal.holds() > 0 })
 }
 
 // TestGroupClients: members of franz-go share partitions, take over from one that

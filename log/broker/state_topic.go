@@ -37,7 +37,8 @@ func internalTopic(name string) bool { return name == offsetsTopic || name == tr
 
 // stateTopic is a compacted topic of the commit log that holds a coordinator's
 // state: the last value of each key counts, a null value means that there is none.
-// It is made when something is first appended; until then it costs nothing.
+// It is made when a client first asks for its coordinator, or something is first
+// appended; until then it costs nothing.
 //
 // What was acknowledged is found again: append gives records their place in the
 // partition's order, and wait returns when they are durable. Many appends, of many
