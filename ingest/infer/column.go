@@ -37,8 +37,9 @@ type column struct {
 	padded  bool // a leading zero, as in 007
 	signed  bool // a leading +
 	layouts []*decode.Layout
-	nested  bool // an object or array: no type for it
-	luhn    bool // all look like card numbers
+	nested  bool   // an object or array in some rows
+	inside  *shape // of nested ones, what the arrays and objects are
+	luhn    bool   // all look like card numbers
 
 	unique  bool // no value came twice
 	seen    map[uint64]struct{}

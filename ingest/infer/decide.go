@@ -56,7 +56,7 @@ func (g *Guess) makeFields() {
 		if f.optional {
 			f.why = append(f.why, fmt.Sprintf("absent in %s of the rows", share(g.Rows-c.present, g.Rows)))
 		}
-		if c.luhn && c.present > 0 {
+		if c.luhn && c.present > 0 && !c.nested {
 			f.why = append(f.why, "card numbers by their check digit: consider sensitive: hmac")
 		}
 		taken[strings.ToLower(f.name)] = true
@@ -73,8 +73,13 @@ func (g *Guess) unfit(c *column) string {
 		return "its name, taken as a path, has an empty part"
 	case strings.ContainsFunc(c.from, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' }):
 		return "its name has characters that do not print"
-	case c.nested:
+	case c.nested && (c.inside == nil || c.inside.there() != c.present):
 		return "an object or a list in some rows"
+	case c.nested:
+		if _, ok := c.inside.typ(); !ok {
+			return "a list whose elements are of several types, or nested deeper than 4"
+		}
+		return ""
 	case len(g.fields) == columnsMax:
 		return "a stream has 512 fields at most"
 	case !c.text && !c.number && !c.truth:
@@ -97,6 +102,11 @@ func (f *field) classify() {
 		if why != "" {
 			f.why = append(f.why, why)
 		}
+	}
+	if f.nested {
+		f.typ, _ = f.inside.typ()
+		f.why = append(f.why, f.inside.explain())
+		return
 	}
 	if f.present == 0 {
 		kind(event.String, "empty in every row: nothing is known of it")

@@ -13,10 +13,12 @@
 //  3. No value of the file stands in the block, only what all values have in
 //     common: a value may be a card number.
 //  4. Memory is bounded: by the number of columns, and for each by trackedMax
-//     hashes of values.
+//     hashes of values, or shapesMax shapes of what is in its lists.
+//  5. Lists are lists, of structs where their elements are objects. Other objects are
+//     fields with paths (from: user.id), which rules and SQL read the most easily,
+//     but for those of many names of which each is in few: these are maps.
 //
 // Goroutines: none of its own; the file is unpacked by one of ingest/loader.
 //
-// What it does not do: guess a zone (times without one are UTC), find lists in
-// JSON, or look at more than one file.
+// What it does not do: guess a zone (times without one are UTC), or look at more than one file.
 package infer

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/weirstream/weir/ingest/decode"
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/loader"
 	"github.com/weirstream/weir/ingest/schema"
 )
@@ -109,6 +111,7 @@ func (g *Guess) read(ctx context.Context, lines *loader.Lines, o Options) error 
 			}
 		}
 	}
+	tree.foldMaps()
 	return lines.Err()
 }
 
@@ -116,9 +119,13 @@ func (g *Guess) read(ctx context.Context, lines *loader.Lines, o Options) error 
 type tree struct {
 	g     *Guess
 	paths map[string]*column
+	// objects are those on the way to values, which may be maps.
+	objects map[string]*shape
 }
 
-func newTree(g *Guess) *tree { return &tree{g: g, paths: map[string]*column{}} }
+func newTree(g *Guess) *tree {
+	return &tree{g: g, paths: map[string]*column{}, objects: map[string]*shape{}}
+}
 
 // add takes an object, false where it is none.
 func (t *tree) add(raw []byte) bool {
@@ -154,25 +161,66 @@ func (t *tree) walk(prefix string, object map[string]any, depth int) {
 			t.column(path, fmt.Appendf(nil, "%t", v), jsonTruth)
 		case map[string]any:
 			if depth < decode.MaxDepth {
+				t.object(path, v)
 				t.walk(path+".", v, depth+1)
 			}
 		default:
-			t.column(path, nil, jsonNested)
+			if c := t.column(path, nil, jsonNested); c != nil {
+				if c.inside == nil {
+					c.inside = &shape{}
+				}
+				c.inside.add(v, 1)
+			}
 		}
 	}
 }
 
-func (t *tree) column(path string, text []byte, k kind) {
+// object notes the members of an object, in case that it is a map.
+func (t *tree) object(path string, v map[string]any) {
+	s := t.objects[path]
+	if s == nil {
+		if len(t.objects) == columnsMax {
+			return
+		}
+		s = &shape{}
+		t.objects[path] = s
+	}
+	s.add(v, 1)
+}
+
+// foldMaps makes one column of all that are within a map.
+func (t *tree) foldMaps() {
+	for _, path := range slices.Sorted(maps.Keys(t.objects)) {
+		s := t.objects[path]
+		typ, ok := s.typ()
+		if !ok || typ.Kind != event.Map {
+			continue
+		}
+		within := func(c *column) bool { return strings.HasPrefix(c.from, path+".") }
+		first := slices.IndexFunc(t.g.columns, within)
+		if first < 0 {
+			continue
+		}
+		c := newColumn(path)
+		c.nested, c.present, c.inside = true, s.objects, s
+		c.unique = false
+		t.g.columns[first] = c
+		t.g.columns = slices.DeleteFunc(t.g.columns, within)
+	}
+}
+
+func (t *tree) column(path string, text []byte, k kind) *column {
 	c := t.paths[path]
 	if c == nil {
 		if len(t.paths) == columnsMax {
-			return
+			return nil
 		}
 		c = newColumn(path)
 		t.paths[path] = c
 		t.g.columns = append(t.g.columns, c)
 	}
 	c.add(text, k)
+	return c
 }
 
 func (t *tree) left(from, why string) {

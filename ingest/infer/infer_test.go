@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,19 @@ func write(t *testing.T, name, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// nestedRows are objects with lists and a map.
+func nestedRows() string {
+	var b strings.Builder
+	for i := range 40 {
+		opt := ""
+		if i == 7 {
+			opt = `,"opt":[{"a":1,"b":true}]`
+		}
+		fmt.Fprintf(&b, `{"ts":"2026-01-01T00:00:%02dZ","id":"e%d","attrs":{"k%d":%d},"items":[{"sku":"a","price":1.25},{"sku":"b","price":3,"tags":["x"]}],"mixed":[1.5,null,2],"bad":[1,"x"]%s}`+"\n", i, i, i, i, opt)
+	}
+	return b.String()
 }
 
 func TestYAML(t *testing.T) {
@@ -61,12 +75,26 @@ not json
     key: user_id                                       # 2 values that come again, and a name of what events are about
     fields:
       at: {type: timestamp, layout: unix_ms}
+      tags: {type: list(string), optional: true}       # 1 element; absent in 75% of the rows
       total: decimal(2)                                # exact: 2 decimal places at most, 2 digits before them
       user_id: {type: string, from: "user.id"}
       user_vip: {type: bool, from: "user.vip", optional: true}  # absent in 25% of the rows
       # "a.b"                                          # left out: a name with a dot in it cannot be told from a path
-      # "tags"                                         # left out: an object or a list in some rows
       # "mixed"                                        # left out: values of several types, or not UTF-8
+`},
+		{"lists.ndjson", nestedRows(), `streams:
+  lists:                                               # from lists.ndjson: all 40 rows
+    time: ts                                           # the only time that every row has
+    id: id                                             # different in every row
+    # key:                                             # no column is there in every row, comes again and is named like a key; windows go by it
+    fields:
+      attrs: map(int64)                                # 40 names, each in few of the objects: taken for keys of a map
+      id: string
+      items: list(struct(price decimal(2), sku string, tags list(string)?)) # 80 elements
+      mixed: list(decimal(1)?)                         # 120 elements, of which 40 are null
+      ts: timestamp
+      opt: {type: "list(struct(a int64, b bool))", optional: true} # 1 element; absent in 98% of the rows
+      # "bad"                                          # left out: a list whose elements are of several types, or nested deeper than 4
 `},
 	} {
 		g, err := File(t.Context(), write(t, c.file, c.text), Options{})

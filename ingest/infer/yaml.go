@@ -72,7 +72,11 @@ func (f *field) declaration() string {
 	if len(more) == 0 {
 		return quoted(f.name) + ": " + f.typ.String()
 	}
-	return fmt.Sprintf("%s: {type: %s, %s}", quoted(f.name), f.typ, strings.Join(more, ", "))
+	typ := f.typ.String()
+	if strings.ContainsAny(typ, ",") {
+		typ = `"` + typ + `"`
+	}
+	return fmt.Sprintf("%s: {type: %s, %s}", quoted(f.name), typ, strings.Join(more, ", "))
 }
 
 // words of YAML that would not be text without quotes.

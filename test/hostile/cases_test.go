@@ -25,12 +25,21 @@ func payments(format schema.Format, topic string) *schema.Stream {
 			{Name: "count", Type: event.Type{Kind: event.Int64}, Optional: true},
 			{Name: "note", Type: event.Type{Kind: event.String}, Optional: true},
 		}}}
+	if format == schema.JSON {
+		item := event.StructOf(event.Field{Name: "sku", Type: event.Type{Kind: event.String}}, event.Field{Name: "price", Type: event.Type{Kind: event.Decimal, Scale: 2}})
+		s.Schema.Fields = append(s.Schema.Fields,
+			event.Field{Name: "items", Type: event.ListOf(item), Optional: true},
+			event.Field{Name: "tags", Type: event.ListOf(event.Type{Kind: event.String}), Optional: true},
+			event.Field{Name: "attrs", Type: event.MapOf(event.Type{Kind: event.Int64}), Optional: true})
+	}
 	s.Fields = make([]schema.Field, len(s.Schema.Fields))
 	return s
 }
 
 const declared = `as: id string, ts timestamp (RFC 3339), card string, amount decimal(2); and,
-optional, score double, count int64, note string; max_ahead 1m`
+optional, score double, count int64, note string; in JSON also items
+list(struct(sku string, price decimal(2))), tags list(string), attrs map(int64);
+max_ahead 1m`
 
 // arrived is when records reach the log and requests the server.
 var arrived = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -105,6 +114,23 @@ func jsonRows() []one {
 		{name: "null", text: "null"},
 		{name: "an unbalanced quote", text: strings.Replace(goodJSON, `"c"`, `"c`, 1)},
 		{name: "CR before the end of the line", text: goodJSON + "\r", show: "amount"},
+		{name: "lists, maps and structs, nothing wrong", text: with("items", `[{"sku":"a","price":1.5},{"price":2,"sku":"b"}],"tags":["x"],"attrs":{"k":1}`), show: "items"},
+		{name: "an empty list", text: with("items", `[]`), show: "items"},
+		{name: "wrong type of an element's member", text: with("items", `[{"sku":"a","price":1},{"sku":"b","price":2},{"sku":"c","price":"dear"}]`)},
+		{name: "missing member of a struct", text: with("items", `[{"sku":"a"}]`)},
+		{name: "a struct's member twice: the last counts", text: with("items", `[{"sku":"a","price":"x","price":3}]`), show: "items"},
+		{name: "an element that is null", text: with("tags", `["a",null]`)},
+		{name: "an element of another type", text: with("tags", `["a",{"b":1}]`)},
+		{name: "an object for a list", text: with("tags", `{"0":"a"}`)},
+		{name: "a list for a map", text: with("attrs", `[1]`)},
+		{name: "text for a list", text: with("tags", `"a,b"`)},
+		{name: "a map's key twice", text: with("attrs", `{"a":1,"b":2,"a":3}`)},
+		{name: "a value of a map of another type", text: with("attrs", `{"a":1,"b":"two"}`)},
+		{name: "a card number as a map's key", text: with("attrs", `{"4111111111111111":"x"}`)},
+		{name: "65,536 elements", text: with("tags", "["+strings.Repeat(`"a",`, 1<<16-1)+`"a"]`), show: "amount"},
+		{name: "65,537 elements", text: with("tags", "["+strings.Repeat(`"a",`, 1<<16)+`"a"]`)},
+		{name: "a list 64 levels deep", text: with("tags", strings.Repeat("[", 64)+strings.Repeat("]", 64))},
+		{name: "a list that does not end", text: strings.TrimSuffix(with("tags", `["a","b"]`), "]}")},
 	}
 }
 
