@@ -1,6 +1,6 @@
 // Package schema describes streams: which topic a stream lives in, how its
 // records are written, which typed fields they have, and what its event time
-// and its key are. It also has the one form in which a mistake in something that
+// and its key are; and which declaration may follow another (Compatible). It also has the one form in which a mistake in something that
 // a person wrote is reported (Problem).
 //
 // It starts no goroutine and does no I/O.
