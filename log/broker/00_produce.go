@@ -26,6 +26,8 @@ import (
 //   - batches are appended as the request is read, so pipelined requests share an
 //     fsync; the answer waits until they are durable (acks 1 and -1 are the same
 //     with one broker), for at most the request's timeout;
+//   - records that a batch is refused for are named, so that a client does not
+//     take the others for bad;
 //   - acks 0: no answer; an error closes the connection;
 //   - a transactional batch is accepted while its producer's transaction is ongoing
 //     and contains the partition (KIP-890, part 1), and answered when that is
@@ -343,10 +345,26 @@ func (a *produceAnswer) appendPart(dst []byte, part *producedPart, flexible bool
 		dst = kbin.AppendInt64(dst, start)
 	}
 	if a.version >= 8 {
-		dst = appendArrayLen(dst, 0, flexible) // record errors
+		dst = appendRecordErrors(dst, part.err, flexible)
 		dst = appendNullableString(dst, produceMessage(part.err), flexible)
 	}
 	return appendTags(dst, flexible)
+}
+
+// appendRecordErrors names the records that a batch was refused for (KIP-467): a
+// client reports the others of the batch as not at fault.
+func appendRecordErrors(dst []byte, err error, flexible bool) []byte {
+	var at *commitlog.RecordsError
+	if err == nil || !errors.As(err, &at) {
+		return appendArrayLen(dst, 0, flexible)
+	}
+	dst = appendArrayLen(dst, len(at.Records), flexible)
+	for _, i := range at.Records {
+		dst = kbin.AppendInt32(dst, i)
+		dst = appendNullableString(dst, &at.Reason, flexible)
+		dst = appendTags(dst, flexible)
+	}
+	return dst
 }
 
 // produceMessage is the words beside an error code where they say more.

@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/log/broker"
+	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/record"
 )
 
 // configValue is a topic's setting, with its source.
@@ -159,6 +161,39 @@ func TestConfigSynonyms(t *testing.T) {
 	}
 	if len(resp.Resources[2].Configs) > 0 {
 		t.Error("settings that nobody changed while the broker runs")
+	}
+}
+
+// TestRecordErrors: the records without a key are named, the others are not.
+func TestRecordErrors(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	if _, err := n.log.CreateTopic(commitlog.TopicSpec{Name: "compacted", Partitions: 1, Configs: map[string]string{"cleanup.policy": "compact"}}); err != nil {
+		t.Fatal(err)
+	}
+	var b record.Builder
+	b.Reset(record.BatchOptions{})
+	for i := range 5 {
+		var key []byte
+		if i%2 == 0 {
+			key = []byte("k")
+		}
+		b.Append(1, key, []byte("v"), nil)
+	}
+	batch, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := int16(8); version <= 12; version++ {
+		req := produceRequest("compacted", version, -1, batch)
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		got := resp.Topics[0].Partitions[0]
+		if kerr.ErrorForCode(got.ErrorCode) != kerr.InvalidRecord || len(got.ErrorRecords) != 2 ||
+			got.ErrorRecords[0].RelativeOffset != 1 || got.ErrorRecords[1].RelativeOffset != 3 || got.ErrorRecords[0].ErrorMessage == nil {
+			t.Errorf("version %d: %+v", version, got)
+		}
 	}
 }
 

@@ -34,6 +34,19 @@ var (
 	ErrFailed               = errors.New("partition failed to sync; it takes no appends until the log is opened again")
 )
 
+// RecordsError tells which records a batch was refused for. It wraps
+// ErrInvalidRecord.
+type RecordsError struct {
+	Records []int32 // their places in the batch, the first is 0
+	Reason  string
+}
+
+func (e *RecordsError) Error() string {
+	return fmt.Sprintf("%v: %d records of the batch, the first is record %d: %s", ErrInvalidRecord, len(e.Records), e.Records[0], e.Reason)
+}
+
+func (e *RecordsError) Unwrap() error { return ErrInvalidRecord }
+
 // CorruptError names stored bytes that are not what was written. They are never
 // served.
 type CorruptError struct {

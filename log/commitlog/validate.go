@@ -34,14 +34,18 @@ func (p *Partition) checkRecords(c *topicConfig, h *record.BatchHeader, batch []
 		return fmt.Errorf("%w: %w: the topic's settings need its records", ErrInvalidBatch, err)
 	}
 	now := p.log.o.Now().UnixMilli()
+	var keyless []int32
 	for i := range recs {
 		if c.compact && recs[i].Key == nil {
-			return fmt.Errorf("%w: record %d has no key, and the topic is compacted", ErrInvalidRecord, i)
+			keyless = append(keyless, int32(i))
 		}
 		if off := recs[i].Timestamp - now; !c.logAppendTime && (off > c.after.Milliseconds() || -off > c.before.Milliseconds()) {
 			return fmt.Errorf("%w: record %d has time %d, the clock here says %d; message.timestamp.before.max.ms is %d, message.timestamp.after.max.ms %d",
 				ErrInvalidTimestamp, i, recs[i].Timestamp, now, c.before.Milliseconds(), c.after.Milliseconds())
 		}
+	}
+	if keyless != nil {
+		return &RecordsError{Records: keyless, Reason: "no key, and the topic is compacted"}
 	}
 	return nil
 }
