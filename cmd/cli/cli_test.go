@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/loader"
 )
 
@@ -78,7 +79,7 @@ func TestMeter(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("shown too early: %q", out.String())
 	}
-	m.show(loader.Progress{Accepted: 1_500_000, Dead: 2, BytesRead: 50, BytesTotal: 100, Elapsed: 10 * time.Second})
+	m.show(loader.Progress{Reached: event.MinTime, Accepted: 1_500_000, Dead: 2, BytesRead: 50, BytesTotal: 100, Elapsed: 10 * time.Second})
 	if want := "file.csv.gz ████████████░░░░░░░░░░░░  50% 1,500,000 rows 150,000 rows/s 2 dead letters 10s left\n"; out.String() != want {
 		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}

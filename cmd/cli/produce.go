@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/loader"
 )
 
@@ -220,7 +221,7 @@ func (p *producer) readAll(ctx context.Context, fail func(), cmd *cobra.Command,
 		}
 		meter := newMeter(cmd.ErrOrStderr(), place, p.f.quiet || isTerminal(in))
 		err := p.readLines(ctx, fail, in, place, func(read int64) {
-			meter.show(loader.Progress{Accepted: p.acked.Load(), BytesRead: read, BytesTotal: total, Elapsed: time.Since(p.begun)})
+			meter.show(loader.Progress{Reached: event.MinTime, Accepted: p.acked.Load(), BytesRead: read, BytesTotal: total, Elapsed: time.Since(p.begun)})
 		})
 		meter.end()
 		if err != nil {
