@@ -133,21 +133,34 @@ func (x *transactions) markPartition(ctx context.Context, part group.TopicPartit
 const owedPrefix = "weir.owed."
 
 // owe keeps the markers that damaged partitions did not take, so that the others,
-// and the producer, need not wait for a repair: as a prepared transaction of its
-// own, that recover completes before the partitions take anything else.
+// and the producer, need not wait for a repair: each as a prepared transaction of
+// its own, that recover completes before the partition takes anything else. Where
+// one is owed already it stands: nothing of a later transaction came in since.
 func (x *transactions) owe(ctx context.Context, t group.Txn, refused []group.TopicPartition) error {
-	t.ID = fmt.Sprintf("%s%d.%d", owedPrefix, t.Producer.ID, t.Epoch)
-	t.Partitions, t.NextProducerID = refused, -1
-	var st stored
-	err := x.persist(ctx, func() (err error) {
-		st, err = x.append(ctx, t.ID, t.Value())
-		return err
-	})
-	if err != nil {
-		return err
+	t.NextProducerID = -1
+	for _, part := range refused {
+		t.ID = fmt.Sprintf("%s%d.%s.%d", owedPrefix, t.Producer.ID, part.Topic, part.Partition)
+		t.Partitions = []group.TopicPartition{part}
+		x.mu.Lock()
+		_, before := x.owed[t.ID]
+		if !before {
+			x.owed[t.ID] = t
+		}
+		x.mu.Unlock()
+		if before {
+			continue
+		}
+		var st stored
+		err := x.persist(ctx, func() (err error) {
+			st, err = x.append(ctx, t.ID, t.Value())
+			return err
+		})
+		if err == nil {
+			err = st.wait(ctx)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	x.mu.Lock()
-	x.owed[t.ID] = t
-	x.mu.Unlock()
-	return st.wait(ctx)
+	return nil
 }
