@@ -160,10 +160,7 @@ func (s *Store) read(ctx context.Context, from *View, to int64) (v *View, open b
 		}
 		r.next = max(r.next, chunk.Next)
 	}
-	if r.edit == nil { // between groups
-		return r.edited(), false, nil
-	}
-	return r.view, true, nil
+	return r.edited(), r.edit != nil, nil
 }
 
 // replay applies records to a View, group by group.

@@ -128,10 +128,16 @@ func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
 		n = max(n, more)
 	}
 	base := uint64(time.Now().UnixNano())
-	for i := range n {
-		run(t, base+uint64(i))
+	seed := base
+	defer func() {
 		if t.Failed() {
-			t.Fatalf("WEIR_SEED=%d", base+uint64(i))
+			t.Logf("WEIR_SEED=%d", seed)
+		}
+	}()
+	for ; seed < base+uint64(n) && !t.Failed(); seed++ {
+		run(t, seed)
+		if t.Failed() {
+			return
 		}
 	}
 }
