@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,8 +22,8 @@ func TestPace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		flushed := 0
-		flush := func() error { flushed++; return nil }
+		var flushed atomic.Int64
+		flush := func() error { flushed.Add(1); return nil }
 		run := func(after time.Duration, times []event.Time, want []time.Duration) {
 			time.Sleep(after)
 			one := pacer{pace: p}
@@ -48,8 +49,8 @@ func TestPace(t *testing.T) {
 		}()
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if flushed != 4 {
-			t.Errorf("flushed %d times, want before each of the 4 waits", flushed)
+		if n := flushed.Load(); n != 4 {
+			t.Errorf("flushed %d times, want before each of the 4 waits", n)
 		}
 	})
 }
