@@ -80,7 +80,9 @@ func assignRange(in []assignee) []Slots {
 func assignUniform(in []assignee) []Slots {
 	out := newTargets(len(in))
 	topics, by := readers(in)
-	reads := func(m int, t [16]byte) bool { return slices.Contains(by[t], m) }
+	reads := func(m int, t [16]byte) bool {
+		return slices.ContainsFunc(in[m].topics, func(x topicInfo) bool { return x.id == t })
+	}
 	count := map[[16]byte]int32{}
 	for _, t := range topics {
 		count[t.id] = t.partitions
@@ -118,15 +120,20 @@ func level(out []Slots, by map[[16]byte][]int, least func([]int) int) (moved boo
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(out[b]), len(out[a])) })
+	// To look for the reader with the fewest for each member and topic would take the
+	// square of the members. What is passed over because one has fewer by now than
+	// when looked for last moves in the next round.
+	fewest := make(map[[16]byte]int, len(by))
+	for t, who := range by {
+		fewest[t] = len(out[least(who)])
+	}
 	for _, from := range order {
-		stuck := map[[16]byte]bool{} // topics whose readers all have about as much
 		for _, x := range slices.SortedFunc(maps.Keys(out[from]), func(a, b Slot) int { return b.compare(a) }) {
-			if stuck[x.Topic] {
-				continue
+			if fewest[x.Topic]+1 >= len(out[from]) {
+				continue // its readers all have about as much
 			}
 			to := least(by[x.Topic])
-			if len(out[to])+1 >= len(out[from]) {
-				stuck[x.Topic] = true
+			if fewest[x.Topic] = len(out[to]); fewest[x.Topic]+1 >= len(out[from]) {
 				continue
 			}
 			delete(out[from], x)

@@ -164,6 +164,10 @@ func (g *Classic) refuseJoin(t Ticket, id string, err *kerr.Error) {
 	}
 }
 
+// maxProtocols bounds the protocols of a member: the group compares those of all,
+// and clients have three at most.
+const maxProtocols = 100
+
 // acceptable is what can be said before the member is looked at.
 func (g *Classic) acceptable(r *JoinRequest) *kerr.Error {
 	switch {
@@ -173,7 +177,7 @@ func (g *Classic) acceptable(r *JoinRequest) *kerr.Error {
 		return kerr.InvalidSessionTimeout
 	case !g.hasRoom(r):
 		return kerr.GroupMaxSizeReached
-	case !g.supports(r):
+	case len(r.Protocols) > maxProtocols || !g.supports(r):
 		return kerr.InconsistentGroupProtocol
 	}
 	return nil
@@ -427,9 +431,11 @@ func (g *Classic) completeJoin(now time.Time) {
 			g.remove(m)
 		}
 	}
+	g.elect()
 	if len(g.members) > 0 && !g.electJoined() {
-		// Only static members, none of whom came: they keep their partitions.
-		g.joinBy = g.at(now.Add(g.rebalanceTimeout()))
+		// Only static members, none of whom came: they keep their partitions. A
+		// rebalance timeout of 0 shall not have it look again at once.
+		g.joinBy = g.at(now.Add(max(g.rebalanceTimeout(), minRejoinWait)))
 		return
 	}
 	g.generation++
@@ -451,6 +457,9 @@ func (g *Classic) completeJoin(now time.Time) {
 		m.join, m.isNew, m.unsynced, m.assignment = 0, false, true, nil
 	}
 }
+
+// minRejoinWait is the least time between two looks for a member to lead.
+const minRejoinWait = time.Second
 
 // electJoined makes sure that the leader is one who joined.
 func (g *Classic) electJoined() bool {
@@ -500,22 +509,35 @@ func (g *Classic) remove(m *member) {
 	if m.instance != nil && g.static[*m.instance] == m.id {
 		delete(g.static, *m.instance)
 	}
-	if g.leader != m.id {
-		return
-	}
-	g.leader = ""
-	if rest := g.inOrder(); len(rest) > 0 {
-		g.leader = rest[0].id
+	if g.leader == m.id {
+		g.leader = "" // removed elects another, once for all who go
 	}
 }
 
 // removed goes on after members were removed.
 func (g *Classic) removed(now time.Time) {
+	g.elect()
 	switch g.state {
 	case Stable, CompletingRebalance:
 		g.prepare(now)
 	case PreparingRebalance:
 		g.maybeCompleteJoin(now)
+	}
+}
+
+// elect makes the oldest member the leader where there is none.
+func (g *Classic) elect() {
+	if g.leader != "" {
+		return
+	}
+	var oldest *member
+	for _, m := range g.members {
+		if oldest == nil || m.order < oldest.order {
+			oldest = m
+		}
+	}
+	if oldest != nil {
+		g.leader = oldest.id
 	}
 }
 

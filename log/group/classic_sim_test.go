@@ -308,6 +308,76 @@ func TestClassicUnstored(t *testing.T) {
 	}
 }
 
+// joining is a JoinGroup of a member without an id.
+func joining(t Ticket, id string, instance *string, rebalance time.Duration, protocols ...Protocol) JoinRequest {
+	return JoinRequest{Ticket: t, NewID: id, Instance: instance, ProtocolType: "x", Protocols: protocols, Session: 10 * time.Second, Rebalance: rebalance}
+}
+
+// TestClassicManyProtocols: a request as large as one may be with nothing but
+// protocols does not keep the coordinator busy.
+func TestClassicManyProtocols(t *testing.T) {
+	cfg := Config{InitialDelay: -1}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	g := NewClassic(&cfg, now)
+	many := make([]Protocol, maxProtocols+1)
+	for i := range many {
+		many[i].Name = fmt.Sprint(i)
+	}
+	if eff := g.Join(now, joining(1, "a", nil, time.Second, many...)); len(eff.Joined) != 1 || eff.Joined[0].Err != kerr.InconsistentGroupProtocol || g.Members() != 0 {
+		t.Fatalf("%+v", eff)
+	}
+	if eff := g.Join(now, joining(1, "a", nil, time.Second, many[1:]...)); len(eff.Joined) != 1 || eff.Joined[0].Err != nil {
+		t.Fatalf("%+v", eff)
+	}
+}
+
+// TestClassicZeroRebalanceTimeout: static members that do not come to a rebalance
+// without a timeout are waited for without a timer that never rests.
+func TestClassicZeroRebalanceTimeout(t *testing.T) {
+	cfg := Config{InitialDelay: -1}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	g := NewClassic(&cfg, now)
+	a, b := "ia", "ib"
+	g.Join(now, joining(1, "a", &a, 0, Protocol{Name: "p"}))
+	g.Sync(now, SyncRequest{Ticket: 2, Caller: Caller{"a", &a, 1}})
+	g.Join(now, joining(3, "b", &b, 0, Protocol{Name: "p"}))
+	g.Leave(now, []Caller{{MemberID: "b", Instance: &b}})
+	ticks, end := 0, now.Add(9*time.Second) // then a's session is over
+	for {
+		at, ok := g.Deadline()
+		if !ok || at.After(end) {
+			break
+		}
+		if now = at; ticks > 1000 {
+			t.Fatalf("%d ticks, now at %v, in state %v", ticks, now, g.State())
+		}
+		g.Tick(now)
+		ticks++
+	}
+	if g.Members() != 1 || g.State() != PreparingRebalance {
+		t.Fatalf("%d members, %v", g.Members(), g.State())
+	}
+}
+
+// TestClassicAllGone: a full group whose members all expire, each of them the
+// oldest in its turn.
+func TestClassicAllGone(t *testing.T) {
+	cfg := Config{InitialDelay: -1}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	g := NewClassic(&cfg, now)
+	for i := range cfg.MaxMembers {
+		g.restore(now, &kmsg.GroupMetadataValueMember{MemberID: fmt.Sprint(i), SessionTimeoutMillis: 10_000})
+	}
+	g.state, g.leader = Stable, "0"
+	began := time.Now()
+	if eff := g.Tick(now.Add(time.Minute)); !eff.Store || g.State() != Empty || g.leader != "" {
+		t.Fatalf("%v, leader %q", g.State(), g.leader)
+	}
+	if took := time.Since(began); took > 5*time.Second { // milliseconds; it was minutes
+		t.Fatalf("took %v", took)
+	}
+}
+
 // TestLoadKafka reads what Kafka writes that this package does not.
 func TestLoadKafka(t *testing.T) {
 	k := kmsg.OffsetCommitKey{Version: 0, Group: "g", Topic: "t", Partition: 3}

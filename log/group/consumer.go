@@ -290,6 +290,9 @@ func (g *Consumer) newMember(b *Beat) *consumerMember {
 // staticMember is member for one with an instance id.
 func (g *Consumer) staticMember(b *Beat) (*consumerMember, BeatResult) {
 	old := g.members[g.static[*b.Instance]]
+	if other := g.members[b.MemberID]; other != nil && other != old && b.Epoch == 0 {
+		return nil, refusal(kerr.InvalidRequest, "the member id is another member's")
+	}
 	switch {
 	case old == nil && b.Epoch > 0:
 		return nil, refusal(kerr.UnknownMemberID, "the instance is not in the group")

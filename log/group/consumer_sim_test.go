@@ -302,3 +302,57 @@ func TestAssignors(t *testing.T) {
 		}
 	})
 }
+
+// TestConsumerForeignMemberID: a static member that joins under the id of another
+// member does not take its place, whose partitions nobody would ever get.
+func TestConsumerForeignMemberID(t *testing.T) {
+	cfg := Config{}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	topics := simTopics{"t": {[16]byte{1}, 4}}
+	instance, back := "i", "back"
+	g := NewConsumer(&cfg, now)
+	join := func(id string, instance *string) BeatResult {
+		r, _ := g.Heartbeat(now, Beat{MemberID: id, Instance: instance, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}}, topics)
+		return r
+	}
+	if r := join("a", nil); len(r.Assigned) != 4 {
+		t.Fatalf("%+v", r)
+	}
+	if r := join("a", &instance); r.Err != kerr.InvalidRequest {
+		t.Fatalf("a new instance under another's id: %+v", r)
+	}
+	join("b", &back)
+	if r, _ := g.Heartbeat(now, Beat{MemberID: "b", Instance: &back, Epoch: epochLeaveStatic}, topics); r.Err != nil {
+		t.Fatalf("%+v", r)
+	}
+	if r := join("a", &back); r.Err != kerr.InvalidRequest {
+		t.Fatalf("an instance that is back under another's id: %+v", r)
+	}
+	for _, id := range []string{"a", "b"} {
+		g.Heartbeat(now, Beat{MemberID: id, Epoch: epochLeave}, topics)
+	}
+	if r := join("c", nil); len(r.Assigned) != 4 {
+		t.Fatalf("who is left alone gets %d of 4 partitions", len(r.Assigned))
+	}
+}
+
+// BenchmarkAssignJoin is one member that joins a balanced group of the largest
+// size, which happens once for each that comes.
+func BenchmarkAssignJoin(b *testing.B) {
+	const members, topics = 10_000, 20
+	in := make([]assignee, members+1)
+	for i := range in {
+		in[i].id = fmt.Sprint("m", i)
+		for n := range topics {
+			in[i].topics = append(in[i].topics, topicInfo{[16]byte{byte(n)}, 1000})
+		}
+	}
+	for i, had := range assignUniform(in[:members]) {
+		in[i].had = had
+	}
+	for b.Loop() {
+		if out := assignUniform(in); len(out[members]) != 1 {
+			b.Fatalf("%d partitions", len(out[members]))
+		}
+	}
+}
