@@ -115,8 +115,10 @@ func (g *groups) join(ctx context.Context, id string, r group.JoinRequest) (grou
 	r.Ticket, w = c.wait()
 	g.apply(ctx, c, now, g.members(c, now).Join(now, r))
 	c.mu.Unlock()
-	err = w.await(ctx)
-	return w.join, err
+	if err := w.await(ctx); err != nil {
+		return group.JoinResult{}, err
+	}
+	return w.join, nil
 }
 
 // becomeClassic makes a group of the consumer protocol without members a classic

@@ -76,7 +76,8 @@ type cell struct {
 }
 
 // waiter is a JoinGroup or SyncGroup that waits for others. What it got is there
-// once done is closed.
+// once done is closed, and may be read where await has no error: who stopped waiting
+// may be answered at that moment.
 type waiter struct {
 	done chan struct{}
 	join group.JoinResult
