@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -334,62 +333,6 @@ func TestOwnTopics(t *testing.T) {
 	auto := kgoClient(t, n, kgo.AllowAutoTopicCreation())
 	if err := auto.ProduceSync(ctx, &kgo.Record{Topic: "made-on-demand", Value: []byte("x")}).FirstErr(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestSarama(t *testing.T) {
-	n := startNode(t, broker.Options{})
-	for _, idempotent := range []bool{false, true} {
-		for _, codec := range []sarama.CompressionCodec{sarama.CompressionNone, sarama.CompressionGZIP, sarama.CompressionSnappy, sarama.CompressionLZ4, sarama.CompressionZSTD} {
-			t.Run(fmt.Sprintf("%s idempotent %v", codec, idempotent), func(t *testing.T) {
-				topic := fmt.Sprintf("sarama-%s-%v", codec, idempotent)
-				conf := sarama.NewConfig()
-				conf.Version = sarama.V2_8_0_0
-				conf.Producer.Compression = codec
-				conf.Producer.Return.Successes = true
-				conf.Producer.RequiredAcks = sarama.WaitForAll
-				if idempotent {
-					conf.Producer.Idempotent = true
-					conf.Net.MaxOpenRequests = 1
-				}
-				p, err := sarama.NewSyncProducer([]string{n.addr}, conf)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
-				const count = 100
-				var msgs []*sarama.ProducerMessage
-				for i := range count {
-					msgs = append(msgs, &sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder("k"), Value: sarama.StringEncoder(fmt.Sprintf("value %d", i))})
-				}
-				if err := p.SendMessages(msgs); err != nil {
-					t.Fatal(err)
-				}
-				c, err := sarama.NewConsumer([]string{n.addr}, conf)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
-				pc, err := c.ConsumePartition(topic, 0, sarama.OffsetOldest)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer pc.Close()
-				ctx := within(t, 10*time.Second)
-				for i := range count {
-					select {
-					case m := <-pc.Messages():
-						if want := fmt.Sprintf("value %d", i); string(m.Value) != want || m.Offset != int64(i) {
-							t.Fatalf("offset %d: %q, expected %q", m.Offset, m.Value, want)
-						}
-					case err := <-pc.Errors():
-						t.Fatal(err)
-					case <-ctx.Done():
-						t.Fatalf("no message %d", i)
-					}
-				}
-			})
-		}
 	}
 }
 

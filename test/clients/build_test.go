@@ -29,6 +29,7 @@ type client struct {
 	deletes      bool // deletes records
 	assigned     bool // tells its assignment
 	admin        bool
+	next         bool // groups that the broker assigns (KIP-848)
 	plain        bool // neither timestamps nor headers of each record
 	batches      bool // produces in batches, on command
 }
@@ -39,7 +40,7 @@ var all = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 var clients = []*client{
 	{name: "kcat", language: golang, argv: goProgram("kcat"), codecs: all, idempotent: true, transactions: true, assigned: true, plain: true},
 	{name: "franz-go", language: golang, argv: goProgram("franz"), codecs: all, idempotent: true, transactions: true, offsets: true,
-		deletes: true, assigned: true, admin: true, batches: true},
+		deletes: true, assigned: true, admin: true, next: true, batches: true},
 	{name: "sarama", language: golang, argv: goProgram("sarama"), codecs: all, idempotent: true, transactions: true, offsets: true,
 		deletes: true, assigned: true, admin: true, batches: true},
 	{name: "kafka-go", language: golang, argv: goProgram("kafkago"), codecs: all, admin: true, batches: true},
@@ -49,9 +50,9 @@ var clients = []*client{
 		codecs: []string{"none", "gzip", "snappy"}, idempotent: true, transactions: true, offsets: true, deletes: true, assigned: true, admin: true, batches: true},
 	{name: "confluent-kafka", language: python, argv: func(dir string) []string {
 		return []string{filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "client.py")}
-	}, codecs: all, idempotent: true, transactions: true, offsets: true, deletes: true, assigned: true, admin: true, batches: true},
+	}, codecs: all, idempotent: true, transactions: true, offsets: true, deletes: true, assigned: true, admin: true, next: true, batches: true},
 	{name: "kafka-clients", language: java, argv: javaProgram, codecs: all, idempotent: true, transactions: true, offsets: true,
-		deletes: true, assigned: true, admin: true, batches: true},
+		deletes: true, assigned: true, admin: true, next: true, batches: true},
 }
 
 func goProgram(name string) func(string) []string {

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,7 +31,8 @@ func TestClients(t *testing.T) {
 				}
 				run("produce", true, produces)
 				run("consume", true, consumes)
-				run("group", true, rebalances)
+				run("group", true, rebalances(""))
+				run("group assigned by the broker", c.next, rebalances("consumer"))
 				run("transact", c.transactions, transacts)
 				run("admin", c.admin, administers)
 			})
@@ -220,23 +222,29 @@ func seen(events []event) map[place]int {
 
 // rebalances: two members share the partitions when the second joins, the first
 // has them all when the second leaves, each record is consumed, and a third
-// member sees nothing that was committed.
-func rebalances(t *testing.T, c *client, argv []string, r *reader) {
-	topic, group := r.topic(name(c, "group"), partitions), name(c, "group")
+// member sees nothing that was committed. protocol "consumer" is KIP-848.
+func rebalances(protocol string) func(*testing.T, *client, []string, *reader) {
+	return func(t *testing.T, c *client, argv []string, r *reader) { rebalance(t, c, argv, r, protocol) }
+}
+
+func rebalance(t *testing.T, c *client, argv []string, r *reader, protocol string) {
+	topic, group := r.topic(name(c, "group"+protocol), partitions), name(c, "group"+protocol)
 	made := 0
 	more := func(n int) {
 		r.produce(records(topic, "group", made, made+n)...)
 		made += n
 	}
-	member := func() *program { return c.call(t, argv, r.addr, "group", "topic="+topic, "group="+group) }
+	member := func() *program {
+		return c.call(t, argv, r.addr, "group", "topic="+topic, "group="+group, "protocol="+protocol)
+	}
 
 	more(200)
 	first := member()
-	r.stable(group, topic, 1)
+	r.stable(group, topic, protocol, 1)
 	first.expect("all records", func(es []event) bool { return len(seen(es)) == made })
 
 	second := member()
-	r.stable(group, topic, 2)
+	r.stable(group, topic, protocol, 2)
 	more(200)
 	until(t, "both members have consumed all", func() (bool, string) {
 		all := seen(first.wait("", always))
@@ -251,7 +259,7 @@ func rebalances(t *testing.T, c *client, argv []string, r *reader) {
 		t.Errorf("the second member consumed from %d of %d partitions", len(held), partitions)
 	}
 
-	r.stable(group, topic, 1)
+	r.stable(group, topic, protocol, 1)
 	more(200)
 	last := func(es []event) bool { // the new records of every partition
 		n := 0
@@ -286,38 +294,64 @@ func always([]event) bool { return true }
 
 // stable waits until a group has so many members that share all partitions, none
 // without.
-func (r *reader) stable(group, topic string, members int) {
+func (r *reader) stable(group, topic, protocol string, members int) {
 	r.t.Helper()
 	until(r.t, fmt.Sprintf("group %s with %d members", group, members), func() (bool, string) {
-		described, err := r.adm.DescribeGroups(within(r.t), group)
-		if err != nil {
-			return false, err.Error()
+		assigned := r.assigned
+		if protocol == "consumer" {
+			assigned = r.assignedByBroker
 		}
-		g := described[group]
-		if g.Err != nil || g.State != "Stable" || len(g.Members) != members {
-			return false, fmt.Sprintf("%s with %d members, %v", g.State, len(g.Members), g.Err)
+		shares, state, err := assigned(group, topic)
+		if err != nil || state != "Stable" || len(shares) != members {
+			return false, fmt.Sprintf("%s with %d members, %v", state, len(shares), err)
 		}
 		held := map[int32]bool{}
-		for _, m := range g.Members {
-			a, ok := m.Assigned.AsConsumer()
-			if !ok {
-				return false, "an assignment that is not a consumer's"
+		for _, share := range shares {
+			for _, p := range share {
+				held[p] = true
 			}
-			n := 0
-			for _, at := range a.Topics {
-				if at.Topic == topic {
-					n += len(at.Partitions)
-					for _, p := range at.Partitions {
-						held[p] = true
-					}
-				}
-			}
-			if n != partitions/members {
-				return false, fmt.Sprintf("%s holds %d partitions", m.MemberID, n)
+			if len(share) != partitions/members {
+				return false, fmt.Sprintf("shares %v", shares)
 			}
 		}
-		return len(held) == partitions, fmt.Sprintf("%d partitions held", len(held))
+		return len(held) == partitions, fmt.Sprintf("shares %v", shares)
 	})
+}
+
+// assigned is what each member of a group holds of a topic.
+func (r *reader) assigned(group, topic string) (shares [][]int32, state string, err error) {
+	described, err := r.adm.DescribeGroups(within(r.t), group)
+	if err != nil {
+		return nil, "", err
+	}
+	g := described[group]
+	for _, m := range g.Members {
+		a, ok := m.Assigned.AsConsumer()
+		if !ok {
+			return nil, g.State, errors.New("an assignment that is not a consumer's")
+		}
+		var share []int32
+		for _, at := range a.Topics {
+			if at.Topic == topic {
+				share = append(share, at.Partitions...)
+			}
+		}
+		shares = append(shares, share)
+	}
+	return shares, g.State, g.Err
+}
+
+// assignedByBroker is assigned for a group of KIP-848.
+func (r *reader) assignedByBroker(group, topic string) (shares [][]int32, state string, err error) {
+	described, err := r.adm.DescribeConsumerGroups(within(r.t), group)
+	if err != nil {
+		return nil, "", err
+	}
+	g := described[group]
+	for _, m := range g.Members {
+		shares = append(shares, slices.Collect(maps.Keys(m.Assignment[topic])))
+	}
+	return shares, g.State, g.Err
 }
 
 // committed waits for the offsets that a group has committed.

@@ -28,10 +28,11 @@
 //     "offset","key","value","headers":[[key,value]...],"timestamp"} for each
 //     record from the start until each partition has shown one whose value is
 //     "end". isolation is committed or uncommitted.
-//   - group topic group: consumes as a member of the group, from the start where
-//     nothing is committed; prints each record, then commits it. Prints
+//   - group topic group [protocol]: consumes as a member of the group, from the
+//     start where nothing is committed; prints each record, then commits it. Prints
 //     {"event":"assigned","partitions":[...]} whenever what it holds has changed,
-//     where the library tells. Leaves when standard input ends.
+//     where the library tells. Leaves when standard input ends. With protocol
+//     "consumer" the broker assigns (KIP-848).
 //   - transact topic run partitions id group source: one step for each line of
 //     standard input, answered by {"event":"ok","step"} or {"event":"failed",
 //     "step","error","fenced"}: begin; produce FROM COUNT; offset N (the group has

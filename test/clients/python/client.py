@@ -99,7 +99,10 @@ def consume():
 def group():
     left = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), left.set()), daemon=True).start()
-    c = consumer(**{"heartbeat.interval.ms": 500, "session.timeout.ms": 6000, "partition.assignment.strategy": "range"})
+    if args.get("protocol") == "consumer":  # KIP-848: the broker assigns
+        c = consumer(**{"group.protocol": "consumer"})
+    else:
+        c = consumer(**{"heartbeat.interval.ms": 500, "session.timeout.ms": 6000, "partition.assignment.strategy": "range"})
     c.subscribe([args["topic"]], on_assign=lambda _, parts: emit("assigned", partitions=[p.partition for p in parts]),
                 on_revoke=lambda _, parts: emit("assigned", partitions=[]))
     for m in messages(c, 0.1):

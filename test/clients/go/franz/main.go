@@ -111,9 +111,13 @@ func group(a contract.Args) error {
 			contract.Emit("assigned", map[string]any{"partitions": now})
 		}
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(a.Bootstrap), kgo.ConsumerGroup(a.Text("group")), kgo.ConsumeTopics(a.Text("topic")),
+	opts := []kgo.Opt{kgo.SeedBrokers(a.Bootstrap), kgo.ConsumerGroup(a.Text("group")), kgo.ConsumeTopics(a.Text("topic")),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsAssigned(changed(true)), kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false)))
+		kgo.OnPartitionsAssigned(changed(true)), kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false))}
+	if a.Text("protocol") == "consumer" { // KIP-848: the broker assigns
+		opts = append(opts, kgo.ServerSideBalancer())
+	}
+	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return err
 	}

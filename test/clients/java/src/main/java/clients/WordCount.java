@@ -44,10 +44,14 @@ final class WordCount {
             "producer.transaction.timeout.ms", 10000));
         KafkaStreams streams = new KafkaStreams(builder.build(), config);
         CountDownLatch ended = new CountDownLatch(1);
+        CountDownLatch closed = new CountDownLatch(1); // close returns before the listener has heard of it
         streams.setStateListener((now, before) -> {
             Contract.emit("state", "state", Contract.quote(now.toString()));
             if (now == KafkaStreams.State.ERROR) {
                 System.exit(1);
+            }
+            if (now == KafkaStreams.State.NOT_RUNNING) {
+                closed.countDown();
             }
         });
         streams.start();
@@ -63,5 +67,6 @@ final class WordCount {
         left.start();
         ended.await();
         streams.close();
+        closed.await();
     }
 }
