@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/group"
+	"github.com/weirstream/weir/log/layout"
 	"github.com/weirstream/weir/log/record"
 )
 
@@ -118,7 +119,7 @@ func (a *produceAnswer) read(ctx context.Context, b *kbin.Reader) error {
 		}
 	}
 	if flexible {
-		skipTags(b)
+		layout.SkipTags(b)
 	}
 	if !b.Ok() {
 		return fmt.Errorf("%w: produce body", errMalformed)
@@ -157,7 +158,7 @@ func (a *produceAnswer) readTopic(ctx context.Context, b *kbin.Reader, flexible 
 		part := producedPart{index: b.Int32(), base: -1, stamped: -1}
 		batch := nullableBytes(b, flexible)
 		if flexible {
-			skipTags(b)
+			layout.SkipTags(b)
 		}
 		if !b.Ok() {
 			break
@@ -171,7 +172,7 @@ func (a *produceAnswer) readTopic(ctx context.Context, b *kbin.Reader, flexible 
 		t.parts++
 	}
 	if flexible {
-		skipTags(b)
+		layout.SkipTags(b)
 	}
 	a.topics = append(a.topics, t)
 	return nil

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
+
+	"github.com/weirstream/weir/log/layout"
 )
 
 const (
@@ -274,7 +276,7 @@ func (c *conn) start(body []byte) (pending, error) {
 		return pending{}, fmt.Errorf("%w: %s version %d is not served, %d to %d are", errMalformed, a.name, h.version, a.min, a.max)
 	}
 	if h.version >= a.flexible {
-		if skipTags(&b); !b.Ok() {
+		if layout.SkipTags(&b); !b.Ok() {
 			return pending{}, fmt.Errorf("%w: %s v%d: bad tagged fields in the header", errMalformed, a.name, h.version)
 		}
 	}

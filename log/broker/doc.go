@@ -28,7 +28,9 @@
 //     follows its marker (transactions.go).
 //  6. A byte from the network never decides an allocation by itself: buffers grow
 //     as bytes arrive, arrays are bounded by the bytes that are there, and what a
-//     request can hold while it is read and decoded comes out of one budget.
+//     request can hold while it is read and decoded comes out of one budget. Nor
+//     does it decide how long something is counted: log/layout goes over a flexible
+//     request before kmsg does.
 //  7. A malformed frame, an unknown key or an unsupported version closes the one
 //     connection it came on, with a line in the log at debug level.
 //

@@ -22,7 +22,7 @@ type header struct {
 
 // readFixed reads the part of a request header that does not depend on the key:
 // key, version, correlation id and client id. flexible headers continue with
-// tagged fields, which skipTags takes.
+// tagged fields, which layout.SkipTags takes.
 func readFixed(b *kbin.Reader) (header, error) {
 	h := header{key: b.Int16(), version: b.Int16(), correlation: b.Int32()}
 	if id := b.NullableString(); id != nil {
@@ -32,27 +32,6 @@ func readFixed(b *kbin.Reader) (header, error) {
 		return h, fmt.Errorf("%w: a frame that ends inside the request header", errMalformed)
 	}
 	return h, nil
-}
-
-// maxTags bounds the tagged fields of one structure.
-const maxTags = 1024
-
-// skipTags passes over the tagged fields of a flexible structure (KIP-482).
-func skipTags(b *kbin.Reader) {
-	n := b.Uvarint()
-	if n > maxTags {
-		b.Span(-1) // invalidates the reader
-		return
-	}
-	for ; n > 0 && b.Ok(); n-- {
-		b.Uvarint()
-		size := b.Uvarint()
-		if uint64(size) > uint64(len(b.Src)) {
-			b.Span(-1)
-			return
-		}
-		b.Span(int(size))
-	}
 }
 
 // frame builds one response: encoded bytes, between which records are spliced

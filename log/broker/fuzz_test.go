@@ -212,6 +212,8 @@ func FuzzRequest(f *testing.F) {
 	for _, req := range seedRequests(f, play) {
 		f.Add(req.Key(), req.GetVersion(), req.AppendTo(nil))
 	}
+	// 2^31 tagged fields, which kmsg alone would count.
+	f.Add(int16(2), int16(11), []byte("\xff\xff\xff\xff\x00\x02\x02t\x02\x00\x00\x00\x00\x00\x00\x00\xb9\\,P;\x9eK@\x00\xf3\xf3\xf3\xf3\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00u0\xf3\xf3\xf3\xf3\xf3\x00"))
 	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
 		b := head(key, version)
 		if r := kmsg.RequestForKey(key); r != nil {

@@ -82,6 +82,31 @@ func TestMalformed(t *testing.T) {
 	rawRequest(t, n, kmsg.NewPtrMetadataRequest())
 }
 
+// TestTagCounts: however many tagged fields a request of any key claims to have,
+// it costs nothing but its connection.
+func TestTagCounts(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	play := func(in []byte) []byte {
+		nc := dial(t, n)
+		nc.Write(in)
+		return append(make([]byte, 4), readResponse(t, nc)...)
+	}
+	for _, k := range servedKeys(t, play) {
+		req := kmsg.RequestForKey(k.ApiKey)
+		req.SetVersion(k.MaxVersion)
+		if !req.IsFlexible() {
+			continue
+		}
+		b := append(head(k.ApiKey, k.MaxVersion), 0)
+		b = req.AppendTo(b)
+		b = append(b[:len(b)-1], 0xff, 0xff, 0xff, 0xff, 0x0f) // in place of none
+		nc := dial(t, n)
+		nc.SetDeadline(time.Now().Add(2 * time.Second))
+		nc.Write(frame(b...))
+		closes(t, nc)
+	}
+}
+
 // TestAnnouncedSizeAllocatesNothing: many connections that announce the largest
 // request and send nothing more hold no memory for it.
 func TestAnnouncedSizeAllocatesNothing(t *testing.T) {

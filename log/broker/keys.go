@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/layout"
 )
 
 // api is one API key as this broker serves it.
@@ -87,8 +89,9 @@ type request[R any] interface {
 	kmsg.Request
 }
 
-// decode reads a request's body. kmsg is generated code over hostile input: a
-// panic in it is this connection's error, not the process's.
+// decode reads a request's body. kmsg is generated code over hostile input: it is
+// given only what its loops end on, and a panic in it is this connection's error,
+// not the process's.
 func decode[R any, P request[R]](version int16, body []byte) (req P, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -97,6 +100,15 @@ func decode[R any, P request[R]](version int16, body []byte) (req P, err error) 
 	}()
 	req = new(R)
 	req.SetVersion(version)
+	if req.IsFlexible() {
+		m := layout.Request(req.Key())
+		if m == nil {
+			return nil, fmt.Errorf("%w: no layout of %s", errMalformed, kmsg.NameForKey(req.Key()))
+		}
+		if err := m.Check(version, body); err != nil {
+			return nil, fmt.Errorf("%w: %w", errMalformed, err)
+		}
+	}
 	if err := req.ReadFrom(body); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}

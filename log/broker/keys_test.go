@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/layout"
 )
 
 // TestKeyTable: what the table says of a key is what kmsg does with it.
@@ -25,6 +27,10 @@ func TestKeyTable(t *testing.T) {
 			if req.SetVersion(v); req.IsFlexible() != (v >= a.flexible) {
 				t.Errorf("%s v%d: flexible is %v", a.name, v, req.IsFlexible())
 			}
+		}
+		// Produce has a decoder of its own.
+		if m := layout.Request(a.key); a.flexible <= a.max && a.key != 0 && (m == nil || m.Flexible() != a.flexible) {
+			t.Errorf("%s: no layout from version %d on", a.name, a.flexible)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -388,6 +389,30 @@ func TestLoadKafka(t *testing.T) {
 	}
 	if l, err = Load([]byte{0, 4, 0, 1, 'g'}, []byte{0, 0, 0}); err != nil || l.Group != "" {
 		t.Fatalf("a record that is not needed: %+v, %v", l, err)
+	}
+}
+
+// TestTagCounts: a stored value that claims 2^32-1 tagged fields is refused, and
+// not counted.
+func TestTagCounts(t *testing.T) {
+	claim := func(value []byte) []byte {
+		return append(value[:len(value)-1:len(value)-1], 0xff, 0xff, 0xff, 0xff, 0x0f) // in place of none
+	}
+	offset, value := kmsg.OffsetCommitKey{Version: 1, Group: "g", Topic: "t"}, kmsg.OffsetCommitValue{Version: 4}
+	meta, target := kmsg.GroupMetadataValue{Version: 4}, append([]byte{0, 0, 2}, make([]byte, 18)...)
+	for _, r := range []Record{
+		{offset.AppendTo(nil), claim(value.AppendTo(nil))},
+		{(&kmsg.GroupMetadataKey{Version: 2, Group: "g"}).AppendTo(nil), claim(meta.AppendTo(nil))},
+		{consumerKey(keyTargetMember, "g", "m"), claim(target)},
+	} {
+		since := time.Now()
+		if l, err := Load(r.Key, r.Value); !errors.Is(err, ErrStored) || time.Since(since) > time.Second {
+			t.Errorf("%x after %v: %+v, %v", r.Value, time.Since(since), l, err)
+		}
+	}
+	since := time.Now()
+	if _, err := ReadTxn("x", claim(NewTxn("x").Value())); !errors.Is(err, ErrTxnRecord) || time.Since(since) > time.Second {
+		t.Errorf("a transaction after %v: %v", time.Since(since), err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
+
+	"github.com/weirstream/weir/log/layout"
 )
 
 // The records of a group of the consumer protocol, as Kafka 4 has them (see
@@ -221,21 +223,9 @@ func readSlots(v *kbin.Reader) Slots {
 		for m := v.CompactArrayLen(); m > 0 && v.Ok(); m-- {
 			s[Slot{id, v.Int32()}] = struct{}{}
 		}
-		skipTags(v)
+		layout.SkipTags(v)
 	}
 	return s
-}
-
-func skipTags(v *kbin.Reader) {
-	for n := v.Uvarint(); n > 0 && v.Ok(); n-- {
-		v.Uvarint()
-		size := v.Uvarint()
-		if uint64(size) > uint64(len(v.Src)) {
-			v.Span(-1) // invalidates the reader
-			return
-		}
-		v.Span(int(size))
-	}
 }
 
 // Restore takes in a record of the group, in the order of the log.

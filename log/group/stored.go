@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/layout"
 )
 
 // Record is one record of the state topic. A nil Value removes the key.
@@ -177,7 +179,11 @@ func (l *Loaded) loadOffset(key, value []byte) error {
 	if value != nil {
 		var v kmsg.OffsetCommitValue
 		v.Default()
-		if err := v.ReadFrom(value); err != nil {
+		err := layout.OffsetCommitValue.CheckValue(value)
+		if err == nil {
+			err = v.ReadFrom(value)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: offset of group %q: %w", ErrStored, k.Group, err)
 		}
 		o.Offset = Offset{Offset: v.Offset, LeaderEpoch: v.LeaderEpoch, Metadata: v.Metadata, Time: v.CommitTimestamp}
@@ -197,7 +203,11 @@ func (l *Loaded) loadClassic(key, value []byte) error {
 	c := &LoadedClassic{}
 	if value != nil {
 		v := kmsg.NewGroupMetadataValue()
-		if err := v.ReadFrom(value); err != nil {
+		err := layout.GroupMetadataValue.CheckValue(value)
+		if err == nil {
+			err = v.ReadFrom(value)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: group %q: %w", ErrStored, k.Group, err)
 		}
 		c.Value = &v

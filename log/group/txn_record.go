@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/log/layout"
 )
 
 // The records of __transaction_state have Kafka's own format, so that Kafka's
@@ -56,7 +58,11 @@ func (t Txn) Value() []byte {
 // ReadTxn is what Value wrote for a transactional id, or Kafka did.
 func ReadTxn(id string, value []byte) (Txn, error) {
 	v := kmsg.NewTxnMetadataValue()
-	if err := v.ReadFrom(value); err != nil {
+	err := layout.TxnMetadataValue.CheckValue(value)
+	if err == nil {
+		err = v.ReadFrom(value)
+	}
+	if err != nil {
 		return Txn{}, fmt.Errorf("%w: value: %w", ErrTxnRecord, err)
 	}
 	if v.Version < 0 || v.Version > 1 {
