@@ -27,17 +27,24 @@ func makeCatalog(w *duck.Writer) error {
 	if n, err := w.Int64("SELECT count(*) FROM weir_state.catalog WHERE version = " + version); err != nil || n == 1 {
 		return err
 	}
+	if err := w.Begin(); err != nil { // one sync for all, not one for each
+		return err
+	}
+	defer w.Rollback() // of what an error left
 	for _, text := range Split(catalogSQL) {
 		if err := w.Exec(text); err != nil {
 			return fmt.Errorf("%w in: %s", err, text)
 		}
 	}
 	for name, as := range castTypes {
-		if err := w.Exec("CREATE TYPE weir_pg." + duck.Quote(name) + " AS " + as); err != nil && !isThere(err) {
+		if err := w.Exec("DROP TYPE IF EXISTS weir_pg." + duck.Quote(name) + "; CREATE TYPE weir_pg." + duck.Quote(name) + " AS " + as); err != nil {
 			return err
 		}
 	}
 	if err := w.Exec("DELETE FROM weir_state.catalog; INSERT INTO weir_state.catalog VALUES (" + version + ")"); err != nil {
+		return err
+	}
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	// DuckDB 1.5 cannot replay these macros from its write-ahead log after a kill:

@@ -116,9 +116,3 @@ func sqlState(e *duck.Error) string {
 	}
 	return "XX000"
 }
-
-// isThere reports whether err says that what was to be created exists.
-func isThere(err error) bool {
-	var de *duck.Error
-	return errors.As(err, &de) && de.Subtype == "ENTRY_ALREADY_EXISTS"
-}

@@ -42,13 +42,18 @@ func TestShort(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var out strings.Builder
-	o := options{weir: weirBinary, dir: t.TempDir(), short: true, runs: 1, produce: 50 * time.Millisecond, latency: 50 * time.Millisecond}
+	o := options{weir: weirBinary, dir: t.TempDir(), short: true, runs: 1, produce: 50 * time.Millisecond, latency: 50 * time.Millisecond, fill: 100_000}
 	if err := measure(ctx, o, &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range cells {
 		if !strings.Contains(out.String(), c.String()) {
 			t.Errorf("no figures for %v", c)
+		}
+	}
+	for _, b := range begins(nil, o) {
+		if !strings.Contains(out.String(), b.name) {
+			t.Errorf("no figure for the start of %s", b.name)
 		}
 	}
 	if !strings.Contains(out.String(), "Apache Kafka was not run") {
@@ -73,5 +78,23 @@ func TestValues(t *testing.T) {
 			t.Fatal("a value twice")
 		}
 		seen[string(b)] = true
+	}
+}
+
+// TestStarts: a start takes less than a tenth of a second of one CPU, or as long as
+// three times that where a busy machine makes everything dearer.
+func TestStarts(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	o := options{weir: weirBinary, dir: t.TempDir(), short: true, produce: 200 * time.Millisecond, fill: 20_000_000}
+	for _, b := range begins(nil, o) {
+		all, bytes, err := b.measure(ctx, o)
+		if err != nil {
+			t.Fatalf("%s: %v", b.name, err)
+		}
+		t.Logf("%s, %d bytes: ready after %v, CPU %v", b.name, bytes, all[0].ready, all[0].cpu)
+		if all[0].cpu > 300*time.Millisecond {
+			t.Errorf("%s: CPU time %v", b.name, all[0].cpu)
+		}
 	}
 }

@@ -23,6 +23,7 @@ type options struct {
 	weir, kafka, dir, out string
 	runs                  int
 	produce, latency      time.Duration
+	fill                  int64
 	short                 bool
 	profile               string
 }
@@ -41,6 +42,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 3, "repetitions; the median is the figure")
 	flag.DurationVar(&o.produce, "produce", 4*time.Second, "how long to produce")
 	flag.DurationVar(&o.latency, "latency", 4*time.Second, "how long to send at the fixed rate")
+	flag.Int64Var(&o.fill, "fill", 2_000_000_000, "bytes that a server starts with where it does not start empty")
 	flag.BoolVar(&o.short, "short", false, "a moment of each, without the peer: whether it works")
 	flag.StringVar(&o.profile, "cpuprofile", "", "run Weir's log and broker in this process, alone, and write a CPU profile")
 	flag.Parse()
@@ -54,7 +56,7 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	if o.short {
-		o.runs, o.produce, o.latency = 1, 200*time.Millisecond, 200*time.Millisecond
+		o.runs, o.produce, o.latency, o.fill = 1, 200*time.Millisecond, 200*time.Millisecond, 1_000_000
 	}
 	var text strings.Builder
 	err := measure(ctx, o, io.MultiWriter(os.Stdout, &text))
@@ -113,7 +115,16 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 			}
 		}
 	}
-	return r.print(out, sides)
+	if err := r.print(out, sides); err != nil {
+		return err
+	}
+	if o.profile == "" {
+		if err := starts(ctx, sides, o, out); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "\nload after %s\n", load())
+	return nil
 }
 
 // results are all figures, by side and, where it applies, cell.
@@ -199,11 +210,8 @@ func (r *results) print(out io.Writer, sides []side) error {
 		}
 		fmt.Fprintf(w, "  %s\t%.0f\t(%s)\t%.0f\t(%s)\n", s.name, median(ready), words("%.0f", ready), median(peak), words("%.0f", peak))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "\nload after %s\n", load())
-	return nil
+	fmt.Fprintln(w)
+	return w.Flush()
 }
 
 func each(all []figures, get func(figures) float64) []float64 {

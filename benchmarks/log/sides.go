@@ -32,6 +32,9 @@ type server struct {
 	addr  string
 	ready time.Duration // from its start to its first answers
 	stop  func() error
+	kill  func() error
+
+	readyCPU time.Duration // that it had used then
 }
 
 // readyWithin bounds the start of a server.
@@ -76,7 +79,7 @@ func (k kafka) start(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	path := filepath.Join(k.jars, "*")
-	format := exec.CommandContext(ctx, "java", "-cp", path, "kafka.tools.StorageTool", "format", "-t", "d2VpciBiZW5jaG1hcms1NQ", "-c", conf)
+	format := exec.CommandContext(ctx, "java", "-cp", path, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", "d2VpciBiZW5jaG1hcms1NQ", "-c", conf)
 	if out, err := format.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format: %w\n%s", err, out)
 	}
@@ -120,13 +123,19 @@ func (s side) run(ctx context.Context, dir string) (*server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.name, err), output.Close())
 	}
-	srv := &server{pid: cmd.Process.Pid, addr: addr, stop: func() error { return errors.Join(end(cmd), output.Close()) }}
+	srv := &server{pid: cmd.Process.Pid, addr: addr,
+		stop: func() error { return errors.Join(end(cmd), output.Close()) },
+		kill: func() error { return errors.Join(kill(cmd), output.Close()) },
+	}
 	deadline, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for {
 		err := answers(addr)
 		if err == nil {
 			srv.ready = time.Since(began)
+			if srv.readyCPU, err = cpuTime(srv.pid); err != nil {
+				return nil, errors.Join(err, srv.stop())
+			}
 			return srv, nil
 		}
 		select {
@@ -147,6 +156,19 @@ func end(cmd *exec.Cmd) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 128+int(syscall.SIGTERM) {
 		return nil // how a JVM says that it was asked to end
+	}
+	return err
+}
+
+// kill ends a process as a crash does.
+func kill(cmd *exec.Cmd) error {
+	if err := cmd.Process.Kill(); err != nil {
+		return errors.Join(err, cmd.Wait())
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return nil
 	}
 	return err
 }

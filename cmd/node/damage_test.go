@@ -98,7 +98,7 @@ func TestDamagedPartitions(t *testing.T) {
 			// The SQL side keeps what it had read of the lost records.
 			var sum int64
 			for _, table := range []string{"payments", "alerts", "decisions", "deadletters"} {
-				res, err := n.queries.Query(t.Context(), "SELECT count(*) FROM "+table)
+				res, err := n.query(t.Context(), "SELECT count(*) FROM "+table)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -7,7 +7,8 @@
 //  1. All that can fail because of what a person wrote fails in Prepare, before
 //     a file is opened or a port is bound.
 //  2. Ready is closed only when every listener accepts and the engine runs from
-//     its checkpoint.
+//     its checkpoint. The SQL database opens meanwhile: until then queries wait,
+//     and readiness says so.
 //  3. Parts are stopped in the order in which data flows: listeners, engine,
 //     router, SQL side, log. What a later part still has to read is in the log.
 //  4. A part that fails stops the node with its error; none is left half dead.

@@ -155,6 +155,7 @@ type Node struct {
 	kafkaListener, httpListener, sqlListener net.Listener
 
 	ready    chan struct{}
+	sqlOpen  chan struct{} // closed when db, history, queries and pg are there
 	draining atomic.Bool
 }
 
@@ -163,10 +164,11 @@ func New(p *Prepared, o Options) *Node {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Node{cfg: p.Config, program: p.Program, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{})}
+	return &Node{cfg: p.Config, program: p.Program, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{}), sqlOpen: make(chan struct{})}
 }
 
-// Ready is closed when the node takes events and answers queries.
+// Ready is closed when the node takes events and every listener accepts. Queries
+// wait for the SQL database where that is still being opened.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // KafkaAddr, HTTPAddr and SQLAddr are where the node listens, known once Ready.
@@ -237,7 +239,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.makeTopics(); err != nil {
 		return err
 	}
-	for _, open := range []func() error{n.openVersions, n.openProtect, n.openBroker, n.openTables, n.openEngine, n.openSQL, n.openRouter, n.openIngest} {
+	for _, open := range []func() error{n.openVersions, n.openProtect, n.openBroker, n.openTables, n.openEngine, n.openRouter, n.openIngest} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -259,6 +261,7 @@ func (n *Node) makeTopics() error {
 			want[t.Topic] = 1
 		}
 	}
+	var specs []commitlog.TopicSpec
 	for name, parts := range want {
 		if _, ok := n.log.Topic(name); ok {
 			continue
@@ -267,11 +270,13 @@ func (n *Node) makeTopics() error {
 		if slices.ContainsFunc(n.cfg.Tables, func(t config.Table) bool { return t.Topic == name }) {
 			spec.Configs["cleanup.policy"] = "compact"
 		}
-		if _, err := n.log.CreateTopic(spec); err != nil {
-			return fmt.Errorf("topic %s: %w", name, err)
-		}
+		specs = append(specs, spec)
 	}
-	return nil
+	if len(specs) == 0 {
+		return nil
+	}
+	_, err := n.log.CreateTopics(specs)
+	return err
 }
 
 // partitions is how many partitions a topic of the log has.
@@ -381,8 +386,8 @@ func (n *Node) serve(ctx context.Context) error {
 		{"engine", n.engine.Run},
 		{"router", n.router.Run},
 		{"desk", n.desk.run},
-		{"sql", func(ctx context.Context) error { return n.pg.Serve(ctx, n.sqlListener) }},
-		{"history", n.history.Run},
+		{"sql", n.runSQL},
+		{"history", n.runHistory},
 	}
 	type end struct {
 		name string

@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/weirstream/weir/alerts"
 	"github.com/weirstream/weir/alerts/webhook"
@@ -67,6 +70,85 @@ func (n *Node) openEngine() (err error) {
 		CheckpointEvery:  n.cfg.Engine.CheckpointEvery, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
 	})
 	return err
+}
+
+// sqlOpenWait is how long queries wait for the SQL database before they are told that
+// it is being opened. Usually it takes a fraction of a second; after a kill as long as
+// DuckDB takes to read its write-ahead log.
+const sqlOpenWait = 3 * time.Second
+
+// runSQL opens the SQL database and serves PostgreSQL clients, who wait for it in the
+// listener's queue. It takes longer than all the rest, and events do not need it.
+func (n *Node) runSQL(ctx context.Context) error {
+	began := time.Now()
+	opened := make(chan error, 1)
+	go func() { opened <- n.openSQL() }()
+	err := n.tellUntil(ctx, opened)
+	if err != nil {
+		return err
+	}
+	close(n.sqlOpen)
+	n.logger.Info("the SQL database is open", "part", "sql", "seconds", time.Since(began).Seconds())
+	return n.pg.Serve(ctx, n.sqlListener)
+}
+
+// tellUntil is what opened ends with, which it waits for whatever happens: what is
+// half open cannot be closed. Where it takes long, clients are told.
+func (n *Node) tellUntil(ctx context.Context, opened <-chan error) error {
+	select {
+	case err := <-opened:
+		return err
+	case <-ctx.Done():
+		return <-opened
+	case <-time.After(sqlOpenWait):
+	}
+	n.logger.Warn("the SQL database takes long to open; queries are refused until then, events are not", "part", "sql")
+	telling, enough := context.WithCancel(ctx)
+	told := make(chan error, 1)
+	go func() { told <- pgwire.TellStarting(telling, n.sqlListener.(*net.TCPListener)) }()
+	err := <-opened
+	enough()
+	return errors.Join(err, <-told)
+}
+
+// runHistory fills the SQL database once it is open.
+func (n *Node) runHistory(ctx context.Context) error {
+	select {
+	case <-n.sqlOpen:
+		return n.history.Run(ctx)
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (n *Node) sqlIsOpen() bool {
+	select {
+	case <-n.sqlOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// query answers a query, once the SQL database is open; where that takes long, with
+// an *analytics.Error that says so.
+func (n *Node) query(ctx context.Context, text string, args ...any) (*analytics.Result, error) {
+	select {
+	case <-n.sqlOpen:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(sqlOpenWait):
+		return nil, &analytics.Error{Code: "57P03", Message: "the SQL database is being opened", Hint: "try again in a moment; events are taken meanwhile"}
+	}
+	return n.queries.Query(ctx, text, args...)
+}
+
+// freshness is how far SQL has read each partition; nil until it reads.
+func (n *Node) freshness() []history.Freshness {
+	if !n.sqlIsOpen() {
+		return nil
+	}
+	return n.history.Freshness()
 }
 
 func (n *Node) openSQL() (err error) {

@@ -70,6 +70,9 @@ func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 	select {
 	case <-n.ready:
 		fmt.Fprintln(w, "ready")
+		if !n.sqlIsOpen() {
+			fmt.Fprintln(w, "but queries wait: the SQL database is being opened")
+		}
 	default:
 		http.Error(w, "starting", http.StatusServiceUnavailable)
 	}
@@ -285,7 +288,7 @@ func (n *Node) overview() Overview {
 		o.Deliveries.Retrying += r.Retrying
 		o.Deliveries.Failed += r.Failed
 	}
-	for _, f := range n.history.Freshness() {
+	for _, f := range n.freshness() {
 		hw, err := n.highWatermark(f.Topic, f.Partition)
 		if err == nil {
 			o.SQL.Lag += max(0, hw-f.Offset)
@@ -341,9 +344,9 @@ func (n *Node) listAlerts(ctx context.Context, in *alertsQuery) (*answer[AlertsP
 	}
 	text := `SELECT id, epoch_ns(time), rule, stream, key, severity, score, action, message, "values", _topic, _partition, _offset
 		FROM alerts WHERE ` + strings.Join(where, " AND ") + ` ORDER BY time DESC, id DESC LIMIT ` + strconv.Itoa(in.Limit+1)
-	res, err := n.queries.Query(ctx, text, args...)
+	res, err := n.query(ctx, text, args...)
 	if err != nil {
-		return nil, err
+		return nil, ownQueryError(err)
 	}
 	page := AlertsPage{Alerts: []AlertView{}}
 	var lastNanos int64
@@ -375,7 +378,7 @@ func (n *Node) addDeliveries(ctx context.Context, page []AlertView) error {
 		marks[i] = "$" + strconv.Itoa(i+1)
 		args[i] = page[i].ID
 	}
-	res, err := n.queries.Query(ctx, `SELECT alert, epoch_ns(time), receiver, attempt, outcome, status, error
+	res, err := n.query(ctx, `SELECT alert, epoch_ns(time), receiver, attempt, outcome, status, error
 		FROM deliveries WHERE alert IN (`+strings.Join(marks, ", ")+`) ORDER BY time`, args...)
 	if err != nil {
 		return err
@@ -421,7 +424,7 @@ type FreshnessView struct {
 }
 
 func (n *Node) runQuery(ctx context.Context, in *struct{ Body SQLQuery }) (*answer[SQLAnswer], error) {
-	res, err := n.queries.Query(ctx, in.Body.Query, in.Body.Args...)
+	res, err := n.query(ctx, in.Body.Query, in.Body.Args...)
 	if err != nil {
 		return nil, queryError(err)
 	}
@@ -461,6 +464,16 @@ func queryError(err error) error {
 		status = http.StatusInternalServerError
 	}
 	return huma.NewError(status, e.Message, detail)
+}
+
+// ownQueryError is queryError for a query that the caller did not write: only that the
+// database is not there yet is told.
+func ownQueryError(err error) error {
+	var e *analytics.Error
+	if errors.As(err, &e) && e.Code == "57P03" {
+		return queryError(err)
+	}
+	return err
 }
 
 // The values of an answer of our own queries, whose types are known.

@@ -16,7 +16,7 @@ func TestSQLFileDeleted(t *testing.T) {
 			n, stop := startNode(t, dir, "http://127.0.0.1:1/")
 			produce(t, n, payment("a", 1, "50"), payment("b", 2, "150"))
 			count := func() int64 {
-				res, err := n.queries.Query(t.Context(), "SELECT count(*) FROM payments")
+				res, err := n.query(t.Context(), "SELECT count(*) FROM payments")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -101,7 +101,7 @@ func TestTables(t *testing.T) {
 		t.Helper()
 		got := ""
 		eventually(t, "decisions "+want, func() bool {
-			res, err := n.queries.Query(t.Context(), `SELECT key || ':' || array_to_string(rules, '+') AS d FROM decisions ORDER BY time, key`)
+			res, err := n.query(t.Context(), `SELECT key || ':' || array_to_string(rules, '+') AS d FROM decisions ORDER BY time, key`)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,7 +192,7 @@ func testTableSQL(t *testing.T, n *Node) {
 	} {
 		got := ""
 		eventually(t, query, func() bool {
-			res, err := n.queries.Query(t.Context(), query)
+			res, err := n.query(t.Context(), query)
 			if err != nil {
 				t.Fatalf("%s: %v", query, err)
 			}

@@ -191,7 +191,7 @@ func (t *task) sync() {
 	if t.err == nil && t.reign {
 		t.err = t.p.endorse()
 	}
-	if t.err == nil && t.newDir {
+	if t.err == nil && t.newDir && !t.reign { // endorse has synced the names, too
 		t.err = t.p.log.fs.SyncDir(t.p.dir)
 	}
 }

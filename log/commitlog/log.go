@@ -351,44 +351,74 @@ func (l *Log) ClusterID() string { return l.meta.Cluster }
 // CreateTopic makes a topic, durably. Errors: ErrTopicExists, ErrInvalidTopic,
 // ErrInvalidPartitions, ErrInvalidConfig, ErrDiskFull, ErrClosed.
 func (l *Log) CreateTopic(spec TopicSpec) (*Topic, error) {
-	if err := checkTopicName(spec.Name); err != nil {
+	topics, err := l.CreateTopics([]TopicSpec{spec})
+	if err != nil {
 		return nil, err
 	}
-	if spec.Partitions < 1 || spec.Partitions > MaxPartitions {
-		return nil, fmt.Errorf("%w: topic %s: %d, expected 1 to %d", ErrInvalidPartitions, spec.Name, spec.Partitions, MaxPartitions)
-	}
-	if err := CheckConfigs(spec.Configs); err != nil {
-		return nil, fmt.Errorf("topic %s: %w", spec.Name, err)
+	return topics[0], nil
+}
+
+// CreateTopics makes topics, all of them or none, durably with as many syncs as one
+// takes. Errors: as CreateTopic.
+func (l *Log) CreateTopics(specs []TopicSpec) ([]*Topic, error) {
+	for _, spec := range specs {
+		if err := checkSpec(spec); err != nil {
+			return nil, err
+		}
 	}
 	l.admin.Lock()
 	defer l.admin.Unlock()
 	if err := l.open(); err != nil {
 		return nil, err
 	}
-	if _, ok := l.Topic(spec.Name); ok {
-		return nil, fmt.Errorf("%w: %s", ErrTopicExists, spec.Name)
-	}
-	if err := l.makeDirs(spec.Name, 0, spec.Partitions); err != nil {
-		return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
-	}
-	id := newID()
-	m := topicMeta{Name: spec.Name, ID: hex.EncodeToString(id[:]), Seq: l.meta.NextSeq, Partitions: spec.Partitions, Configs: maps.Clone(spec.Configs)}
 	next := *l.meta
-	next.NextSeq++
-	next.Topics = append(slices.Clone(next.Topics), m)
-	if err := l.saveMeta(&next); err != nil {
-		return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
+	next.Topics = slices.Clone(next.Topics)
+	for i, spec := range specs {
+		_, ok := l.Topic(spec.Name)
+		if ok || slices.ContainsFunc(specs[:i], func(s TopicSpec) bool { return s.Name == spec.Name }) {
+			return nil, fmt.Errorf("%w: %s", ErrTopicExists, spec.Name)
+		}
+		if err := l.makeDirs(spec.Name, 0, spec.Partitions); err != nil {
+			return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
+		}
+		id := newID()
+		next.Topics = append(next.Topics, topicMeta{Name: spec.Name, ID: hex.EncodeToString(id[:]), Seq: next.NextSeq, Partitions: spec.Partitions, Configs: maps.Clone(spec.Configs)})
+		next.NextSeq++
+	}
+	err := l.fs.SyncDir(filepath.Join(l.dir, "topics"))
+	if err == nil {
+		err = l.saveMeta(&next)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create topics: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.addTopic(&m); err != nil {
-		return nil, err
+	topics := make([]*Topic, len(specs))
+	for i := range specs {
+		if err := l.addTopic(&next.Topics[len(next.Topics)-len(specs)+i]); err != nil {
+			return nil, err
+		}
+		topics[i] = l.topics[specs[i].Name]
 	}
-	return l.topics[spec.Name], nil
+	return topics, nil
 }
 
-// makeDirs makes the directories of partitions from until below to. One that is
-// left of a crash is taken over if it is empty.
+func checkSpec(spec TopicSpec) error {
+	if err := checkTopicName(spec.Name); err != nil {
+		return err
+	}
+	if spec.Partitions < 1 || spec.Partitions > MaxPartitions {
+		return fmt.Errorf("%w: topic %s: %d, expected 1 to %d", ErrInvalidPartitions, spec.Name, spec.Partitions, MaxPartitions)
+	}
+	if err := CheckConfigs(spec.Configs); err != nil {
+		return fmt.Errorf("topic %s: %w", spec.Name, err)
+	}
+	return nil
+}
+
+// makeDirs makes the directories of partitions from until below to; their names are
+// for the caller to sync. One that is left of a crash is taken over if it is empty.
 func (l *Log) makeDirs(topic string, from, to int32) error {
 	for i := from; i < to; i++ {
 		dir := l.partitionDir(topic, i)
@@ -403,7 +433,7 @@ func (l *Log) makeDirs(topic string, from, to int32) error {
 			return fmt.Errorf("%s holds files of no known topic: move it away", dir)
 		}
 	}
-	return l.fs.SyncDir(filepath.Join(l.dir, "topics"))
+	return nil
 }
 
 func (l *Log) saveMeta(next *metaFile) error {
@@ -471,7 +501,11 @@ func (l *Log) AddPartitions(name string, n int32) error {
 	if n <= have || n > MaxPartitions {
 		return fmt.Errorf("%w: topic %s: %d, expected more than %d and at most %d", ErrInvalidPartitions, name, n, have, MaxPartitions)
 	}
-	if err := l.makeDirs(name, have, n); err != nil {
+	err := l.makeDirs(name, have, n)
+	if err == nil {
+		err = l.fs.SyncDir(filepath.Join(l.dir, "topics"))
+	}
+	if err != nil {
 		return fmt.Errorf("topic %s: %w", name, err)
 	}
 	if err := l.changeTopic(name, func(m *topicMeta) { m.Partitions = n }); err != nil {
