@@ -51,11 +51,12 @@ func TestBroker(t *testing.T) {
 	var mu sync.Mutex
 	var all tallies
 	var group sync.WaitGroup
-	for _, seed := range seeds(t, 100) {
+	seeds := seeds(t, 100)
+	for _, seed := range seeds {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			h := newRun(t, seed, bug{}).history(25)
+			h, _ := newRun(t, seed, bug{}).history(25)
 			for _, a := range Check(h) {
 				t.Errorf("seed %d: %v", seed, a)
 			}
@@ -66,6 +67,9 @@ func TestBroker(t *testing.T) {
 	}
 	group.Wait()
 	t.Logf("%+v", all)
+	if len(seeds) < 20 {
+		return // too few for everything to happen in some
+	}
 	for i, v := 0, reflect.ValueOf(all); i < v.NumField(); i++ {
 		if v.Field(i).IsZero() {
 			t.Errorf("no %s in all runs", v.Type().Field(i).Name)
@@ -74,7 +78,7 @@ func TestBroker(t *testing.T) {
 }
 
 // caught runs seeds with a bug planted until each of the anomalies that it causes
-// was found.
+// was found. What was not read at the end proves nothing about what is unseen.
 func caught(t *testing.T, b bug, want ...string) {
 	t.Helper()
 	left := map[string]bool{}
@@ -83,9 +87,9 @@ func caught(t *testing.T, b bug, want ...string) {
 	}
 	first := seeds(t, 1)[0]
 	for seed := first; seed < first+40; seed++ {
-		found := Check(newRun(t, seed, b).history(12))
-		for _, a := range found {
-			if left[a.Name] {
+		h, whole := newRun(t, seed, b).history(12)
+		for _, a := range Check(h) {
+			if left[a.Name] && (whole || a.Name != "unseen") {
 				t.Logf("seed %d: %v", seed, a)
 				delete(left, a.Name)
 			}

@@ -39,6 +39,12 @@
 //  3. lost-write assumes that some reader of committed values reads each partition
 //     from its start, and unseen that it reads to the end.
 //
+// How long: a run of one seed takes about a second, mostly of waiting; its processes
+// have a minute, and it gives up on a broker where nothing gets on for a minute
+// more. With a bug planted it gives up after seconds and that is no failure: what
+// was lost may have been what a reader waits for. TestBroker runs 100 seeds, four
+// at once (80 s of CPU under -race), `make test-long` 2,000.
+//
 // Goroutines: none but the Recorder's callers.
 //
 // What it does not do: G0 and int-send-skip, which the transactions of Kafka

@@ -170,23 +170,31 @@ func source(rec *kgo.Record) int64 {
 
 // settle ends every transaction that was left open: whoever takes up an id ends
 // what it had begun.
-func (r *run) settle() {
-	ctx, cancel := context.WithTimeout(context.Background(), finalWithin)
-	defer cancel()
+func (r *run) settle() (settled bool) {
 	r.mu.Lock()
 	ids := r.transactions
 	r.mu.Unlock()
+	settled = true
 	for _, id := range ids {
-		cl := r.client(transactional(id)...)
-		_, _, err := cl.ProducerID(ctx)
-		for err != nil && ctx.Err() == nil {
-			_, _, err = cl.ProducerID(ctx)
-		}
-		cl.Close()
-		if err != nil {
-			r.t.Errorf("seed %d: the transactions of %s are not ended within %v: %v", r.seed, id, finalWithin, err)
+		if err := r.takeUp(id); err != nil {
+			r.complain("seed %d: the transactions of %s are not ended within %v: %v", r.seed, id, r.patience, err)
+			settled = false
 		}
 	}
+	return settled
+}
+
+// takeUp becomes the producer of id.
+func (r *run) takeUp(id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), r.patience)
+	defer cancel()
+	cl := r.client(transactional(id)...)
+	defer cl.Close()
+	_, _, err := cl.ProducerID(ctx)
+	for err != nil && ctx.Err() == nil {
+		_, _, err = cl.ProducerID(ctx)
+	}
+	return err
 }
 
 // reset is the beginning of another member.

@@ -19,18 +19,26 @@ import (
 )
 
 const (
-	inputs      = "inputs"  // what producers and transactions write to
-	outputs     = "outputs" // what is made of it
-	partitions  = 2
-	maxBatch    = 8 << 10
-	finalWithin = 20 * time.Second
+	inputs     = "inputs"  // what producers and transactions write to
+	outputs    = "outputs" // what is made of it
+	partitions = 2
+	maxBatch   = 8 << 10
 )
+
+// patience is how long a run waits while nothing gets on. It is for a broker that
+// hangs, not for a slow machine.
+const patience = time.Minute
+
+// plantedPatience is that with a bug planted: a marker that was acknowledged and
+// lost leaves a transaction open for ever.
+const plantedPatience = 5 * time.Second
 
 // run is one seed: processes against a cluster that keeps crashing, until each
 // has done its operations; then all is read once more.
 type run struct {
 	*cluster
 	seed         uint64
+	patience     time.Duration
 	rec          Recorder
 	values       atomic.Int64
 	count        atomic.Int64 // of processes
@@ -41,7 +49,10 @@ type run struct {
 
 // newRun starts a cluster with its topics.
 func newRun(t testing.TB, seed uint64, b bug) *run {
-	r := &run{cluster: newCluster(t, seed, b), seed: seed}
+	r := &run{cluster: newCluster(t, seed, b), seed: seed, patience: patience}
+	if b.planted() {
+		r.patience = plantedPatience
+	}
 	r.start()
 	for _, topic := range []string{inputs, outputs} {
 		_, err := r.life.log.CreateTopic(commitlog.TopicSpec{Name: topic, Partitions: partitions, Configs: map[string]string{"max.message.bytes": strconv.Itoa(maxBatch)}})
@@ -64,8 +75,9 @@ type process struct {
 	rng *rand.Rand
 }
 
-// run runs everything and returns the history.
-func (r *run) history(operations int) History {
+// history runs everything and returns the history. It is whole where everything
+// was read at last; a run without a planted bug fails where it was not.
+func (r *run) history(operations int) (h History, whole bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r.ctx = ctx
@@ -102,10 +114,10 @@ func (r *run) history(operations int) History {
 	r.trouble(worked)
 	stopReaders()
 	readers.Wait()
-	r.settle()
-	r.readAll()
+	settled := r.settle()
+	read := r.readAll()
 	r.stop()
-	return r.rec.History()
+	return r.rec.History(), settled && read
 }
 
 // trouble crashes, stops and disconnects until the work is done, or it was enough.
@@ -336,7 +348,7 @@ func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 }
 
 // readAll reads every partition from its start to its end, as one more process.
-func (r *run) readAll() {
+func (r *run) readAll() (whole bool) {
 	p := r.newProcess()
 	ends, assign, offsets := map[Key]int64{}, map[Key]int64{}, map[string]map[int32]kgo.Offset{}
 	for _, t := range r.life.log.Topics() {
@@ -346,18 +358,24 @@ func (r *run) readAll() {
 		offsets[t.Name()] = map[int32]kgo.Offset{}
 		for i, part := range t.Partitions() {
 			k := Key{t.Name(), int32(i)}
-			ends[k], assign[k] = part.HighWatermark(), 0
+			assign[k] = 0
+			if end := part.HighWatermark(); end > 0 {
+				ends[k] = end
+			}
 			offsets[t.Name()][int32(i)] = kgo.NewOffset().At(0)
 		}
 	}
 	p.rec.Complete(Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK, Assign: assign})
 	cl := p.client(kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), finalWithin)
-	defer cancel()
-	for len(ends) > 0 && ctx.Err() == nil {
+	for since := time.Now(); len(ends) > 0 && time.Since(since) < r.patience; {
 		op := Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		fetches := cl.PollFetches(ctx)
+		cancel()
+		if fetches.NumRecords() > 0 {
+			since = time.Now()
+		}
 		fetches.EachPartition(func(ftp kgo.FetchTopicPartition) {
 			k := Key{ftp.Topic, ftp.Partition}
 			if n := len(ftp.Records); n > 0 && ftp.Records[n-1].Offset+1 >= ends[k] {
@@ -366,15 +384,11 @@ func (r *run) readAll() {
 		})
 		op.Steps = steps(withoutControl(fetches))
 		p.rec.Complete(op)
-		for k, end := range ends {
-			if end == 0 {
-				delete(ends, k)
-			}
-		}
 	}
 	if len(ends) > 0 {
-		r.t.Errorf("seed %d: not read to the ends %v within %v", r.seed, ends, finalWithin)
+		r.complain("seed %d: not read to the ends %v, and nothing more in %v", r.seed, ends, r.patience)
 	}
+	return len(ends) == 0
 }
 
 // withoutControl drops transaction markers.
