@@ -21,8 +21,9 @@ import (
 // build checks what spans keys and makes the configuration. It may return nil or
 // something incomplete where there are problems.
 func (d *draft) build(w *walker) *Config {
+	d.finishLog(w)
 	c := &Config{File: w.file, DataDir: d.dataDir.s, KafkaAddr: d.kafka.s, HTTPAddr: d.http.s, SQLAddr: d.sql.s,
-		RulesDir: d.rulesDir(w), Log: d.log, Engine: d.engine, SQL: d.limits}
+		RulesDir: d.rulesDir(w), Log: d.log, Kafka: d.broker, Engine: d.engine, SQL: d.limits}
 	d.checkAddrs(w)
 	taken := newTaken()
 	c.Protect.Keys = d.buildKeys(w)

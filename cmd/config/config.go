@@ -33,15 +33,10 @@ type Config struct {
 	Receivers []Receiver
 	Tables    []Table // and lists
 	Log       Log
+	Kafka     Kafka
 	Engine    Engine
 	SQL       SQL
 	Protect   Protect
-}
-
-// Log is how the log keeps records on disk.
-type Log struct {
-	SegmentBytes int64
-	Fsync        bool // before an acknowledgement
 }
 
 // Engine is how the engine runs.

@@ -74,7 +74,13 @@ func checkNoSecret(t *testing.T, shown string) {
 
 func TestDefaults(t *testing.T) {
 	want := Config{DataDir: "weir-data", KafkaAddr: "127.0.0.1:9092", HTTPAddr: "127.0.0.1:8080", SQLAddr: "127.0.0.1:7432",
-		Log: Log{SegmentBytes: 256 << 20, Fsync: true}, Engine: Engine{CheckpointEvery: 10 * time.Second}, SQL: SQL{MemoryMax: 1 << 30, QueryTimeout: 30 * time.Second}}
+		Log: Log{Fsync: true, SegmentBytes: 256 << 20, MaxMessageBytes: 16 << 20, CheckpointBytes: 32 << 20, CheckpointEvery: time.Minute,
+			CompactEvery: 15 * time.Second, CompactMemory: 32 << 20, ScrubEvery: 24 * time.Hour, ScrubRate: 16 << 20, ProducerExpiry: 24 * time.Hour},
+		Kafka: Kafka{AutoCreateTopics: true, Partitions: 1, MaxConnections: 1000, MaxConnectionsPerAddress: 1000, IdleTimeout: 10 * time.Minute,
+			MaxRequestBytes: 100 << 20, MaxFetchBytes: 55 << 20, RequestMemory: 256 << 20, FetchMemory: 256 << 20,
+			OffsetsRetention: 7 * 24 * time.Hour, InitialRebalanceDelay: 100 * time.Millisecond, SessionTimeoutMin: 6 * time.Second, SessionTimeoutMax: 30 * time.Minute,
+			GroupSizeMax: 10_000, TransactionTimeoutMax: 15 * time.Minute, TransactionalIDExpiration: 7 * 24 * time.Hour},
+		Engine: Engine{CheckpointEvery: 10 * time.Second}, SQL: SQL{MemoryMax: 1 << 30, QueryTimeout: 30 * time.Second}}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults %+v, want %+v", got, want)
 	}

@@ -32,6 +32,9 @@ type draft struct {
 	streams          []*streamDraft
 	receivers        []*receiverDraft
 	log              Log
+	maxMessage       value // of log
+	broker           Kafka
+	sessionMin       value // of broker
 	engine           Engine
 	limits           SQL
 	protect          []*keyDraft
@@ -141,7 +144,9 @@ func init() { // the readers of sections refer to the tables below
 		{name: "receivers", expects: "list of receivers", doc: "Where alerts go; see [below](#a-receiver).",
 			read: readReceivers},
 		{name: "log", expects: "mapping", def: "{}", defDoc: "as below", doc: "How records are kept; see [below](#log).",
-			read: func(w *walker, v value, d *draft) { walk(w, v, logKeys, &d.log) }},
+			read: func(w *walker, v value, d *draft) { walk(w, v, logKeys, d) }},
+		{name: "kafka", expects: "mapping", def: "{}", defDoc: "as below", doc: "How Kafka clients are served; see [below](#kafka).",
+			read: func(w *walker, v value, d *draft) { walk(w, v, kafkaKeys, d) }},
 		{name: "engine", expects: "mapping", def: "{}", defDoc: "as below", doc: "How events are decided; see [below](#engine).",
 			read: func(w *walker, v value, d *draft) { walk(w, v, engineKeys, &d.engine) }},
 		{name: "sql", expects: "mapping", def: "{}", defDoc: "as below", doc: "What queries may use; see [below](#sql).",
@@ -149,13 +154,6 @@ func init() { // the readers of sections refer to the tables below
 		{name: "protect", expects: "mapping", doc: "The keys of sensitive fields; see [below](#protect).",
 			read: func(w *walker, v value, d *draft) { walk(w, v, protectKeys, d) }},
 	}
-}
-
-var logKeys = []key[Log]{
-	{name: "segment_bytes", expects: "size from 1MiB to 1GiB", def: "256MiB", doc: "A log segment is closed, and the next begun, at this size.",
-		read: func(w *walker, v value, l *Log) { w.size(v, 1<<20, 1<<30, &l.SegmentBytes) }},
-	{name: "fsync", expects: "`true` or `false`", def: "true", doc: "Acknowledge a record only when it is on disk. `false` loses acknowledged records with the power.",
-		read: func(w *walker, v value, l *Log) { l.Fsync, _ = w.truth(v) }},
 }
 
 var engineKeys = []key[Engine]{

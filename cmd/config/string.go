@@ -29,7 +29,8 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	}
 	view := object{
 		"data_dir": c.DataDir, "kafka_addr": c.KafkaAddr, "http_addr": c.HTTPAddr, "sql_addr": c.SQLAddr, "rules": c.RulesDir,
-		"log":     object{"segment_bytes": formatSize(c.Log.SegmentBytes), "fsync": c.Log.Fsync},
+		"log":     c.Log.view(),
+		"kafka":   c.Kafka.view(),
 		"engine":  object{"checkpoint_every": formatDuration(c.Engine.CheckpointEvery)},
 		"sql":     object{"memory_max": formatSize(c.SQL.MemoryMax), "query_timeout": formatDuration(c.SQL.QueryTimeout)},
 		"streams": streams, "receivers": append(receivers, c.Receivers...),

@@ -22,6 +22,7 @@ import (
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/vfs"
 )
 
@@ -33,14 +34,32 @@ const (
 )
 
 func (n *Node) openLog(ctx context.Context) (err error) {
+	c := n.cfg.Log
+	scrub := c.ScrubRate
+	if scrub == 0 {
+		scrub = -1
+	}
 	n.log, err = commitlog.Open(ctx, filepath.Join(n.cfg.DataDir, logDir), commitlog.Options{
-		SegmentBytes: n.cfg.Log.SegmentBytes, NoSync: !n.cfg.Log.Fsync, Registerer: n.registry, Logger: n.logger.With("part", "log"),
+		NoSync: !c.Fsync, SegmentBytes: c.SegmentBytes, MaxBatchBytes: int(c.MaxMessageBytes), Retention: c.Retention, MinFreeBytes: c.MinFreeBytes,
+		CheckpointBytes: c.CheckpointBytes, CheckpointEvery: c.CheckpointEvery, CompactEvery: c.CompactEvery, CompactBytes: c.CompactMemory,
+		ScrubEvery: c.ScrubEvery, ScrubBytesPerSecond: scrub, ProducerExpiry: c.ProducerExpiry,
+		Registerer: n.registry, Logger: n.logger.With("part", "log"),
 	})
 	return err
 }
 
 func (n *Node) openBroker() (err error) {
+	c := n.cfg.Kafka
+	delay := c.InitialRebalanceDelay
+	if delay == 0 {
+		delay = -1
+	}
 	n.broker, err = broker.New(n.log, broker.Options{
+		Advertised: c.Advertised, NoAutoCreate: !c.AutoCreateTopics, Partitions: int32(c.Partitions),
+		MaxConnections: int(c.MaxConnections), MaxConnectionsPerAddress: int(c.MaxConnectionsPerAddress), IdleTimeout: c.IdleTimeout,
+		MaxRequestBytes: int32(c.MaxRequestBytes), MaxFetchBytes: int32(c.MaxFetchBytes), InFlightBytes: c.RequestMemory, FetchBytes: c.FetchMemory,
+		TransactionMaxTimeout: c.TransactionTimeoutMax, TransactionalIDExpiration: c.TransactionalIDExpiration,
+		Groups: group.Config{MinSession: c.SessionTimeoutMin, MaxSession: c.SessionTimeoutMax, InitialDelay: delay, MaxMembers: int(c.GroupSizeMax), Retention: c.OffsetsRetention},
 		LogDir: filepath.Join(n.cfg.DataDir, logDir), MayWrite: n.mayWrite, Transform: n.fromClients(), Registerer: n.registry, Logger: n.logger.With("part", "kafka"),
 	})
 	return err

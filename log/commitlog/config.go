@@ -77,11 +77,21 @@ func (l *Log) ConfigDefs() []ConfigDef {
 		switch defs[i].Name {
 		case "max.message.bytes":
 			defs[i].Default = strconv.Itoa(l.o.MaxBatchBytes)
+		case "retention.ms":
+			defs[i].Default = strconv.FormatInt(l.o.retentionMillis(), 10)
 		case "segment.bytes":
 			defs[i].Default = strconv.FormatInt(l.o.SegmentBytes, 10)
 		}
 	}
 	return defs
+}
+
+// retentionMillis is retention.ms of a topic that does not say.
+func (o *Options) retentionMillis() int64 {
+	if o.Retention <= 0 {
+		return -1
+	}
+	return o.Retention.Milliseconds()
 }
 
 // check returns an error that says what was expected.
@@ -184,7 +194,7 @@ func (l *Log) parseConfig(configs map[string]string) *topicConfig {
 		segmentBytes:    get("segment.bytes", l.o.SegmentBytes),
 		segmentAge:      age("segment.ms", 7*24*3600*1000),
 		retentionBytes:  get("retention.bytes", -1),
-		retentionAge:    age("retention.ms", -1),
+		retentionAge:    age("retention.ms", l.o.retentionMillis()),
 		logAppendTime:   configs["message.timestamp.type"] == "LogAppendTime",
 		delete:          !ok || strings.Contains(policy, "delete"),
 		compact:         strings.Contains(policy, "compact"),

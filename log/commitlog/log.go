@@ -35,6 +35,9 @@ type Options struct {
 	// MaxBatchBytes is the largest batch, where the topic does not set
 	// max.message.bytes; 0: 16 MiB.
 	MaxBatchBytes int
+	// Retention is the age at which segments go, where the topic does not set
+	// retention.ms; 0: never.
+	Retention time.Duration
 	// NoSync acknowledges what the operating system took, without fsync: a power
 	// failure may lose it. Close syncs nevertheless.
 	NoSync bool
