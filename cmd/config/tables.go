@@ -31,6 +31,7 @@ type tableDraft struct {
 	v          value
 	list       bool
 	typ        text // of a list
+	sensitive  text // of a list
 	key        []text
 	fields     []*fieldDraft
 	fieldsAt   value
@@ -69,12 +70,17 @@ var tableCSVKeys = []key[tableDraft]{
 var listKeys = append([]key[tableDraft]{
 	{name: "type", expects: "type", def: "string", doc: "The type of its values: `string`, `int64`, `decimal(N)`, `timestamp` or `bytes`.",
 		read: func(w *walker, v value, t *tableDraft) { t.typ = w.text(v, "a type such as string") }},
+	{name: "sensitive", expects: "`hmac` or `none`", defDoc: "card numbers are refused where any stream has sensitive fields", doc: "`hmac`: its values are replaced by the hashes that a stream's `sensitive: hmac` makes of them before they are written, so that they are found by such a field. `none`: they are never card numbers, whatever they look like. See the guide on [sensitive data](../guides/sensitive-data.md#lists-and-tables).",
+		read: func(w *walker, v value, t *tableDraft) {
+			s, ok := w.oneOf(v, string(schema.HMAC), string(schema.NotSensitive))
+			t.sensitive = text{s: s, v: v, set: ok}
+		}},
 }, tableSourceKeys...)
 
 var tableKeys = append([]key[tableDraft]{
 	{name: "key", expects: "name of a field or list of them", required: true, doc: "The field or fields that name an entry: `string`, `int64`, `decimal(N)`, `timestamp` or `bytes`. A rule gives their values in this order.",
 		read: func(w *walker, v value, t *tableDraft) { t.key = w.texts(v, "the name of a field") }},
-	{name: "fields", expects: "mapping of names to types", required: true, doc: "The fields, those of the key among them: each a type, or a mapping with the keys `type` and `optional`.",
+	{name: "fields", expects: "mapping of names to types", required: true, doc: "The fields, those of the key among them: each a type, or a mapping with the keys `type`, `optional` and `sensitive` (`hmac`, `mask` or `none`; see the guide on [sensitive data](../guides/sensitive-data.md#lists-and-tables)).",
 		read: readTableFields},
 }, tableSourceKeys...)
 
@@ -83,6 +89,11 @@ var tableFieldKeys = []key[fieldDraft]{
 		read: func(w *walker, v value, f *fieldDraft) { f.typ = w.text(v, "a type such as string or decimal(2)") }},
 	{name: "optional", expects: "`true` or `false`", def: "false", doc: "May have no value.",
 		read: func(w *walker, v value, f *fieldDraft) { f.optional, _ = w.truth(v) }},
+	{name: "sensitive", expects: "`hmac`, `mask` or `none`", defDoc: "card numbers are masked, and in a key refused, where any stream has sensitive fields", doc: "What happens to the value, a `string`, before it is written: replaced by the hash that a stream's `sensitive: hmac` makes of it; BIN and last four kept (not of a key); or nothing.",
+		read: func(w *walker, v value, f *fieldDraft) {
+			s, ok := w.oneOf(v, string(schema.HMAC), string(schema.Mask), string(schema.NotSensitive))
+			f.sensitive = text{s: s, v: v, set: ok}
+		}},
 }
 
 func readTableFields(w *walker, v value, t *tableDraft) {
@@ -135,6 +146,7 @@ func (t *tableDraft) build(w *walker, c *Config) Table {
 		f := fieldDraft{typ: t.typ}
 		typ, _ := f.build(w)
 		out.Definition.Key = []event.Field{{Name: table.ListKey, Type: typ}}
+		out.Definition.SetSensitive(table.ListKey, schema.Policy(t.sensitive.s))
 	} else {
 		t.buildFields(w, out.Definition)
 	}
@@ -173,6 +185,7 @@ func (t *tableDraft) buildFields(w *walker, d *table.Definition) {
 		typ, _ := f.build(w)
 		all = append(all, f.name)
 		fields[f.name] = event.Field{Name: f.name, Type: typ, Optional: f.optional}
+		d.SetSensitive(f.name, schema.Policy(f.sensitive.s))
 	}
 	for _, k := range t.key {
 		f, found := fields[k.s]
@@ -219,7 +232,11 @@ func tableView(t Table) object {
 	fields := func(of []event.Field) object {
 		out := object{}
 		for _, f := range of {
-			out[f.Name] = object{"type": f.Type.String(), "optional": f.Optional}
+			one := object{"type": f.Type.String(), "optional": f.Optional}
+			if s := t.Definition.Sensitive[f.Name]; s != "" {
+				one["sensitive"] = string(s)
+			}
+			out[f.Name] = one
 		}
 		return out
 	}
@@ -227,6 +244,9 @@ func tableView(t Table) object {
 	view := object{"max_entries": d.EntriesMax, "max_bytes": formatSize(d.BytesMax)}
 	if d.List {
 		view["type"] = d.Key[0].Type.String()
+		if s := d.Sensitive[table.ListKey]; s != "" {
+			view["sensitive"] = string(s)
+		}
 	} else {
 		keys := make([]string, len(d.Key))
 		for i, f := range d.Key {

@@ -19,9 +19,9 @@ import (
 
 // openIngest makes what takes events in over HTTP, and what replays dead letters.
 func (n *Node) openIngest() (err error) {
-	n.replay = deadletter.New(n.cfg.Streams, sink.NewLocal(n.log), n.openRange, deadletter.Options{Transform: n.transform(), Logger: n.logger.With("part", "deadletters")})
+	n.replay = deadletter.New(n.cfg.Streams, sink.NewLocal(n.log), n.openRange, deadletter.Options{Transform: n.transform, Logger: n.logger.With("part", "deadletters")})
 	n.ingest, err = httpin.New(context.Background(), n.cfg.Streams, sink.NewLocal(n.log), httpin.Options{
-		Open: n.openRange, OffsetForTime: n.offsetForTime, Transform: n.transform(), Registerer: n.registry, Logger: n.logger.With("part", "http"),
+		Open: n.openRange, OffsetForTime: n.offsetForTime, Transform: n.transform, Registerer: n.registry, Logger: n.logger.With("part", "http"),
 	})
 	return err
 }

@@ -135,7 +135,7 @@ type Node struct {
 
 	log       *commitlog.Log
 	subjects  *protect.Subjects // nil where nothing is encrypted
-	protector *protect.Protector
+	protector atomic.Pointer[protect.Protector]
 	headers   *protect.ClientHeaders
 	broker    *broker.Server
 	engine    *engine.Engine

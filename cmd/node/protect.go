@@ -11,32 +11,47 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/table"
 )
 
 // protectDir is the folder of the data directory for keys of sensitive fields.
 const protectDir = "protect"
 
-// openProtect makes what keeps sensitive fields off the disk. Its keys are made
-// where the configuration has none and a field needs one.
-func (n *Node) openProtect() error {
-	keys, err := n.hmacKeys()
+// openProtect makes what keeps sensitive fields off the disk.
+func (n *Node) openProtect() (err error) {
+	if n.headers, err = protect.NewClientHeaders(n.registry); err != nil {
+		return err
+	}
+	var tables []*table.Definition
+	for i := range n.declared {
+		tables = append(tables, n.declared[i].Definition)
+	}
+	return n.protect(n.cfg.Streams, tables)
+}
+
+// protect makes a protector of what is declared from now on. Its keys are made where
+// the configuration has none and a field needs one.
+func (n *Node) protect(streams []*schema.Stream, tables []*table.Definition) error {
+	keys, err := n.hmacKeys(protect.Uses(streams, schema.HMAC) || protect.UsesTables(tables, schema.HMAC))
 	if err != nil {
 		return err
 	}
-	if protect.Uses(n.cfg.Streams, schema.Encrypt) {
+	if n.subjects == nil && protect.Uses(streams, schema.Encrypt) {
 		if n.subjects, err = protect.OpenSubjects(filepath.Join(n.cfg.DataDir, protectDir)); err != nil {
 			return err
 		}
 	}
-	if n.headers, err = protect.NewClientHeaders(n.registry); err != nil {
+	p, err := protect.New(streams, protect.Options{Keys: keys, Tables: tables, Subjects: n.subjects, Registerer: n.registry})
+	if err != nil {
 		return err
 	}
-	n.protector, err = protect.New(n.cfg.Streams, protect.Options{Keys: keys, Subjects: n.subjects, Registerer: n.registry})
-	return err
+	n.protector.Store(p)
+	return nil
 }
 
-// hmacKeys are the configured keys, then the one that was made here once.
-func (n *Node) hmacKeys() ([]protect.Key, error) {
+// hmacKeys are the configured keys, then the one that was made here once, or is now
+// where one is needed.
+func (n *Node) hmacKeys(needed bool) ([]protect.Key, error) {
 	var keys []protect.Key
 	for _, k := range n.cfg.Protect.Keys {
 		secret, err := protect.ParseSecret(k.Secret.Reveal())
@@ -50,7 +65,7 @@ func (n *Node) hmacKeys() ([]protect.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !ok && len(keys) == 0 && protect.Uses(n.cfg.Streams, schema.HMAC) {
+	if !ok && len(keys) == 0 && needed {
 		if made, err = protect.MakeKey(dir); err != nil {
 			return nil, err
 		}
@@ -64,13 +79,14 @@ func (n *Node) hmacKeys() ([]protect.Key, error) {
 	return keys, nil
 }
 
-// transform is what rewrites record batches before they are written; nil where no
-// stream has a sensitive field.
-func (n *Node) transform() func(topic string, batch []byte) ([]byte, error) {
-	if !n.protector.Active() {
-		return nil
-	}
-	return n.protector.Transform
+// transform rewrites a record batch before it is written.
+func (n *Node) transform(topic string, batch []byte) ([]byte, error) {
+	return n.protector.Load().Transform(topic, batch)
+}
+
+// protectEntry makes of a change of a table or list what may be written of it.
+func (n *Node) protectEntry(d *table.Definition, c *table.Change) error {
+	return n.protector.Load().Entry(d, c)
 }
 
 // fromClients is transform for what clients produce: Weir's own headers are taken out
@@ -80,7 +96,6 @@ func (n *Node) fromClients() func(topic string, batch []byte) ([]byte, error) {
 	for _, s := range n.cfg.Streams {
 		topics[s.Topic] = true
 	}
-	transform := n.transform()
 	return func(topic string, batch []byte) ([]byte, error) {
 		if topics[topic] {
 			var err error
@@ -88,10 +103,7 @@ func (n *Node) fromClients() func(topic string, batch []byte) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if transform != nil {
-			return transform(topic, batch)
-		}
-		return batch, nil
+		return n.transform(topic, batch)
 	}
 }
 
@@ -116,7 +128,7 @@ func (n *Node) registerErase(api huma.API) {
 	huma.Register(api, huma.Operation{OperationID: "erase", Method: http.MethodPost, Path: "/v1/erase",
 		Summary: "Shred the key of a subject, so that its encrypted values can never be read again"},
 		func(_ context.Context, in *struct{ Body Erasure }) (*answer[Erased], error) {
-			keys, err := n.protector.Erase(in.Body.Subject)
+			keys, err := n.protector.Load().Erase(in.Body.Subject)
 			if err != nil {
 				n.logger.Error("a subject could not be erased", "err", err)
 				return nil, err

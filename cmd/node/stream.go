@@ -41,7 +41,7 @@ type FieldView struct {
 	Optional  bool   `json:"optional"`
 	From      string `json:"from,omitempty"`
 	Layout    string `json:"layout,omitempty"`
-	Sensitive string `json:"sensitive,omitempty" enum:"drop,mask,hmac,encrypt" doc:"What happens to the value before it is written."`
+	Sensitive string `json:"sensitive,omitempty" enum:"drop,mask,hmac,encrypt,none" doc:"What happens to the value before it is written; of a table hmac, mask or none."`
 	FreeText  bool   `json:"free_text,omitempty" doc:"Card numbers in it are masked before it is written."`
 	Subject   bool   `json:"subject,omitempty" doc:"Names the subject under whose key values are encrypted."`
 

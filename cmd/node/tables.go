@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/weirstream/weir/cmd/config"
@@ -91,11 +92,28 @@ func (n *Node) definitions() []*table.Definition {
 	return out
 }
 
+// definitionsWith are the definitions once these, and those of weir.yaml, are made.
+func (n *Node) definitionsWith(more ...*table.Definition) []*table.Definition {
+	for i := range n.declared {
+		more = append(more, n.declared[i].Definition)
+	}
+	for _, d := range n.definitions() {
+		if !slices.ContainsFunc(more, func(m *table.Definition) bool { return m.Name == d.Name }) {
+			more = append(more, d)
+		}
+	}
+	return more
+}
+
 // openTables reads the tables from the log and makes them what is declared.
 func (n *Node) openTables() (err error) {
 	ctx := context.Background()
-	n.tables, err = table.Open(ctx, table.Options{Open: n.openSource, Log: sink.NewLocal(n.log), Registerer: n.registry, Logger: n.logger.With("part", "tables")})
+	n.tables, err = table.Open(ctx, table.Options{Open: n.openSource, Log: sink.NewLocal(n.log), Protect: n.protectEntry, Registerer: n.registry, Logger: n.logger.With("part", "tables")})
 	if err != nil {
+		return err
+	}
+	// Lists that the API made may need keys, too.
+	if err := n.protect(n.cfg.Streams, n.definitionsWith()); err != nil {
 		return err
 	}
 	for i := range n.declared {

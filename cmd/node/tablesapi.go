@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/table"
 )
@@ -39,6 +40,7 @@ type TableView struct {
 // NewTable is a list or table to make.
 type NewTable struct {
 	Name       string      `json:"name" minLength:"1"`
+	Sensitive  string      `json:"sensitive,omitempty" enum:"hmac,none" doc:"Of a list: what happens to its values before they are written. hmac: they are found by the hashes of events' fields with sensitive: hmac."`
 	Type       string      `json:"type,omitempty" doc:"Of a list's values: string, int64, decimal(N), timestamp or bytes. string where it is absent."`
 	Key        []string    `json:"key,omitempty" doc:"Of a table: the fields that name an entry."`
 	Fields     []FieldView `json:"fields,omitempty" doc:"Of a table, those of the key among them."`
@@ -139,7 +141,7 @@ func (n *Node) tableView(t *table.Table) TableView {
 		v.Key = append(v.Key, f.Name)
 	}
 	for _, f := range d.Fields() {
-		v.Fields = append(v.Fields, FieldView{Name: f.Name, Type: f.Type.String(), Optional: f.Optional})
+		v.Fields = append(v.Fields, FieldView{Name: f.Name, Type: f.Type.String(), Optional: f.Optional, Sensitive: string(d.Sensitive[f.Name])})
 	}
 	return v
 }
@@ -194,6 +196,11 @@ func (n *Node) makeTable(ctx context.Context, in *NewTable, list bool) (*answer[
 	if other := n.tables.Head().Table(in.Name); other != nil && other.Definition().List != list {
 		return nil, huma.Error409Conflict(fmt.Sprintf("%s is the name of a %s", in.Name, other.Definition().Kind()))
 	}
+	if len(d.Sensitive) > 0 {
+		if err := n.protect(n.cfg.Streams, n.definitionsWith(d)); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := n.tables.Change(ctx, []table.Change{{Op: table.OpDeclare, Definition: d}}); err != nil {
 		return nil, tableError(err)
 	}
@@ -211,10 +218,14 @@ func (in *NewTable) fill(d *table.Definition) error {
 			return &schema.Problem{Field: "type", Message: err.Error()}
 		}
 		d.Key = []event.Field{{Name: table.ListKey, Type: t}}
+		d.SetSensitive(table.ListKey, schema.Policy(in.Sensitive))
 		return nil
 	}
 	if in.Type != "" {
 		return &schema.Problem{Field: "type", Message: "a table has fields and no type"}
+	}
+	if in.Sensitive != "" {
+		return &schema.Problem{Field: "sensitive", Message: "a table has sensitive fields: say it of each"}
 	}
 	fields := map[string]event.Field{}
 	for _, f := range in.Fields {
@@ -223,6 +234,7 @@ func (in *NewTable) fill(d *table.Definition) error {
 			return &schema.Problem{Field: "fields." + f.Name, Message: err.Error()}
 		}
 		fields[f.Name] = event.Field{Name: f.Name, Type: t, Optional: f.Optional}
+		d.SetSensitive(f.Name, schema.Policy(f.Sensitive))
 		if !slices.Contains(in.Key, f.Name) {
 			d.Columns = append(d.Columns, fields[f.Name])
 		}
@@ -276,6 +288,7 @@ func (n *Node) listEntries(in *entriesQuery, list bool) (*answer[EntriesPage], e
 		}
 		at = event.Time(v.Bits)
 	}
+	wanted := n.searchedFor(t.Definition(), in.Search)
 	var text []byte
 	rows := t.Page(after, in.Limit+1, func(r table.Row) bool {
 		if at != event.MinTime && !r.SeenAt(at) {
@@ -284,8 +297,8 @@ func (n *Node) listEntries(in *entriesQuery, list bool) (*answer[EntriesPage], e
 		if in.Search == "" {
 			return true
 		}
-		text = r.AppendSearch(text[:0])
-		return bytes.Contains(bytes.ToLower(text), bytes.ToLower([]byte(in.Search)))
+		text = bytes.ToLower(r.AppendSearch(text[:0]))
+		return slices.ContainsFunc(wanted, func(one []byte) bool { return bytes.Contains(text, one) })
 	})
 	page := EntriesPage{Entries: []json.RawMessage{}}
 	if len(rows) > in.Limit {
@@ -296,6 +309,19 @@ func (n *Node) listEntries(in *entriesQuery, list bool) (*answer[EntriesPage], e
 		page.Entries = append(page.Entries, r.AppendJSON(nil))
 	}
 	return &answer[EntriesPage]{page}, nil
+}
+
+// searchedFor is a text that is searched for, and the hashes that stand for it.
+func (n *Node) searchedFor(d *table.Definition, text string) [][]byte {
+	wanted := []string{text}
+	if protect.UsesTables([]*table.Definition{d}, schema.HMAC) {
+		wanted = append(wanted, n.protector.Load().Tokens(text)...)
+	}
+	out := make([][]byte, len(wanted))
+	for i, one := range wanted {
+		out[i] = bytes.ToLower([]byte(one))
+	}
+	return out
 }
 
 func (n *Node) addEntries(ctx context.Context, name string, list bool, in *NewEntries) (*answer[Changed], error) {

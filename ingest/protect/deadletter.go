@@ -49,7 +49,7 @@ func (w *worker) raw(pl *plan, raw []byte) ([]byte, error) {
 	cut := pl != nil
 	if pl != nil {
 		i := skipSpace(raw, 0)
-		if isObject := i < len(raw) && raw[i] == '{'; isObject == (pl.root != nil) {
+		if isObject := i < len(raw) && raw[i] == '{'; isObject == (pl.root != nil) || isWide(raw) {
 			value, err := w.value(pl, raw)
 			if err != nil {
 				return nil, err

@@ -32,7 +32,14 @@
 //     at its end, a card number cut short, lose all but six. A value that parses and
 //     that the decoder refuses (a card number where the time is declared) is
 //     searched as a whole, too.
+//     After the fault of a JSON value, members that are called like a sensitive one
+//     lose theirs (salvage.go).
 //   - dead letters (the raw bytes and every text) are treated the same way.
+//
+// Entries of lists and tables are treated alike (Protector.Entry), before they are
+// written: a field that is sensitive gives the token that a stream's would. Where
+// anything of the node is sensitive, a key that may be a card number and is not
+// declared is refused, other strings are masked.
 //
 // Beside that, ClientHeaders takes headers whose names begin with "weir-", but those of
 // `weir load`, out of what clients produce: by them Weir's own writers, which do not

@@ -1,6 +1,7 @@
 package protect
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,8 +35,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		values: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_protect_values_total",
 			Help: "Values replaced before they were written: by the policy of their field (drop, mask, hmac, encrypt), or because of a card number in free text (free_text) or elsewhere (card), track data (track), a name that may not be stored (refused), or something other than text in a sensitive field (misfit)."}, []string{"stream", "because"}),
 	}
-	for _, c := range []prometheus.Collector{m.records, m.malformed, m.values} {
-		if err := r.Register(c); err != nil {
+	for _, c := range []**prometheus.CounterVec{&m.records, &m.malformed, &m.values} {
+		err := r.Register(*c)
+		if there := (prometheus.AlreadyRegisteredError{}); errors.As(err, &there) {
+			// Of a Protector before this one: its counts go on.
+			if before, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
+				*c, err = before, nil
+			}
+		}
+		if err != nil {
 			return nil, fmt.Errorf("metrics of sensitive fields: %w", err)
 		}
 	}

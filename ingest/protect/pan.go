@@ -62,7 +62,8 @@ func (s *searcher) pass(b []byte) (found int) {
 
 func isDigit(c byte) bool { return c-'0' <= 9 }
 
-// separatorsMax is how many separators may stand between two groups.
+// separatorsMax is how many separators may stand between two groups, the zeros of
+// UTF-16 not counted.
 const separatorsMax = 2
 
 // separator is the length of a separator at the start of b, 0 where there is none.
@@ -88,8 +89,10 @@ func (s *searcher) run(b []byte, i int) int {
 			group = false
 		}
 		j := i
-		for n := 0; n < separatorsMax && j < len(b) && separator(b[j:]) > 0; n++ {
-			j += separator(b[j:])
+		for n := 0; j < len(b) && separator(b[j:]) > 0 && (n < separatorsMax || b[j] == 0); j += separator(b[j:]) {
+			if b[j] != 0 {
+				n++
+			}
 		}
 		if j == i || j == len(b) || !isDigit(b[j]) {
 			return i

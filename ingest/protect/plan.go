@@ -18,9 +18,12 @@ type plan struct {
 	subject  int     // the field that names the subject of encryption, -1: none
 	encrypt  bool    // some field is
 	root     *node   // of JSON; nil for CSV
-	columns  []column
-	comma    byte
-	counts   *counts // nil: not counted
+	// secrets are the names of JSON members that are sensitive, and of lists and maps
+	// that hold what is.
+	secrets map[string]bool
+	columns []column
+	comma   byte
+	counts  *counts // nil: not counted
 }
 
 // field is what is done to one declared field.
@@ -223,6 +226,8 @@ func newPlan(s *schema.Stream) (*plan, error) {
 			n.field = i
 			p.nest(n, &s.Fields[i], s.Schema.Fields[i].Type, p.fields[i].name)
 		}
+		p.secrets = map[string]bool{}
+		p.root.noteSecrets(p)
 	case schema.CSV:
 		if p.comma == 0 {
 			p.comma = ','

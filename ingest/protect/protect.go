@@ -15,6 +15,7 @@ import (
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/table"
 	"github.com/weirstream/weir/log/record"
 )
 
@@ -23,10 +24,14 @@ type Options struct {
 	// Keys are those of HMACs: the first makes tokens, tokens under the others are
 	// recognised. Needed where a field has the policy hmac.
 	Keys []Key
+	// Tables are dimension tables and lists: of those whose entries come from a topic
+	// and have sensitive fields, the topic's records are rewritten.
+	Tables []*table.Definition
 	// Subjects are the keys of encrypted values. Needed where a field has the policy
 	// encrypt. They stay the caller's to close.
 	Subjects *Subjects
-	// Registerer takes the metrics; nil: none.
+	// Registerer takes the metrics, and has them already where a Protector was made
+	// before; nil: none.
 	Registerer prometheus.Registerer
 }
 
@@ -43,7 +48,7 @@ type Protector struct {
 // New makes a Protector of the streams that declare sensitive fields; the others
 // pass through it untouched. The errors name the stream and the field.
 func New(streams []*schema.Stream, o Options) (*Protector, error) {
-	if Uses(streams, schema.HMAC) && len(o.Keys) == 0 {
+	if (Uses(streams, schema.HMAC) || UsesTables(o.Tables, schema.HMAC)) && len(o.Keys) == 0 {
 		return nil, errors.New("a field is sensitive: hmac, and there is no key")
 	}
 	if Uses(streams, schema.Encrypt) && o.Subjects == nil {
@@ -65,7 +70,15 @@ func New(streams []*schema.Stream, o Options) (*Protector, error) {
 		pl.counts = m.of(pl.stream)
 		p.topics[s.Topic], p.streams[pl.stream] = pl, pl
 	}
-	if len(p.topics) > 0 {
+	for _, d := range o.Tables {
+		topic, pl := tablePlan(d)
+		if pl == nil || p.topics[topic] != nil {
+			continue
+		}
+		pl.counts = m.of(pl.stream)
+		p.topics[topic] = pl
+	}
+	if len(p.topics) > 0 || len(o.Keys) > 0 && UsesTables(o.Tables, schema.HMAC) {
 		p.dead = &plan{key: -1, subject: -1, counts: m.of(event.TopicDeadLetters)}
 		p.topics[event.TopicDeadLetters] = p.dead
 	}
@@ -258,16 +271,28 @@ func (w *worker) value(pl *plan, value []byte) ([]byte, error) {
 	if good && w.copied == 0 {
 		return value, nil
 	}
-	w.out = append(w.out, value[w.copied:]...)
 	if good {
+		w.out = append(w.out, value[w.copied:]...)
 		return w.out, nil
 	}
+	if w.copied == 0 && isWide(value) {
+		w.src = bytes.ReplaceAll(value, []byte{0}, nil)
+		w.parse()
+		if w.err != nil {
+			return nil, w.err
+		}
+	}
 	w.suspects = false
-	if found, any := w.searchAll(w.out, true); any || w.copied > 0 {
+	salvaged := w.salvage()
+	if found, any := w.searchAll(w.out, true); any || salvaged || w.copied > 0 {
 		return found, nil
 	}
 	return value, nil
 }
+
+// isWide reports whether a value that no parser takes is text in UTF-16 or UTF-32:
+// sensitive fields are found in what is left without the zeros.
+func isWide(value []byte) bool { return bytes.Count(value, []byte{0})*3 > len(value) }
 
 // searchAll is the value of a bad record, searched from end to end: itself, or what
 // w.out becomes. cut says that a card number may be cut short at its end.
@@ -297,6 +322,9 @@ func (w *worker) suspect(text []byte) {
 // decodes reports whether the decoder of the stream takes a value.
 func (w *worker) decodes(pl *plan, value []byte, timestamp int64) bool {
 	d := w.decoders[pl]
+	if pl.declared == nil { // a table's
+		return false
+	}
 	if d == nil {
 		var err error
 		if d, err = decode.New(pl.declared, nil, decode.Options{}); err != nil {

@@ -202,6 +202,11 @@ func TestJSON(t *testing.T) {
 		{"not JSON", `card 4111111111111111 exp 12/25`, `card 411111******1111 exp 12/25`},
 		{"not an object", `["4111111111111111"]`, `["411111******1111"]`},
 		{"digits in escapes, broken", `{"x":"\u0034111111111111111"`, `{"x":"411111******1111"`},
+		{"sensitive members after a fault", `{"amount":x,"shown":"Zürich 8001","a":{"phone" : [1,{"b":2}], "note":"n"}}`, `{"amount":x,"shown":null,"a":{"phone" : null, "note":"n"}}`},
+		{"after a quote too many", `{"merchant":"x" y","phone":"0041","sh\u006fwn":{"z":"8001"},"k":"phone"}`, `{"merchant":"x" y","phone":null,"sh\u006fwn":null,"k":"phone"}`},
+		{"after a fault, without an end", `{"amount":x,"phone":"0041 44`, `{"amount":x,"phone":null`},
+		{"in single quotes", `{'phone':'0041','cvv':'123'}`, `{'phone':null,'cvv':null}`},
+		{"UTF-16", "{\x00\"\x00p\x00h\x00o\x00n\x00e\x00\"\x00:\x00\"\x000\x000\x004\x001\x00\"\x00,\x00\"\x00x\x00\"\x00:\x001\x00}\x00", `{"phone":null,"x":1}`},
 		{"over a fault", `{"amount":4111 1111 1111 1111}`, `{"amount":4111 11** **** 1111}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -71,6 +71,10 @@ const (
 	Mask    Policy = "mask"    // the first six and last four characters stay
 	HMAC    Policy = "hmac"    // a keyed hash: equal values stay equal
 	Encrypt Policy = "encrypt" // under a key of its subject, which can be shredded
+
+	// NotSensitive says that a field of a table or list is none, whatever its values
+	// look like.
+	NotSensitive Policy = "none"
 )
 
 // Stream is a stream as its owner declared it.

@@ -215,13 +215,20 @@ func WriteCSV(w io.Writer, d *Definition, rows []Row, header bool) error {
 // Sync makes a table what d says with exactly these entries, in one group of the
 // changes that are needed.
 func (s *Store) Sync(ctx context.Context, d *Definition, entries []Entry) (Result, error) {
+	puts := make([]Change, len(entries))
+	for i := range entries {
+		puts[i] = Change{Op: OpPut, Table: d.Name, Entry: entries[i]}
+		if err := s.protect(d, &puts[i]); err != nil {
+			return Result{}, err
+		}
+	}
 	return s.Update(ctx, func(v *View) ([]Change, error) {
 		changes := []Change{{Op: OpDeclare, Definition: d}}
 		if t := v.Table(d.Name); t != nil && t.def.SameShape(d) && t.Len() > 0 {
 			keep := make(map[string]struct{}, len(entries))
 			var key []byte
-			for i := range entries {
-				key = AppendKey(key[:0], d.Key, entries[i].Key)
+			for i := range puts {
+				key = AppendKey(key[:0], d.Key, puts[i].Entry.Key)
 				keep[string(key)] = struct{}{}
 			}
 			t.All(func(r Row) {
@@ -230,10 +237,7 @@ func (s *Store) Sync(ctx context.Context, d *Definition, entries []Entry) (Resul
 				}
 			})
 		}
-		for i := range entries {
-			changes = append(changes, Change{Op: OpPut, Table: d.Name, Entry: entries[i]})
-		}
-		return changes, nil
+		return append(changes, puts...), nil
 	})
 }
 

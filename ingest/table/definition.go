@@ -3,6 +3,7 @@ package table
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,6 +35,10 @@ type Definition struct {
 	// Source is where its entries come from: "" for the API, "csv:FILE" or
 	// "topic:NAME". Only an API's entries are changed through the API.
 	Source string
+	// Sensitive is what happens to the values of string fields before they are
+	// written, by the names of the fields: HMAC or NotSensitive, of columns Mask, too.
+	// Options.Protect does it.
+	Sensitive map[string]schema.Policy
 	// EntriesMax and BytesMax bound it; the defaults where 0.
 	EntriesMax int64
 	BytesMax   int64
@@ -69,6 +74,17 @@ func (d *Definition) bytesMax() int64 {
 // Column is the index of a column, -1 where there is none of that name.
 func (d *Definition) Column(name string) int {
 	return slices.IndexFunc(d.Columns, func(f event.Field) bool { return f.Name == name })
+}
+
+// SetSensitive says what happens to the values of a field; empty: nothing is said.
+func (d *Definition) SetSensitive(name string, p schema.Policy) {
+	if p == "" {
+		return
+	}
+	if d.Sensitive == nil {
+		d.Sensitive = map[string]schema.Policy{}
+	}
+	d.Sensitive[name] = p
 }
 
 // Fields are the key fields and the columns.
@@ -125,7 +141,32 @@ func (d *Definition) Validate() error {
 		}
 		seen[lower] = true
 	}
+	d.checkSensitive(bad)
 	return ps.ErrOrNil()
+}
+
+func (d *Definition) checkSensitive(bad func(field, hint, format string, args ...any)) {
+	fields := d.Fields()
+	for _, name := range slices.Sorted(maps.Keys(d.Sensitive)) {
+		i := slices.IndexFunc(fields, func(f event.Field) bool { return f.Name == name })
+		at := "fields." + name
+		if d.List {
+			at = "sensitive"
+		}
+		policy := d.Sensitive[name]
+		switch {
+		case i < 0:
+			bad(at, "", "there is no field %q", clip(name))
+		case fields[i].Type.Kind != event.String:
+			bad(at, "declare it as a string", "only a string can be sensitive; this field is a %s", fields[i].Type)
+		case policy == schema.Mask && i < len(d.Key):
+			bad(at, "use hmac: equal values stay equal", "a key cannot be masked, which does not keep different values apart")
+		case policy != schema.HMAC && policy != schema.Mask && policy != schema.NotSensitive:
+			bad(at, "", "found sensitive: %s, expected hmac, mask or none", clip(string(policy)))
+		case policy == schema.HMAC && i < len(d.Key) && len(d.Key) > 1 && strings.HasPrefix(d.Source, "topic:"):
+			bad(at, "", "a key of several fields cannot be sensitive where the entries come from a topic: the record's key has them all in one")
+		}
+	}
 }
 
 // metaNames are what a CSV file, a JSON row and a SQL table call the parts that
@@ -142,11 +183,19 @@ func scalar(k event.Kind) bool {
 
 // SameShape tells that entries of one are entries of the other.
 func (d *Definition) SameShape(o *Definition) bool {
-	return o != nil && d.List == o.List && slices.EqualFunc(d.Key, o.Key, event.Field.Equal) && slices.EqualFunc(d.Columns, o.Columns, event.Field.Equal)
+	return d.sameKey(o) && slices.EqualFunc(d.Columns, o.Columns, event.Field.Equal)
+}
+
+// sameKey tells that keys of one are keys of the other: also as sensitive, because
+// the key of an entry may be a hash.
+func (d *Definition) sameKey(o *Definition) bool {
+	return o != nil && d.List == o.List && slices.EqualFunc(d.Key, o.Key, func(a, b event.Field) bool {
+		return a.Equal(b) && (d.Sensitive[a.Name] == schema.HMAC) == (o.Sensitive[b.Name] == schema.HMAC)
+	})
 }
 
 func (d *Definition) equal(o *Definition) bool {
-	return d.SameShape(o) && d.Source == o.Source && d.EntriesMax == o.EntriesMax && d.BytesMax == o.BytesMax
+	return d.SameShape(o) && d.Source == o.Source && d.EntriesMax == o.EntriesMax && d.BytesMax == o.BytesMax && maps.Equal(d.Sensitive, o.Sensitive)
 }
 
 // declared is a definition in a record of TopicTables.
@@ -160,21 +209,22 @@ type declared struct {
 }
 
 type declaredField struct {
-	Name     string `json:"name"`
-	Type     string `json:"type"`
-	Optional bool   `json:"optional,omitempty"`
+	Name      string        `json:"name"`
+	Type      string        `json:"type"`
+	Optional  bool          `json:"optional,omitempty"`
+	Sensitive schema.Policy `json:"sensitive,omitempty"`
 }
 
-func declareFields(fields []event.Field) []declaredField {
+func (d *Definition) declareFields(fields []event.Field) []declaredField {
 	out := make([]declaredField, len(fields))
 	for i, f := range fields {
-		out[i] = declaredField{f.Name, f.Type.String(), f.Optional}
+		out[i] = declaredField{f.Name, f.Type.String(), f.Optional, d.Sensitive[f.Name]}
 	}
 	return out
 }
 
 func (d *Definition) marshal() (json.RawMessage, error) {
-	return json.Marshal(declared{Kind: d.Kind(), Key: declareFields(d.Key), Columns: declareFields(d.Columns),
+	return json.Marshal(declared{Kind: d.Kind(), Key: d.declareFields(d.Key), Columns: d.declareFields(d.Columns),
 		Source: d.Source, EntriesMax: d.EntriesMax, BytesMax: d.BytesMax})
 }
 
@@ -194,6 +244,7 @@ func unmarshalDefinition(name string, text []byte) (*Definition, error) {
 				return nil, err
 			}
 			*part.to = append(*part.to, event.Field{Name: f.Name, Type: t, Optional: f.Optional})
+			d.SetSensitive(f.Name, f.Sensitive)
 		}
 	}
 	return d, d.Validate()

@@ -179,7 +179,7 @@ func (f *follower) change(r *source.Record) (Change, error) {
 	}
 	c := Change{Op: OpRemove, Table: f.def.Name, Entry: Entry{Key: key, Author: f.def.Source}}
 	if len(r.Value) == 0 {
-		return c, nil
+		return c, f.store.protect(f.def, &c)
 	}
 	c.Op = OpPut
 	if c.Entry, err = parseColumns(f.def, r.Value); err != nil {
@@ -189,7 +189,7 @@ func (f *follower) change(r *source.Record) (Change, error) {
 	if len(AppendKey(nil, f.def.Key, key))+len(r.Value) > EntryMax/2 {
 		return c, ErrTooLarge
 	}
-	return c, nil
+	return c, f.store.protect(f.def, &c)
 }
 
 func (f *follower) key(text []byte) ([]Value, error) {

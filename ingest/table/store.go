@@ -28,6 +28,10 @@ type Log interface {
 type Options struct {
 	Open func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error)
 	Log  Log
+	// Protect makes of the entry of a put or remove what may be written of it, by
+	// Definition.Sensitive. It does nothing to what it made before, and does not change
+	// the values in place. Nil: entries are written as they are.
+	Protect func(d *Definition, c *Change) error
 	// Now stamps changes; time.Now where nil. It is data from then on.
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: no metrics
@@ -336,6 +340,11 @@ func (s *Store) encode(e *edit, changes []Change) ([]sink.Record, error) {
 			c.Entry.Expires = event.MaxTime
 		}
 		before := e.changed
+		if t := e.find(c.Table); t != nil {
+			if err := s.protect(t.def, c); err != nil {
+				return nil, err
+			}
+		}
 		if err := e.apply(c); err != nil {
 			return nil, err
 		}
@@ -366,6 +375,13 @@ func (s *Store) encode(e *edit, changes []Change) ([]sink.Record, error) {
 		recs[n-1].Value = append(v[:len(v)-len(`,"more":true}`)], '}')
 	}
 	return recs, nil
+}
+
+func (s *Store) protect(d *Definition, c *Change) error {
+	if s.opts.Protect == nil || c.Op != OpPut && c.Op != OpRemove {
+		return nil
+	}
+	return s.opts.Protect(d, c)
 }
 
 // write appends a group and waits until it is durable. After an error the log may

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -618,4 +619,35 @@ func FuzzChange(f *testing.F) {
 			t.Errorf("%s is then %s, %v", once, twice, err)
 		}
 	})
+}
+
+// TestSensitiveDefinition: what may be sensitive, and that a key which was not hashed
+// is no key of a definition that hashes it.
+func TestSensitiveDefinition(t *testing.T) {
+	text := event.Type{Kind: event.String}
+	d := NewList("blocked", text)
+	plain := NewList("blocked", text)
+	d.SetSensitive(ListKey, schema.HMAC)
+	if err := d.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := d.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := unmarshalDefinition("blocked", raw); err != nil || !again.equal(d) || again.SameShape(plain) {
+		t.Errorf("%s: read again as %+v, %v", raw, again, err)
+	}
+	for name, bad := range map[string]*Definition{
+		"mask of a key": {Name: "t", Key: []event.Field{{Name: "a", Type: text}}, Sensitive: map[string]schema.Policy{"a": schema.Mask}},
+		"a number":      {Name: "t", Key: []event.Field{{Name: "a", Type: event.Type{Kind: event.Int64}}}, Sensitive: map[string]schema.Policy{"a": schema.HMAC}},
+		"encrypted":     {Name: "t", Key: []event.Field{{Name: "a", Type: text}}, Sensitive: map[string]schema.Policy{"a": schema.Encrypt}},
+		"no field":      {Name: "t", Key: []event.Field{{Name: "a", Type: text}}, Sensitive: map[string]schema.Policy{"b": schema.HMAC}},
+		"two keys of a topic": {Name: "t", Key: []event.Field{{Name: "a", Type: text}, {Name: "b", Type: text}}, Source: "topic:x",
+			Sensitive: map[string]schema.Policy{"a": schema.HMAC}},
+	} {
+		if bad.Validate() == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
 }

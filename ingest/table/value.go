@@ -86,37 +86,51 @@ var (
 	errNotText = errors.New("expected a text in quotes")
 )
 
+// shown is a text as messages have it: not where it may be a card number.
+func shown(text string) string {
+	digits := 0
+	for i := range len(text) {
+		if text[i]-'0' <= 9 {
+			digits++
+		}
+	}
+	if digits >= 12 {
+		return fmt.Sprintf("a text of %d bytes", len(text))
+	}
+	return strconv.Quote(clip(text))
+}
+
 // ParseText reads a value as a person writes it, in a CSV cell or an argument.
 func ParseText(t event.Type, text string) (Value, error) {
 	switch t.Kind {
 	case event.Bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return Value{}, fmt.Errorf("found %q, expected true or false", clip(text))
+			return Value{}, fmt.Errorf("found %s, expected true or false", shown(text))
 		}
 		return boolValue(b), nil
 	case event.Int64:
 		i, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return Value{}, fmt.Errorf("found %q, expected a whole number of at most 64 bits", clip(text))
+			return Value{}, fmt.Errorf("found %s, expected a whole number of at most 64 bits", shown(text))
 		}
 		return Value{Bits: uint64(i)}, nil
 	case event.Double:
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsInf(f, 0) || math.IsNaN(f) {
-			return Value{}, fmt.Errorf("found %q, expected a number", clip(text))
+			return Value{}, fmt.Errorf("found %s, expected a number", shown(text))
 		}
 		return Value{Bits: math.Float64bits(f)}, nil
 	case event.Decimal:
 		v, err := event.ParseDecimal([]byte(text), int(t.Scale))
 		if err != nil {
-			return Value{}, fmt.Errorf("found %q, expected a %s: %w", clip(text), t, err)
+			return Value{}, fmt.Errorf("found %s, expected a %s: %w", shown(text), t, err)
 		}
 		return Value{Bits: uint64(v)}, nil
 	case event.Timestamp:
 		at, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil || !event.InRange(at) {
-			return Value{}, fmt.Errorf("found %q, expected a time such as 2026-01-31T12:00:00Z", clip(text))
+			return Value{}, fmt.Errorf("found %s, expected a time such as 2026-01-31T12:00:00Z", shown(text))
 		}
 		return Value{Bits: uint64(event.FromTime(at))}, nil
 	case event.String:
@@ -127,7 +141,7 @@ func ParseText(t event.Type, text string) (Value, error) {
 	case event.Bytes:
 		b, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
-			return Value{}, fmt.Errorf("found %q, expected bytes in base64", clip(text))
+			return Value{}, fmt.Errorf("found %s, expected bytes in base64", shown(text))
 		}
 		return Value{Bytes: b}, nil
 	}
@@ -160,10 +174,10 @@ func ParseJSON(t event.Type, raw []byte) (Value, error) {
 	}
 	switch t.Kind {
 	case event.String, event.Timestamp, event.Bytes:
-		return Value{}, fmt.Errorf("found %s, %w", clip(string(raw)), errNotText)
+		return Value{}, fmt.Errorf("found %s, %w", shown(string(raw)), errNotText)
 	case event.Bool:
 		if raw[0] != 't' && raw[0] != 'f' {
-			return Value{}, fmt.Errorf("found %s, expected true or false", clip(string(raw)))
+			return Value{}, fmt.Errorf("found %s, expected true or false", shown(string(raw)))
 		}
 	}
 	return ParseText(t, string(raw))

@@ -399,7 +399,7 @@ func (e *edit) withClears(changes []Change) []Change {
 }
 
 func (e *edit) migrate(old *Table, d *Definition) error {
-	if old.def.List != d.List || !slices.EqualFunc(old.def.Key, d.Key, event.Field.Equal) {
+	if !old.def.sameKey(d) {
 		return fmt.Errorf("%s: %w: its key is another; remove its entries first", d.Name, ErrShape)
 	}
 	from := make([]int, len(d.Columns))

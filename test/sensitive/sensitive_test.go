@@ -49,7 +49,7 @@ streams:
     time: ts
     key: card
     partitions: 3
-    fields: &fields
+    fields:
       ts: timestamp
       card: {type: string, sensitive: hmac}
       name: {type: string, sensitive: encrypt, optional: true}
@@ -57,12 +57,42 @@ streams:
       phone: {type: string, sensitive: drop, optional: true}
       note: {type: string, free_text: true, optional: true}
       amount: decimal(2)
+      phones: {type: list, of: {type: string, sensitive: mask}, optional: true}
+      wallet: {type: map, of: {type: string, sensitive: hmac}, optional: true}
+      payer: {type: struct, optional: true, fields: {iban: {type: string, sensitive: hmac}, name: {type: string, sensitive: encrypt}, said: {type: string, free_text: true}}}
+      cards: {type: list, of: {type: struct, fields: {pan: {type: string, sensitive: hmac}, notes: {type: map, of: {type: string, free_text: true}}}}, optional: true}
+      counts: {type: map, of: int64, optional: true}
   lines:
     as: line
     format: csv
     time: ts
     key: card
-    fields: *fields
+    fields:
+      ts: timestamp
+      card: {type: string, sensitive: hmac}
+      name: {type: string, sensitive: encrypt, optional: true}
+      shown: {type: string, sensitive: mask, optional: true}
+      phone: {type: string, sensitive: drop, optional: true}
+      note: {type: string, free_text: true, optional: true}
+      amount: decimal(2)
+  orders:
+    time: ts
+    key: card
+    id: card
+    dedupe: 24h
+    fields: {ts: timestamp, card: {type: string, sensitive: hmac}}
+lists:
+  blocked-cards: {sensitive: hmac, csv: blocked.csv}
+  watched-cards: {sensitive: hmac}
+  names:
+tables:
+  holders:
+    key: card
+    fields: {card: {type: string, sensitive: hmac}, shown: {type: string, sensitive: mask}, note: {type: string, optional: true}}
+  limits:
+    key: card
+    fields: {card: {type: string, sensitive: hmac}, ceiling: decimal(2), note: {type: string, optional: true}}
+    topic: limits
 receivers:
   - name: desk
     webhook: {url: %q, allow_cidrs: [127.0.0.0/8]}
@@ -78,6 +108,16 @@ id: twice-in-lines
 stream: lines
 when: last("1h").by(line.card).count() >= 2
 message: '"card " + line.card'
+---
+id: blocked
+stream: payments
+when: tx.card in list("blocked-cards")
+message: '"card " + tx.card'
+---
+id: watched
+stream: orders
+when: orders.card in list("watched-cards") && lookup("holders", orders.card).shown.startsWith("4") && lookup("limits", orders.card).ceiling > 1
+message: '"card " + orders.card'
 `
 
 // house is a running node and all that was heard of it.
@@ -116,6 +156,7 @@ func startHouse(t *testing.T) *house {
 	h.data = filepath.Join(dir, "data")
 	h.write(filepath.Join(dir, "weir.yaml"), fmt.Sprintf(configText, hook.URL))
 	h.write(filepath.Join(dir, "rules", "rules.yaml"), rulesText)
+	h.write(filepath.Join(dir, "blocked.csv"), "value,_reason\n"+grouped(cards[0], " ")+",\"said "+cards[1]+"\"\n"+cards[1]+",x\n")
 	cfg, err := config.Load(filepath.Join(dir, "weir.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +244,8 @@ func (h *house) wait(what string, ok func() bool) {
 	h.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("not within a minute: %s\n%s", what, h.log.bytes())
+			counts, _ := h.query("SELECT (SELECT count(*) FROM payments), (SELECT count(*) FROM lines), (SELECT count(*) FROM orders), (SELECT count(*) FROM deadletters), (SELECT count(*) FROM alerts)")
+			h.t.Fatalf("not within a minute: %s: there are %v\n%s", what, counts, h.log.bytes())
 		}
 	}
 }
@@ -218,8 +260,30 @@ func grouped(pan, separator string) string {
 }
 
 func jsonEvent(pan string, second int) string {
-	return fmt.Sprintf(`{"ts":"2026-01-01T00:00:%02dZ","card":%q,"name":"Ada Lovelace","shown":%q,"phone":"+41 44 555 01 02","note":"card %s or \u00%s, ok","amount":1.5,"cvv":"cvv-value-912","track_2":";%s=2512101?","deep":[{"pan":"%s"},%s]}`,
-		second, pan, grouped(pan, "-"), grouped(pan, " "), "3"+pan[:1]+pan[1:], pan, pan, pan)
+	return fmt.Sprintf(`{"ts":"2026-01-01T00:00:%02dZ","card":%q,"name":"Ada Lovelace","shown":%q,"phone":"+41 44 555 01 02","note":"card %s or \u00%s, ok","amount":1.5,"cvv":"cvv-value-912","track_2":";%s=2512101?","deep":[{"pan":"%s"},%s]`,
+		second, pan, grouped(pan, "-"), grouped(pan, " "), "3"+pan[:1]+pan[1:], pan, pan, pan) + nested(pan) + "}"
+}
+
+// nested are the members that hold more: declared lists, maps and structs, with the
+// card as a value, as the key of a map, in escapes; and the same undeclared, with the
+// card as a number in each way that JSON writes one.
+func nested(pan string) string {
+	escapes := ""
+	for _, c := range pan {
+		escapes += fmt.Sprintf(`\u%04X`, c)
+	}
+	return fmt.Sprintf(`,"phones":["+41 44 555 01 02",%[1]q],"wallet":{"main":%[1]q,%[2]q:%[3]q},"payer":{"iban":%[1]q,"name":"Ada Lovelace","said":"my card is %[2]s"},`+
+		`"cards":[{"pan":"%[4]s","notes":{"a":"%[4]s",%[1]q:"b"}}],"counts":{%[1]q:1},"more":{"%[4]s":["%[4]s",%[1]s.0,%[5]se%[6]d,-%[1]s]},"free":"x%[1]sx / %[2]s"`,
+		pan, grouped(pan, " "), grouped(pan, "-"), escapes, pan[:1]+"."+pan[1:], len(pan)-1)
+}
+
+// utf16 is text as UTF-16 has it.
+func utf16(text string) string {
+	out := "\xff\xfe"
+	for _, c := range text {
+		out += string([]byte{byte(c), byte(c >> 8)})
+	}
+	return out
 }
 
 // kafka sends each card through the Kafka listener in every codec: twice well, then
@@ -245,12 +309,14 @@ func (h *house) kafka() (good, bad int) {
 			}
 			whole := jsonEvent(pan, 3)
 			for _, value := range []string{whole[:len(whole)-20], whole + "}", "card " + pan, `{"ts":"` + pan + `","card":"` + pan + `","amount":1}`,
-				`{"card":` + pan + `,"ts":"2026-01-01T00:00:00Z","amount":"` + pan + `x"}`, `{"card":{"number":"` + pan + `"}}`, "[" + pan + "]", `{"card":"` + pan} {
+				`{"card":` + pan + `,"ts":"2026-01-01T00:00:00Z","amount":"` + pan + `x"}`, `{"card":{"number":"` + pan + `"}}`, "[" + pan + "]", `{"card":"` + pan, utf16(jsonEvent(pan, 3)),
+				strings.Replace(whole, `"payer":{`, `"payer":[{`, 1), strings.Replace(whole, `"phones":[`, `"phones":[[`, 1),
+				strings.Replace(whole, `"counts":{`, `"counts":{"`+pan+`":"`+pan+`",`, 1)} {
 				add("payments", pan, value)
 			}
 			add("lines", pan, "2026-01-01T00:00:00Z,"+pan)
 			add("lines", pan, pan+","+pan+",\"Ada Lovelace")
-			bad += 8 + 2
+			bad += 12 + 2
 			d := event.DeadLetter{Stream: "payments", Reason: "type", Detail: "found " + pan, File: "x", Line: 1, Raw: []byte(whole[:len(whole)-9])}
 			add(event.TopicDeadLetters, pan, string(d.AppendJSON(nil)))
 			d.Raw = []byte("2026;" + grouped(pan, "-") + ";x")
@@ -358,27 +424,42 @@ func TestNothingInTheClear(t *testing.T) {
 	goodSent, badSent := h.kafka()
 	goodLoaded, badLoaded := h.load()
 	goodPosted, badPosted := h.web()
-	good, bad := goodSent+goodLoaded+goodPosted, badSent+badLoaded+badPosted
+	goodMore, badMore := h.more()
+	h.lists()
+	good, bad := goodSent+goodLoaded+goodPosted+goodMore, badSent+badLoaded+badPosted+badMore
 	h.wait(fmt.Sprintf("%d events and %d dead letters in SQL", good, bad), func() bool {
 		return h.count("SELECT (SELECT count(*) FROM payments) + (SELECT count(*) FROM lines)") == good && h.count("SELECT count(*) FROM deadletters") == bad
 	})
 	// Every card met itself: 10 events by Kafka, 4 by files and 4 by HTTP make a window
-	// of 18.
-	for _, stream := range []string{"payments", "lines"} {
-		h.wait("alerts of "+stream, func() bool {
-			return h.count("SELECT count(*) FROM alerts WHERE stream = '"+stream+"'") == 17*len(cards)
+	// of 18; to payments came 2 in a transaction and 2 in merged files.
+	each := map[string]int{"payments": 22, "lines": 18}
+	alerts := 0
+	for stream, n := range each {
+		want := (n - 1) * len(cards)
+		if stream == "payments" {
+			want += 2 * n // two cards are blocked
+		}
+		alerts += want
+		h.wait(fmt.Sprintf("%d alerts of %s", want, stream), func() bool {
+			return h.count("SELECT count(*) FROM alerts WHERE stream = '"+stream+"'") == want
 		})
-		if n := h.count("SELECT count(*) FROM (SELECT card FROM " + stream + " GROUP BY card HAVING count(*) = 18 AND card LIKE 'h1.%')"); n != len(cards) {
-			t.Errorf("%s: %d cards have all their events, want %d", stream, n, len(cards))
+		if got := h.count(fmt.Sprintf("SELECT count(*) FROM (SELECT card FROM %s GROUP BY card HAVING count(*) = %d AND card LIKE 'h1.%%')", stream, n)); got != len(cards) {
+			t.Errorf("%s: %d cards have all their events, want %d", stream, got, len(cards))
 		}
 	}
+	alerts += h.orders()
 	h.wait("deliveries", func() bool {
-		return h.count("SELECT count(DISTINCT alert) FROM deliveries WHERE outcome = 'delivered'") == 34*len(cards)
+		return h.count("SELECT count(DISTINCT alert) FROM deliveries WHERE outcome = 'delivered'") == alerts
 	})
-	if n := h.count("SELECT count(*) FROM payments p JOIN lines l USING (card) WHERE p.phone IS NULL AND p.name LIKE 'e1.%' AND p.shown LIKE '______%*%____'"); n != 18*18*len(cards) {
-		t.Errorf("%d pairs are as they should be, want %d", n, 18*18*len(cards))
+	pairs := each["payments"] * each["lines"] * len(cards)
+	if n := h.count("SELECT count(*) FROM payments p JOIN lines l USING (card) WHERE p.phone IS NULL AND p.name LIKE 'e1.%' AND p.shown LIKE '______%*%____'"); n != pairs {
+		t.Errorf("%d pairs are as they should be, want %d", n, pairs)
 	}
-	for _, table := range []string{"payments", "lines", "deadletters", "decisions", "alerts", "deliveries"} {
+	// The card is the same one wherever it stands.
+	if n := h.count("SELECT count(*) FROM payments WHERE payer.iban = card AND cards[1].pan = card AND wallet['main'] = card AND payer.name LIKE 'e1.%'"); n < (each["payments"]-4)*len(cards) {
+		t.Errorf("%d events have one token for one card in all their fields", n)
+	}
+	for _, table := range []string{"payments", "lines", "orders", "deadletters", "decisions", "alerts", "deliveries", "list_entries", "table_changes", "table_entries", "holders", "limits", "weir_freshness"} {
 		for offset := 0; ; offset += 500 {
 			rows, text := h.query(fmt.Sprintf("SELECT * FROM %s ORDER BY ALL LIMIT 500 OFFSET %d", table, offset))
 			check(t, "SQL table "+table, text)
@@ -387,7 +468,7 @@ func TestNothingInTheClear(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/overview", "/v1/alerts?limit=500", "/v1/streams", "/v1/rules", "/metrics"} {
+	for _, path := range []string{"/v1/overview", "/v1/alerts?limit=500", "/v1/streams", "/v1/rules", "/metrics", "/v1/lists", "/v1/lists/blocked-cards/entries", "/v1/lists/watched-cards/entries", "/v1/tables/limits/entries"} {
 		check(t, path, h.call(http.MethodGet, path, ""))
 	}
 	h.checkErasure()
@@ -519,7 +600,7 @@ func findPlain(data []byte) string {
 		switch {
 		case c >= '0' && c <= '9':
 			digits = append(digits, c)
-		case c != ' ' && c != '-':
+		case !between(c):
 			digits = append(digits, '|')
 		}
 	}
@@ -531,10 +612,14 @@ func findPlain(data []byte) string {
 	return ""
 }
 
-// around is the part of data about its ith byte that is neither space nor dash.
+// between reports whether c may stand between the digits of a card: the point is that
+// of 4.111111111111111e15, the zero that of UTF-16.
+func between(c byte) bool { return c == ' ' || c == '-' || c == '.' || c == 0 }
+
+// around is the part of data about its ith byte that is not between digits.
 func around(data []byte, i int) []byte {
 	for at, c := range data {
-		if c == ' ' || c == '-' {
+		if between(c) {
 			continue
 		}
 		if i--; i < 0 {
@@ -565,6 +650,7 @@ func TestTheSearchFinds(t *testing.T) {
 	}
 	d := event.DeadLetter{Raw: []byte("x" + pan)}
 	for name, data := range map[string][]byte{"plain": []byte("x" + pan + "x"), "groups": []byte(grouped(pan, "-")), "escapes": []byte(`\u0034` + pan[1:]),
+		"exponent": []byte(pan[:1] + "." + pan[1:] + "e15"), "UTF-16": []byte(utf16("card " + pan)), "all escapes": []byte(nested(pan)[300:]),
 		"base64": d.AppendJSON(nil), "compressed": batches(batch)[0], "name": []byte(secrets[0])} {
 		if find(data) == "" {
 			t.Errorf("%s is not found in %q", name, data)
