@@ -76,7 +76,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{DataDir: "weir-data", KafkaAddr: "127.0.0.1:9092", HTTPAddr: "127.0.0.1:8080", SQLAddr: "127.0.0.1:7432",
 		Log: Log{Fsync: true, SegmentBytes: 256 << 20, MaxMessageBytes: 16 << 20, CheckpointBytes: 32 << 20, CheckpointEvery: time.Minute,
 			CompactEvery: 15 * time.Second, CompactMemory: 32 << 20, ScrubEvery: 24 * time.Hour, ScrubRate: 16 << 20, ProducerExpiry: 24 * time.Hour},
-		Kafka: Kafka{AutoCreateTopics: true, Partitions: 1, MaxConnections: 1000, MaxConnectionsPerAddress: 1000, IdleTimeout: 10 * time.Minute,
+		Kafka: Kafka{AutoCreateTopics: true, Partitions: 1, MaxConnections: 1000, MaxConnectionsPerAddress: 500, IdleTimeout: 10 * time.Minute,
 			MaxRequestBytes: 100 << 20, MaxFetchBytes: 55 << 20, RequestMemory: 256 << 20, FetchMemory: 256 << 20,
 			OffsetsRetention: 7 * 24 * time.Hour, InitialRebalanceDelay: 100 * time.Millisecond, SessionTimeoutMin: 6 * time.Second, SessionTimeoutMax: 30 * time.Minute,
 			GroupSizeMax: 10_000, TransactionTimeoutMax: 15 * time.Minute, TransactionalIDExpiration: 7 * 24 * time.Hour},

@@ -94,7 +94,7 @@ var kafkaKeys = []key[draft]{
 		read: func(w *walker, v value, d *draft) { w.number(v, 1, partitionsMax, &d.broker.Partitions) }},
 	{name: "max_connections", expects: "number from 1 to 1000000", def: "1000", doc: "Open connections; more are closed at once.",
 		read: func(w *walker, v value, d *draft) { w.number(v, 1, 1_000_000, &d.broker.MaxConnections) }},
-	{name: "max_connections_per_address", expects: "number from 1 to 1000000", defDoc: "as `max_connections`", doc: "Open connections from one IP address.",
+	{name: "max_connections_per_address", expects: "number from 1 to 1000000", defDoc: "half of `max_connections`", doc: "Open connections from one IP address. Behind address translation, all clients are one address.",
 		read: func(w *walker, v value, d *draft) {
 			w.number(v, 1, 1_000_000, &d.broker.MaxConnectionsPerAddress)
 		}},
@@ -137,7 +137,7 @@ const batchOverhead = 4 << 10
 // finishLog checks what spans the keys of log and kafka, and fills in what follows
 // from other keys.
 func (d *draft) finishLog(w *walker) {
-	d.broker.MaxConnectionsPerAddress = cmp.Or(d.broker.MaxConnectionsPerAddress, d.broker.MaxConnections)
+	d.broker.MaxConnectionsPerAddress = cmp.Or(d.broker.MaxConnectionsPerAddress, (d.broker.MaxConnections+1)/2)
 	if room := d.broker.MaxRequestBytes - batchOverhead; d.log.MaxMessageBytes > room && d.broker.MaxRequestBytes > 0 {
 		w.fail(d.maxMessage, "", "found %s, which does not fit into a request: kafka.max_request_bytes is %s", formatSize(d.log.MaxMessageBytes), formatSize(d.broker.MaxRequestBytes))
 	}

@@ -17,7 +17,8 @@ import (
 // for by name that does not exist is made, with Options.Partitions partitions,
 // where the request and Options allow it and clients may create it; the answer
 // has it at once. It runs on arrival, so that a pipelined produce finds the topic.
-// A name that no topic can have is INVALID_TOPIC_EXCEPTION. Authorized operations are
+// A name that no topic can have, or that collides with another topic's, is
+// INVALID_TOPIC_EXCEPTION. Authorized operations are
 // what MayWrite and the served keys leave to clients.
 //
 // Versions: 0 asks for all topics with an empty list, later ones with null;
@@ -100,7 +101,7 @@ func (s *Server) metadataTopic(rt *kmsg.MetadataRequestTopic, create bool) (*com
 	if err == nil || !create || !s.opt.MayWrite(name, OpCreate) {
 		return t, err
 	}
-	t, err = s.log.CreateTopic(commitlog.TopicSpec{Name: name, Partitions: s.opt.Partitions})
+	t, err = s.log.CreateTopic(commitlog.TopicSpec{Name: name, Partitions: s.opt.Partitions, Distinct: true})
 	switch {
 	case errors.Is(err, commitlog.ErrTopicExists): // made meanwhile
 		return s.find(name, [16]byte{}, false)

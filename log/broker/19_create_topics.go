@@ -16,7 +16,8 @@ import (
 // Behaviour: replication factor 1 or -1 (default); a replica assignment may only
 // name this broker, for partitions 0 to n-1; partitions -1 is the default. Weir's
 // own topics are not for clients to make. A topic named twice in one request is
-// INVALID_REQUEST and not made.
+// INVALID_REQUEST and not made; a name that differs from another topic's in dots and
+// underscores only is INVALID_TOPIC_EXCEPTION.
 //
 // Versions: 4 brought the defaults of -1, 5 flexible fields and the configs in the
 // answer, 7 the topic id.
@@ -62,7 +63,7 @@ const alreadyAnswered = 1 << 30
 
 // topicSpec is what a request asks for; the error is Kafka's.
 func (s *Server) topicSpec(rt *kmsg.CreateTopicsRequestTopic) (commitlog.TopicSpec, error) {
-	spec := commitlog.TopicSpec{Name: rt.Topic, Partitions: rt.NumPartitions}
+	spec := commitlog.TopicSpec{Name: rt.Topic, Partitions: rt.NumPartitions, Distinct: true}
 	if len(rt.Configs) > 0 {
 		spec.Configs = make(map[string]string, len(rt.Configs))
 	}
@@ -134,7 +135,10 @@ func (s *Server) checkTopic(spec commitlog.TopicSpec) error {
 		return commitlog.ErrInvalidTopic
 	}
 	if _, ok := s.log.Topic(spec.Name); ok {
-		return commitlog.ErrTopicExists
+		return fmt.Errorf("%w: %s", commitlog.ErrTopicExists, spec.Name)
+	}
+	if err := s.log.CheckDistinct(spec.Name); err != nil {
+		return err
 	}
 	if spec.Partitions > commitlog.MaxPartitions {
 		return commitlog.ErrInvalidPartitions

@@ -10,7 +10,8 @@ import (
 // DescribeLogDirs: the size of each partition.
 //
 // Behaviour: one directory, the log's; null topics are all. Topics and partitions
-// that do not exist are left out, as Kafka does. The disk's own size is not told.
+// that do not exist are left out, as Kafka does. Total and usable bytes are those of
+// the volume that the directory is on, -1 where it does not tell.
 //
 // Versions: 2 is flexible, 3 brought a top-level error, 4 total and usable bytes.
 
@@ -19,6 +20,9 @@ func describeLogDirs(_ context.Context, c *conn, req *kmsg.DescribeLogDirsReques
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = c.srv.opt.LogDir
 	dir.TotalBytes, dir.UsableBytes = -1, -1
+	if u, err := c.srv.log.Usage(); err == nil {
+		dir.TotalBytes, dir.UsableBytes = u.Total, u.Free
+	}
 	for _, t := range c.srv.log.Topics() {
 		want := func(int32) bool { return true }
 		if req.Topics != nil {

@@ -294,6 +294,7 @@ func TestAuthorizedOperations(t *testing.T) {
 func TestTopicMistakes(t *testing.T) {
 	n := startNode(t, broker.Options{Partitions: 3})
 	n.topic("t", 2)
+	n.topic("a.b", 1)
 	create := func(change func(*kmsg.CreateTopicsRequestTopic)) kmsg.Request {
 		rt := kmsg.NewCreateTopicsRequestTopic()
 		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = "new", 1, 1
@@ -309,6 +310,10 @@ func TestTopicMistakes(t *testing.T) {
 				rt.ReplicaAssignment = append(rt.ReplicaAssignment, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: int32(i), Replicas: r})
 			}
 		})
+	}
+	validate := func(req kmsg.Request) kmsg.Request {
+		req.(*kmsg.CreateTopicsRequest).ValidateOnly = true
+		return req
 	}
 	grow := func(count int32, topics ...string) kmsg.Request {
 		req := kmsg.NewPtrCreatePartitionsRequest()
@@ -334,6 +339,9 @@ func TestTopicMistakes(t *testing.T) {
 		{"there already", create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = "t" }), kerr.TopicAlreadyExists},
 		{"bad name", create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = "a b" }), kerr.InvalidTopicException},
 		{"dots", create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = ".." }), kerr.InvalidTopicException},
+		{"collides", create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = "a_b" }), kerr.InvalidTopicException},
+		{"would collide", validate(create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = "a_b" })), kerr.InvalidTopicException},
+		{"is there, as is one it collides with", validate(create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = "a.b" })), kerr.TopicAlreadyExists},
 		{"internal", create(func(rt *kmsg.CreateTopicsRequestTopic) { rt.Topic = "__consumer_offsets" }), kerr.TopicAuthorizationFailed},
 		{"another broker", assign(-1, -1, []int32{2}), kerr.InvalidReplicaAssignment},
 		{"two replicas", assign(-1, -1, []int32{1, 2}), kerr.InvalidReplicaAssignment},
@@ -380,11 +388,49 @@ func TestTopicMistakes(t *testing.T) {
 	if len(byHand.Partitions()) != 2 || len(grown.Partitions()) != 4 {
 		t.Errorf("%d and %d partitions", len(byHand.Partitions()), len(grown.Partitions()))
 	}
-	// Metadata of a name that no topic can have.
-	bad := "a b"
-	req := &kmsg.MetadataRequest{Version: 9, Topics: []kmsg.MetadataRequestTopic{{Topic: &bad}}}
-	resp := req.ResponseKind().(*kmsg.MetadataResponse)
-	if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil || resp.Topics[0].ErrorCode != kerr.InvalidTopicException.Code {
-		t.Errorf("%v %+v", err, resp.Topics)
+	// Metadata of a name that no topic can have, or none beside those there are.
+	for _, bad := range []string{"a b", "a_b"} {
+		req := &kmsg.MetadataRequest{Version: 9, AllowAutoTopicCreation: true, Topics: []kmsg.MetadataRequestTopic{{Topic: &bad}}}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil || resp.Topics[0].ErrorCode != kerr.InvalidTopicException.Code {
+			t.Errorf("%v %+v", err, resp.Topics)
+		}
+	}
+}
+
+// TestLogDirs: the partitions that are asked for, and the volume's room.
+func TestLogDirs(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	n.topic("t", 2)
+	n.topic("u", 1)
+	for _, c := range []struct {
+		topics []kmsg.DescribeLogDirsRequestTopic
+		want   string
+	}{
+		{nil, "t[0 1] u[0] "},
+		{[]kmsg.DescribeLogDirsRequestTopic{}, ""},
+		{[]kmsg.DescribeLogDirsRequestTopic{{Topic: "t", Partitions: []int32{1, 7}}, {Topic: "nosuch", Partitions: []int32{0}}}, "t[1] "},
+	} {
+		for version := int16(1); version <= 5; version++ {
+			req := &kmsg.DescribeLogDirsRequest{Version: version, Topics: c.topics}
+			resp := req.ResponseKind().(*kmsg.DescribeLogDirsResponse)
+			if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil || resp.ErrorCode != 0 || len(resp.Dirs) != 1 {
+				t.Fatalf("version %d: %v, %+v", version, err, resp)
+			}
+			dir, got := resp.Dirs[0], ""
+			for _, topic := range dir.Topics {
+				var parts []int32
+				for _, p := range topic.Partitions {
+					parts = append(parts, p.Partition)
+				}
+				got += fmt.Sprint(topic.Topic, parts, " ")
+			}
+			if got != c.want {
+				t.Errorf("version %d: %q, expected %q", version, got, c.want)
+			}
+			if version >= 4 && (dir.UsableBytes <= 0 || dir.TotalBytes < dir.UsableBytes) {
+				t.Errorf("version %d: %d bytes of %d", version, dir.UsableBytes, dir.TotalBytes)
+			}
+		}
 	}
 }

@@ -376,7 +376,7 @@ func TestFetchErrors(t *testing.T) {
 }
 
 func TestConnectionLimit(t *testing.T) {
-	n := startNode(t, broker.Options{MaxConnections: 2})
+	n := startNode(t, broker.Options{MaxConnections: 2, MaxConnectionsPerAddress: 2})
 	first, second := dial(t, n), dial(t, n)
 	for _, nc := range []net.Conn{first, second} {
 		nc.Write(encodeRequest(kmsg.NewPtrMetadataRequest(), 1))

@@ -71,6 +71,15 @@ func TestClosedFor(t *testing.T) {
 		closes(t, nc)
 		becomes(t, reg, aborted, "slow_request", 1)
 	})
+	t.Run("half a frame", func(t *testing.T) {
+		n, reg := start(broker.Options{SlowGrace: 20 * time.Millisecond})
+		whole := encodeRequest(produceRequest("t", 12, -1, batchOf(t, record.BatchOptions{}, strings.Repeat("x", 1000))), 1)
+		nc := dial(t, n)
+		nc.Write(whole[:len(whole)/2])
+		closes(t, nc)
+		becomes(t, reg, aborted, "slow_request", 1)
+		becomes(t, reg, "weir_broker_request_bytes", "", 0)
+	})
 	t.Run("drop by drop", func(t *testing.T) {
 		n, reg := start(broker.Options{SlowGrace: 50 * time.Millisecond})
 		nc := dial(t, n)
@@ -156,4 +165,18 @@ func TestConnectionsPerAddress(t *testing.T) {
 	becomes(t, reg, "weir_broker_connections_refused_total", "address", 1)
 	first.Close()
 	becomes(t, reg, "weir_broker_connections", "", 0)
+}
+
+// TestConnectionsPerAddressDefault: without a limit of its own, an address has half
+// of all connections.
+func TestConnectionsPerAddressDefault(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	n := startNode(t, broker.Options{Registerer: reg, MaxConnections: 4})
+	for i := range 2 {
+		nc := dial(t, n)
+		nc.Write(encodeRequest(kmsg.NewPtrMetadataRequest(), int32(i)))
+		readResponse(t, nc)
+	}
+	closes(t, dial(t, n))
+	becomes(t, reg, "weir_broker_connections_refused_total", "address", 1)
 }

@@ -43,8 +43,8 @@ type Options struct {
 	Partitions int32
 	// MaxConnections bounds the open connections; default 1000.
 	MaxConnections int
-	// MaxConnectionsPerAddress bounds those of clients at one IP address; default: as
-	// MaxConnections.
+	// MaxConnectionsPerAddress bounds those of clients at one IP address; default: half
+	// of MaxConnections, so that no client alone can take them all.
 	MaxConnectionsPerAddress int
 	// MaxRequestBytes bounds one request; default 100 MiB.
 	MaxRequestBytes int32
@@ -114,7 +114,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LogDir, "log")
 	setDefault(&o.Partitions, 1)
 	setDefault(&o.MaxConnections, 1000)
-	setDefault(&o.MaxConnectionsPerAddress, o.MaxConnections)
+	setDefault(&o.MaxConnectionsPerAddress, (o.MaxConnections+1)/2)
 	setDefault(&o.SlowGrace, 30*time.Second)
 	setDefault(&o.MaxRequestBytes, 100<<20)
 	setDefault(&o.MaxFetchBytes, 55<<20)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,6 +129,7 @@ type Log struct {
 
 	mu     sync.RWMutex
 	topics map[string]*Topic
+	alike  map[string][]string // names of topics, by undotted
 	closed bool
 
 	background sync.WaitGroup
@@ -139,6 +141,9 @@ type TopicSpec struct {
 	Name       string
 	Partitions int32
 	Configs    map[string]string // by Kafka's names
+	// Distinct refuses a name that differs from an existing topic's in dots and
+	// underscores only, as Kafka does.
+	Distinct bool
 }
 
 // Topic is a topic of an open log.
@@ -188,6 +193,7 @@ func Open(ctx context.Context, dir string, o Options) (*Log, error) {
 		files:   newFileCache(o.FS, o.MaxOpenFiles),
 		metrics: newMetrics(),
 		topics:  map[string]*Topic{},
+		alike:   map[string][]string{},
 	}
 	l.damage.init(l.logger, l.metrics)
 	if err := l.acquire(); err != nil {
@@ -308,6 +314,7 @@ func (l *Log) addTopic(m *topicMeta) error {
 	}
 	t.now.Store(now)
 	l.topics[m.Name] = t
+	l.alike[undotted(m.Name)] = append(l.alike[undotted(m.Name)], m.Name)
 	return nil
 }
 
@@ -321,6 +328,22 @@ func (l *Log) Topic(name string) (*Topic, bool) {
 	defer l.mu.RUnlock()
 	t, ok := l.topics[name]
 	return t, ok
+}
+
+// undotted is what names have in common that differ in dots and underscores only.
+func undotted(name string) string { return strings.ReplaceAll(name, ".", "_") }
+
+// CheckDistinct is an ErrInvalidTopic where a topic of another name has one that
+// differs in dots and underscores only.
+func (l *Log) CheckDistinct(name string) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, other := range l.alike[undotted(name)] {
+		if other != name {
+			return fmt.Errorf("%w %q: it collides with topic %q: dots and underscores make no difference", ErrInvalidTopic, name, other)
+		}
+	}
+	return nil
 }
 
 // Topics are all topics, sorted by name.
@@ -347,6 +370,9 @@ func (l *Log) Partition(topic string, i int32) (*Partition, error) {
 	}
 	return p, nil
 }
+
+// Usage is the space of the file system that the log is on.
+func (l *Log) Usage() (vfs.Usage, error) { return l.fs.Usage(l.dir) }
 
 // ClusterID is made once for a data directory.
 func (l *Log) ClusterID() string { return l.meta.Cluster }
@@ -380,6 +406,11 @@ func (l *Log) CreateTopics(specs []TopicSpec) ([]*Topic, error) {
 		_, ok := l.Topic(spec.Name)
 		if ok || slices.ContainsFunc(specs[:i], func(s TopicSpec) bool { return s.Name == spec.Name }) {
 			return nil, fmt.Errorf("%w: %s", ErrTopicExists, spec.Name)
+		}
+		if spec.Distinct {
+			if err := l.CheckDistinct(spec.Name); err != nil {
+				return nil, err
+			}
 		}
 		if err := l.makeDirs(spec.Name, 0, spec.Partitions); err != nil {
 			return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
@@ -538,6 +569,10 @@ func (l *Log) DeleteTopic(name string) error {
 	l.mu.Lock()
 	t := l.topics[name]
 	delete(l.topics, name)
+	l.alike[undotted(name)] = slices.DeleteFunc(l.alike[undotted(name)], func(one string) bool { return one == name })
+	if len(l.alike[undotted(name)]) == 0 {
+		delete(l.alike, undotted(name))
+	}
 	l.mu.Unlock()
 	for _, p := range t.now.Load().partitions {
 		p.shut(fmt.Errorf("%w: %s", ErrDeleted, name))

@@ -322,6 +322,43 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
+// TestDistinct: names that differ in dots and underscores only are told apart by
+// those who ask for it, also after a restart, and until the other is gone.
+func TestDistinct(t *testing.T) {
+	m := vfs.NewMem(1)
+	l := mustOpen(t, "data", testOptions(m))
+	mustTopic(t, l, "a.b_c", 1)
+	mustTopic(t, l, "a.b.c", 1) // who does not ask may
+	refused := func(name, other string) {
+		t.Helper()
+		_, err := l.CreateTopic(TopicSpec{Name: name, Partitions: 1, Distinct: true})
+		if !errors.Is(err, ErrInvalidTopic) || !strings.Contains(err.Error(), other) {
+			t.Errorf("%s beside %s: %v", name, other, err)
+		}
+	}
+	refused("a_b_c", "a.b_c")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, "data", testOptions(m))
+	defer l.Close()
+	if _, err := l.CreateTopic(TopicSpec{Name: "a.b.c", Partitions: 1, Distinct: true}); !errors.Is(err, ErrTopicExists) {
+		t.Error(err)
+	}
+	if err := l.DeleteTopic("a.b_c"); err != nil {
+		t.Fatal(err)
+	}
+	refused("a_b_c", "a.b.c")
+	if err := l.DeleteTopic("a.b.c"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a_b_c", "a-b-c", "A_b_c"} {
+		if _, err := l.CreateTopic(TopicSpec{Name: name, Partitions: 1, Distinct: true}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestTopicsSurvive changes topics and finds them again.
 func TestTopicsSurvive(t *testing.T) {
 	m := vfs.NewMem(1)
