@@ -36,11 +36,11 @@ lint: ## gofmt, go vet, staticcheck
 
 .PHONY: test
 test: toolchain test-tools lint build test-console ## install what the tests need and pass them all
-	WEIR_BINARY=$(CURDIR)/$(BIN) go test -race -timeout 25m ./...
+	WEIR_BINARY=$(CURDIR)/$(BIN) test/scripts/test.sh -race -timeout 25m ./...
 
 .PHONY: test-long
 test-long: toolchain test-tools lint build test-console ## the same suites at full size, long fuzzing included
-	WEIR_LONG=1 WEIR_SEEDS=2000 WEIR_BINARY=$(CURDIR)/$(BIN) go test -timeout 8h ./...
+	WEIR_LONG=1 WEIR_SEEDS=2000 WEIR_BINARY=$(CURDIR)/$(BIN) test/scripts/test.sh -timeout 8h ./...
 	test/scripts/fuzz.sh 10m
 
 .PHONY: console

@@ -24,6 +24,7 @@ func TestClients(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				argv := c.build(t)
+				t.Log(c.remarks)
 				run := func(scenario string, can bool, f func(*testing.T, *client, []string, *reader)) {
 					if can {
 						t.Run(scenario, func(t *testing.T) { f(t, c, argv, b.reader(t)) })
@@ -31,9 +32,10 @@ func TestClients(t *testing.T) {
 				}
 				run("produce", true, produces)
 				run("consume", true, consumes)
+				run("isolate", true, isolates)
 				run("group", true, rebalances(""))
 				run("group assigned by the broker", c.next, rebalances("consumer"))
-				run("transact", c.transactions, transacts)
+				run("transact", c.transactions || c.offsets, transacts)
 				run("admin", c.admin, administers)
 			})
 		}
@@ -185,14 +187,23 @@ func consumes(t *testing.T, c *client, argv []string, r *reader) {
 	}
 	r.end(topic, partitions)
 	events := of(c.call(t, argv, r.addr, "consume", "topic="+topic, "partitions=4", "isolation=uncommitted").finish(), "record")
-	want := records(topic, "mixed", 0, each*len(c.codecs))
+	consumed(t, topic, events, records(topic, "mixed", 0, each*len(c.codecs)))
+	next := map[int32]int64{}
+	for _, e := range events {
+		if e.Offset != next[e.Partition] {
+			t.Fatalf("%s/%d: record %d came with offset %d", topic, e.Partition, next[e.Partition], e.Offset)
+		}
+		next[e.Partition]++
+	}
+}
+
+// consumed checks that a client printed just these records, in order.
+func consumed(t *testing.T, topic string, events []event, want []*kgo.Record) {
+	t.Helper()
 	for p := range int32(partitions) {
 		var g, w []string
-		for _, e := range events {
+		for _, e := range of(events, "record") {
 			if e.Partition == p {
-				if e.Offset != int64(len(g)) {
-					t.Fatalf("%s/%d: record %d came with offset %d", topic, p, len(g), e.Offset)
-				}
 				g = append(g, e.text())
 			}
 		}
@@ -381,76 +392,154 @@ func (r *reader) offsets(group, topic string) map[int32]int64 {
 	return got
 }
 
+// isolates: of what another producer committed, aborted and leaves open the client
+// reads what its isolation level shows, and nothing that is open.
+func isolates(t *testing.T, c *client, argv []string, r *reader) {
+	topic := r.topic(name(c, "isolate"), partitions)
+	const each = 40
+	tx, err := kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID(topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Close()
+	writes := func(n int) {
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.ProduceSync(within(t), records(topic, "isolate", n*each, (n+1)*each)...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ends := func(commit kgo.TransactionEndTry) {
+		if err := tx.EndTransaction(within(t), commit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writes(0)
+	ends(kgo.TryAbort)
+	writes(1)
+	ends(kgo.TryCommit)
+	writes(2)
+	r.end(topic, partitions)
+
+	consume := func(isolation string) *program {
+		return c.call(t, argv, r.addr, "consume", "topic="+topic, "partitions=4", "isolation="+isolation)
+	}
+	everything := records(topic, "isolate", 0, 3*each)
+	stable, final := everything[:2*each], everything // of a client that shows aborted records
+	if c.leavesOut {
+		stable, final = everything[each:2*each], everything[each:2*each]
+	}
+	consumed(t, topic, c.withoutMarkers(consume("uncommitted").finish()), everything)
+	p := consume("committed")
+	events := p.expect("what is committed", func(es []event) bool { return len(of(c.withoutMarkers(es), "record")) >= len(stable) })
+	consumed(t, topic, c.withoutMarkers(events), stable)
+	ends(kgo.TryAbort)
+	consumed(t, topic, c.withoutMarkers(p.finish()), final)
+}
+
+// withoutMarkers leaves out the ends of transactions that a client prints as
+// records, which one that knows transactions does not.
+func (c *client) withoutMarkers(events []event) []event {
+	if c.leavesOut {
+		return events
+	}
+	return slices.DeleteFunc(slices.Clone(events), func(e event) bool { return e.Key != nil && strings.HasPrefix(*e.Key, "\x00\x00\x00") })
+}
+
+// transaction is a client's program that takes one transaction after the other.
+type transaction struct {
+	*program
+	c             *client
+	r             *reader
+	topic, source string
+	group         string
+	committed     []*kgo.Record
+}
+
+const perTransaction = 40
+
+// write begins transaction n and leaves it open. Its offset is that of source.
+func (x *transaction) write(n int, offset int64) {
+	x.t.Helper()
+	x.must("begin")
+	if x.c.transactions {
+		x.must("produce %d %d", n*perTransaction, perTransaction)
+		x.r.open(x.c, x.topic)
+	}
+	if x.c.offsets {
+		x.must("offset %d", offset)
+	}
+}
+
+// end ends transaction n, after which the group's offset is stands.
+func (x *transaction) end(n int, how string, stands int64) {
+	x.t.Helper()
+	x.must("%s", how)
+	if how == "commit" && x.c.transactions {
+		x.committed = append(x.committed, records(x.topic, "tx", n*perTransaction, (n+1)*perTransaction)...)
+	}
+	if !x.c.offsets {
+		return
+	}
+	want := map[int32]int64{}
+	if stands > 0 {
+		want[0] = stands
+	}
+	x.r.committed(x.group, x.source, want)
+}
+
 // transacts: what is committed is seen, what is aborted is not, and offsets hold
 // only with their transaction. At last a second producer of the same id fences
 // the first.
 func transacts(t *testing.T, c *client, argv []string, r *reader) {
-	topic, source, group := r.topic(name(c, "transact"), partitions), r.topic(name(c, "source"), 1), name(c, "transact")
+	topic, source := r.topic(name(c, "transact"), partitions), r.topic(name(c, "source"), 1)
 	for i := range 30 {
 		r.produce(&kgo.Record{Topic: source, Value: fmt.Appendf(nil, "%d", i)})
 	}
-	call := func(group string) *program {
-		return c.call(t, argv, r.addr, "transact", "topic="+topic, "run=tx", "partitions=4", "id="+name(c, "id"), "group="+group, "source="+source)
+	call := func(group string) *transaction {
+		p := c.call(t, argv, r.addr, "transact", "topic="+topic, "run=tx", "partitions=4", "id="+name(c, "id"), "group="+group, "source="+source)
+		return &transaction{program: p, c: c, r: r, topic: topic, source: source, group: group}
 	}
-	p := call(group)
-	const each = 40
-	var committed []*kgo.Record
-	transaction := func(n int, end string, offset, stands int64) {
-		p.must("begin")
-		p.must("produce %d %d", n*each, each)
-		r.open(c, topic)
-		if c.offsets {
-			p.must("offset %d", offset)
-		}
-		p.must("%s", end)
-		if end == "commit" {
-			committed = append(committed, records(topic, "tx", n*each, (n+1)*each)...)
-		}
-		if c.offsets {
-			want := map[int32]int64{}
-			if stands > 0 {
-				want[0] = stands
-			}
-			r.committed(group, source, want)
-		}
-	}
-	transaction(0, "abort", 5, 0)
-	transaction(1, "commit", 10, 10)
-	transaction(2, "abort", 20, 10)
-	transaction(3, "commit", 30, 30)
+	x := call(name(c, "transact"))
+	x.write(0, 5)
+	x.end(0, "abort", 0)
+	x.write(1, 10)
+	x.end(1, "commit", 10)
+	x.write(2, 20)
+	x.end(2, "abort", 10)
+	x.write(3, 30)
+	x.end(3, "commit", 30)
 
-	p.must("begin")
-	p.must("produce %d %d", 4*each, each)
-	r.open(c, topic)
+	x.write(4, 30)
 	other := call(name(c, "other"))
 	other.must("begin")
 	until(t, "the end of the transaction of the producer that was fenced", func() (bool, string) {
 		n, err := r.hidden(topic)
 		return n == 0 && err == nil, fmt.Sprintf("%d records are hidden, %v", n, err)
 	})
-	if e := p.step("commit"); e.Event == "ok" || !e.Fenced {
+	if e := x.step("commit"); e.Event == "ok" || !e.Fenced {
 		t.Errorf("a producer that was fenced committed: %+v", e)
 	}
-	p.kill()
-	other.must("produce %d %d", 5*each, each)
-	other.must("commit")
-	committed = append(committed, records(topic, "tx", 5*each, 6*each)...)
+	x.kill()
+	if c.transactions {
+		other.must("produce %d %d", 5*perTransaction, perTransaction)
+		other.end(5, "commit", 0)
+	} else {
+		other.must("offset 7")
+		other.end(5, "commit", 7)
+	}
 	other.leave()
 
 	r.end(topic, partitions)
-	visible(t, c, topic, r.read(topic, partitions, kgo.ReadCommitted()), committed)
-	written := r.read(topic, partitions, kgo.ReadUncommitted())
-	if !c.plain {
-		holds(t, topic, written, records(topic, "tx", 0, 6*each), false)
-	}
-	all := len(slices.Concat(written[0], written[1], written[2], written[3]))
-	if all <= 3*each {
-		t.Errorf("the aborted records are not in the log: it has %d", all)
-	}
-	for isolation, want := range map[string]int{"committed": 3 * each, "uncommitted": all} {
-		events := c.call(t, argv, r.addr, "consume", "topic="+topic, "partitions=4", "isolation="+isolation).finish()
-		if got := len(of(events, "record")); got != want {
-			t.Errorf("the client itself sees %d records in %s isolation, there are %d", got, isolation, want)
+	visible(t, c, topic, r.read(topic, partitions, kgo.ReadCommitted()), slices.Concat(x.committed, other.committed))
+	if c.transactions {
+		written := r.read(topic, partitions, kgo.ReadUncommitted())
+		aborted := len(slices.Concat(written[0], written[1], written[2], written[3])) - 3*perTransaction
+		if !c.plain {
+			holds(t, topic, written, records(topic, "tx", 0, 6*perTransaction), false)
+		} else if aborted <= 0 {
+			t.Error("no aborted record is in the log")
 		}
 	}
 }

@@ -46,11 +46,13 @@
 // Invariants:
 //
 //  1. A client that cannot be had, because a registry cannot be reached, is named
-//     as not run; where WEIR_REQUIRE_DATA is 1 that is a failure.
+//     as not run; where WEIR_REQUIRE_DATA is 1 or CI is true that is a failure.
 //  2. What a client says is never the only proof: counts, order, committed offsets
 //     and visibility are read by the test.
 //  3. Nothing waits for a time: every wait is for a condition, within a bound.
-//  4. WEIR_CLIENTS_BROKER=HOST:PORT runs the same tests against another broker, by
+//  4. What a client cannot do is in the list of clients, is logged by its test, and
+//     is in docs/reference/kafka.md.
+//  5. WEIR_CLIENTS_BROKER=HOST:PORT runs the same tests against another broker, by
 //     which the tests themselves were checked against Apache Kafka.
 //
 // Goroutines: one for each program's output, which ends with the program. Programs

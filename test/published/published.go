@@ -1,9 +1,11 @@
 package published
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -57,5 +59,22 @@ func Absent(t testing.TB, what, advice string) {
 	if os.Getenv("WEIR_REQUIRE_DATA") == "1" {
 		t.Fatalf("%s is needed and not there (%s)", what, advice)
 	}
+	if list := os.Getenv("WEIR_NOT_RUN"); list != "" {
+		note(t, list, fmt.Sprintf("%s: %s is not there (%s)", t.Name(), what, advice))
+	}
 	t.Skipf("not run: %s is not there (%s)", what, advice)
+}
+
+// note appends a line to the list of what was not run.
+func note(t testing.TB, list, line string) {
+	t.Helper()
+	line, _, _ = strings.Cut(line, "\n") // what a tool said goes on for long
+	f, err := os.OpenFile(list, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(line + "\n"); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -115,8 +115,11 @@ func consume(a contract.Args) error {
 
 func group(a contract.Args) error {
 	left := contract.Left()
-	c, err := consumer(a, kafka.ConfigMap{"heartbeat.interval.ms": 500, "session.timeout.ms": 6000,
-		"partition.assignment.strategy": "cooperative-sticky"})
+	config := kafka.ConfigMap{"heartbeat.interval.ms": 500, "session.timeout.ms": 6000, "partition.assignment.strategy": "cooperative-sticky"}
+	if a.Text("protocol") == "consumer" { // KIP-848: the broker assigns
+		config = kafka.ConfigMap{"group.protocol": "consumer"}
+	}
+	c, err := consumer(a, config)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	contract.Main(map[string]func(contract.Args) error{"produce": produce, "consume": consume, "group": group, "admin": admin})
+	contract.Main(map[string]func(contract.Args) error{"produce": produce, "consume": consume, "group": group, "transact": transact, "admin": admin})
 }
 
 var codecs = map[string]kafka.Compression{"gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd}
@@ -112,6 +112,71 @@ func group(a contract.Args) error {
 		if err := r.CommitMessages(context.Background(), m); err != nil {
 			return err
 		}
+	}
+}
+
+// transact holds offsets only: kafka-go's producers know no transactions.
+func transact(a contract.Args) error {
+	cl, ctx := &kafka.Client{Addr: kafka.TCP(a.Bootstrap)}, context.Background()
+	id, group := a.Text("id"), a.Text("group")
+	var session *kafka.ProducerSession
+	return contract.Steps(func(step string, args []int) error {
+		switch step {
+		case "begin":
+			if session != nil {
+				return nil
+			}
+			return retried(func() error {
+				got, err := cl.InitProducerID(ctx, &kafka.InitProducerIDRequest{TransactionalID: id, TransactionTimeoutMs: 60000, ProducerID: -1, ProducerEpoch: -1})
+				if err != nil {
+					return err
+				}
+				session = got.Producer
+				return got.Error
+			})
+		case "offset":
+			err := retried(func() error {
+				added, err := cl.AddOffsetsToTxn(ctx, &kafka.AddOffsetsToTxnRequest{TransactionalID: id, ProducerID: session.ProducerID,
+					ProducerEpoch: session.ProducerEpoch, GroupID: group})
+				if err != nil {
+					return err
+				}
+				return added.Error
+			})
+			if err != nil {
+				return err
+			}
+			done, err := cl.TxnOffsetCommit(ctx, &kafka.TxnOffsetCommitRequest{TransactionalID: id, ProducerID: session.ProducerID,
+				ProducerEpoch: session.ProducerEpoch, GroupID: group, GenerationID: -1,
+				Topics: map[string][]kafka.TxnOffsetCommit{a.Text("source"): {{Offset: int64(args[0])}}}})
+			if err != nil {
+				return err
+			}
+			return done.Topics[a.Text("source")][0].Error
+		case "commit", "abort":
+			ended, err := cl.EndTxn(ctx, &kafka.EndTxnRequest{TransactionalID: id, ProducerID: session.ProducerID,
+				ProducerEpoch: session.ProducerEpoch, Committed: step == "commit"})
+			if err != nil {
+				return err
+			}
+			if errors.Is(ended.Error, kafka.ProducerFenced) || errors.Is(ended.Error, kafka.InvalidProducerEpoch) {
+				return fmt.Errorf("%w: %w", contract.ErrFenced, ended.Error)
+			}
+			return ended.Error
+		}
+		return fmt.Errorf("no step %q", step)
+	})
+}
+
+// retried repeats what waits for the end of an earlier transaction, as other
+// libraries do by themselves.
+func retried(f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, kafka.ConcurrentTransactions) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
