@@ -37,6 +37,7 @@ lint: ## gofmt, go vet, staticcheck
 .PHONY: test
 test: toolchain test-tools lint build test-console ## install what the tests need and pass them all
 	WEIR_BINARY=$(CURDIR)/$(BIN) test/scripts/test.sh -race -timeout 25m ./...
+	test/scripts/test.sh -timeout 10m ./test/windows # every row of the published files, without the race detector
 
 .PHONY: test-long
 test-long: toolchain test-tools lint build test-console ## the same suites at full size, long fuzzing included
