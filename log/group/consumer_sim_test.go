@@ -50,13 +50,7 @@ type beater struct {
 }
 
 func (s *consumerSim) step() {
-	s.now = s.now.Add(time.Duration(s.rng.IntN(600)) * time.Millisecond)
-	s.store(s.g.Tick(s.now))
-	for _, a := range s.actors { // a client that was not answered in time lets go
-		if a.epoch != 0 && !s.now.Before(a.lastBeat.Add(s.cfg.Session)) {
-			a.fence()
-		}
-	}
+	s.pass(time.Duration(s.rng.IntN(600)) * time.Millisecond)
 	switch s.rng.IntN(80) {
 	case 0:
 		name := fmt.Sprint("t", s.rng.IntN(4))
@@ -89,6 +83,18 @@ func (s *consumerSim) step() {
 		s.beat(a)
 	}
 	s.check()
+}
+
+// pass lets time go by: a member that the group has not heard of in time is removed,
+// and a client that was not answered in time lets go.
+func (s *consumerSim) pass(d time.Duration) {
+	s.now = s.now.Add(d)
+	s.store(s.g.Tick(s.now))
+	for _, a := range s.actors {
+		if a.epoch != 0 && !s.now.Before(a.lastBeat.Add(s.cfg.Session)) {
+			a.fence()
+		}
+	}
 }
 
 func (a *beater) fence() { a.epoch, a.owned, a.told = 0, Slots{}, nil }
@@ -185,8 +191,7 @@ func (s *consumerSim) restart() {
 
 func (s *consumerSim) settle() {
 	for range 400 {
-		s.now = s.now.Add(500 * time.Millisecond)
-		s.store(s.g.Tick(s.now))
+		s.pass(500 * time.Millisecond)
 		for _, a := range s.actors {
 			if a.slow = false; !a.down {
 				s.beat(a)
