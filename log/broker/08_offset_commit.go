@@ -40,6 +40,7 @@ type commit struct {
 }
 
 type commitTopic struct {
+	topic *commitlog.Topic // nil where there is an error
 	name  string
 	parts []commitPart
 	err   error
@@ -53,6 +54,7 @@ type commitPart struct {
 
 // add adds a partition of t, which is nil where the topic has an error.
 func (ct *commitTopic) add(t *commitlog.Topic, index int32, offset int64, epoch int32, metadata *string) {
+	ct.topic = t
 	p := commitPart{index: index, at: group.Offset{Offset: offset, LeaderEpoch: epoch}}
 	if metadata != nil {
 		p.at.Metadata = *metadata
@@ -100,10 +102,14 @@ func offsetCommit(ctx context.Context, c *conn, req *kmsg.OffsetCommitRequest) k
 // fail gives every partition that has no error yet this one.
 func (in *commit) fail(err error) {
 	for i := range in.topics {
-		for j := range in.topics[i].parts {
-			if p := &in.topics[i].parts[j]; p.err == nil {
-				p.err = err
-			}
+		in.topics[i].fail(err)
+	}
+}
+
+func (ct *commitTopic) fail(err error) {
+	for i := range ct.parts {
+		if p := &ct.parts[i]; p.err == nil {
+			p.err = err
 		}
 	}
 }
@@ -139,6 +145,9 @@ func (g *groups) accept(ctx context.Context, in *commit) (stored, error) {
 	var records []group.Record
 	for i := range in.topics {
 		t := &in.topics[i]
+		if now, _ := g.log.Topic(t.name); t.topic != nil && now != t.topic {
+			t.fail(kerr.UnknownTopicOrPartition) // deleted meanwhile: topicDeleted may have been here
+		}
 		for j := range t.parts {
 			if p := &t.parts[j]; p.err == nil {
 				p.at.Time = now.UnixMilli()

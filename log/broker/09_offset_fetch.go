@@ -62,14 +62,11 @@ func (r reading) all() []kmsg.OffsetFetchRequestTopic {
 		return nil
 	}
 	by := map[string][]int32{}
-	for p := range r.c.offsets.All() {
-		by[p.Topic] = append(by[p.Topic], p.Partition)
-	}
-	if r.stable { // they are not known to be without an offset either
-		for p := range r.c.offsets.Unstables() {
-			if !slices.Contains(by[p.Topic], p.Partition) {
-				by[p.Topic] = append(by[p.Topic], p.Partition)
-			}
+	for _, p := range r.c.offsets.Partitions() {
+		// To one who wants what is stable, those of open transactions are not known to
+		// be without an offset.
+		if _, ok := r.c.offsets.Get(p); ok || r.stable {
+			by[p.Topic] = append(by[p.Topic], p.Partition)
 		}
 	}
 	list := make([]kmsg.OffsetFetchRequestTopic, 0, len(by))

@@ -63,7 +63,7 @@ func (s *Server) deleteOffsetsOf(ctx context.Context, c *cell, req *kmsg.OffsetD
 			sp.Partition, sp.ErrorCode = rp.Partition, s.code(err)
 			st.Partitions = append(st.Partitions, sp)
 			p := group.TopicPartition{Topic: rt.Topic, Partition: rp.Partition}
-			if _, has := c.offsets.Get(p); err == nil && has {
+			if _, has := c.offsets.Get(p); err == nil && (has || c.offsets.Unstable(p)) {
 				drop, records = append(drop, p), append(records, group.ForgottenOffset(c.id, p))
 			}
 		}

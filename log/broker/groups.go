@@ -43,6 +43,10 @@ type groups struct {
 	logger  *slog.Logger
 	metrics *groupMetrics
 
+	// began are the topics there were when the coordinator began, by name: what it
+	// reads was committed for them.
+	began map[string]*commitlog.Topic
+
 	mu      sync.Mutex
 	byID    map[string]*cell
 	stopped bool
@@ -50,7 +54,6 @@ type groups struct {
 
 	txnMu sync.Mutex
 	txns  map[txnKey]map[*cell]bool // cells with offsets of an open transaction
-
 }
 
 type txnKey struct {
@@ -86,8 +89,12 @@ type waiter struct {
 }
 
 func newGroups(l *commitlog.Log, cfg group.Config, logger *slog.Logger) *groups {
+	began := map[string]*commitlog.Topic{}
+	for _, t := range l.Topics() {
+		began[t.Name()] = t
+	}
 	return &groups{
-		log: l, topic: newStateTopic(l, offsetsTopic, logger), cfg: cfg.WithDefaults(), logger: logger,
+		log: l, began: began, topic: newStateTopic(l, offsetsTopic, logger), cfg: cfg.WithDefaults(), logger: logger,
 		metrics: newGroupMetrics(), byID: map[string]*cell{}, txns: map[txnKey]map[*cell]bool{},
 	}
 }
@@ -95,6 +102,7 @@ func newGroups(l *commitlog.Log, cfg group.Config, logger *slog.Logger) *groups 
 // run loads the state and then looks after it until ctx is done.
 func (g *groups) run(ctx context.Context) {
 	g.topic.load(ctx, g)
+	g.began = nil
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -374,7 +382,7 @@ func (g *groups) forget(c *cell, now time.Time) {
 // forgotten are the records that remove all of c.
 func (c *cell) forgotten() []group.Record {
 	var list []group.Record
-	for p := range c.offsets.All() {
+	for _, p := range c.offsets.Partitions() {
 		list = append(list, group.ForgottenOffset(c.id, p))
 	}
 	switch {
@@ -397,11 +405,12 @@ func (g *groups) sweep(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil {
 			return
 		}
-		g.dropOffsets(ctx, c, now, func(p group.TopicPartition, at group.Offset) bool {
+		_, _ = g.dropOffsets(ctx, c, now, func(p group.TopicPartition) bool { // it says so itself
 			if _, ok := g.log.Topic(p.Topic); !ok {
 				return true
 			}
-			return c.expired(now, g.cfg.Retention, p, at)
+			at, ok := c.offsets.Get(p)
+			return ok && !c.offsets.Unstable(p) && c.expired(now, g.cfg.Retention, p, at)
 		})
 	}
 }
@@ -434,30 +443,31 @@ func (c *cell) subscribed(topic string) bool {
 	return false
 }
 
-// dropOffsets removes the offsets of c that gone names, and c where nothing is
-// left.
-func (g *groups) dropOffsets(ctx context.Context, c *cell, now time.Time, gone func(group.TopicPartition, group.Offset) bool) {
+// dropOffsets removes the offsets of c that gone names, those of open transactions
+// included, and c where nothing is left. That is so once what it returns is durable.
+func (g *groups) dropOffsets(ctx context.Context, c *cell, now time.Time, gone func(group.TopicPartition) bool) (stored, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
-		return
+		return stored{}, nil
 	}
 	var records []group.Record
 	var drop []group.TopicPartition
-	for p, at := range c.offsets.All() {
-		if gone(p, at) {
+	all := c.offsets.Partitions()
+	for _, p := range all {
+		if gone(p) {
 			drop = append(drop, p)
 			records = append(records, group.ForgottenOffset(c.id, p))
 		}
 	}
-	over := c.empty() && len(drop) == c.offsets.Len() && !c.offsets.HasOpen()
+	over := c.empty() && len(drop) == len(all)
 	if over {
 		records = c.forgotten()
 	}
 	if len(records) > 0 && (g.topic.made() || c.last.p != nil) {
 		if err := g.storePlain(ctx, c, now, records); err != nil {
-			g.logger.Error("expired offsets not removed; tried again later", "group", c.id, "err", err)
-			return
+			g.logger.Error("offsets that expired or whose topic is gone not removed; tried again later", "group", c.id, "err", err)
+			return stored{}, err
 		}
 	}
 	for _, p := range drop {
@@ -466,19 +476,32 @@ func (g *groups) dropOffsets(ctx context.Context, c *cell, now time.Time, gone f
 	if over {
 		g.forget(c, now)
 	}
+	return c.last, nil
 }
 
-// topicDeleted forgets what groups committed for a topic that is no more.
+// topicDeleted forgets, durably, what groups committed for a topic that is no more:
+// another one of that name has nothing to do with it.
 func (g *groups) topicDeleted(ctx context.Context, topic string) {
-	list, err := g.all()
-	if err != nil {
-		return // the sweep finds it
-	}
 	now := time.Now()
-	for _, c := range list {
-		g.dropOffsets(ctx, c, now, func(p group.TopicPartition, _ group.Offset) bool { return p.Topic == topic })
-		c.mu.Lock()
-		c.offsets.DropPending(func(p group.TopicPartition) bool { return p.Topic == topic })
-		c.mu.Unlock()
+	var removed []stored
+	for _, c := range g.ready() {
+		at, err := g.dropOffsets(ctx, c, now, func(p group.TopicPartition) bool { return p.Topic == topic })
+		if err == nil {
+			removed = append(removed, at)
+		}
 	}
+	for _, at := range removed {
+		if err := at.wait(ctx); err != nil {
+			g.logger.Error("offsets of a deleted topic are not known to be removed for good", "topic", topic, "err", err)
+			return
+		}
+	}
+}
+
+// ready are the groups whose partition was read; replayed sees to the others.
+func (g *groups) ready() []*cell {
+	g.mu.Lock()
+	list := slices.Collect(maps.Values(g.byID))
+	g.mu.Unlock()
+	return slices.DeleteFunc(list, func(c *cell) bool { return g.topic.ready(c.partition) != nil })
 }

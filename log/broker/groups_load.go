@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"time"
 
 	"github.com/weirstream/weir/log/group"
@@ -39,7 +40,7 @@ func (g *groups) replay(partition int32, h *record.BatchHeader, r *record.Record
 		c.offsets.CommitPending(h.ProducerID, l.Offset.Partition, l.Offset.Offset)
 		g.noteTxn(c, h.ProducerID)
 	case l.Offset != nil && l.Removed:
-		c.offsets.Delete(l.Offset.Partition)
+		c.offsets.Delete(l.Offset.Partition) // and what is open
 	case l.Offset != nil:
 		l.Offset.Offset.Place = r.Offset
 		c.offsets.Commit(l.Offset.Partition, l.Offset.Offset)
@@ -72,8 +73,14 @@ func (g *groups) replayed(partition int32) {
 	}
 	g.mu.Unlock()
 	now := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), tickTimeout)
+	defer cancel()
+	var last stored
 	for _, c := range list {
 		c.mu.Lock()
+		if g.dropStale(ctx, c, now); c.last.p != nil {
+			last = c.last
+		}
 		if c.consumer != nil && c.consumer.Epoch() < 0 {
 			c.consumer = nil // it was removed
 		}
@@ -88,5 +95,26 @@ func (g *groups) replayed(partition int32) {
 			g.forget(c, now)
 		}
 		c.mu.Unlock()
+	}
+	if err := last.wait(ctx); err != nil {
+		g.logger.Error("offsets of topics that are gone may come back with the next start", "partition", partition, "err", err)
+	}
+}
+
+// dropStale removes offsets of topics that are not there, or are again: a crash can
+// come between the end of a topic and that of its offsets. The caller holds c.mu.
+func (g *groups) dropStale(ctx context.Context, c *cell, now time.Time) {
+	var records []group.Record
+	for _, p := range c.offsets.Partitions() {
+		if t, ok := g.log.Topic(p.Topic); !ok || t != g.began[p.Topic] {
+			c.offsets.Delete(p)
+			records = append(records, group.ForgottenOffset(c.id, p))
+		}
+	}
+	if len(records) == 0 {
+		return
+	}
+	if err := g.storePlain(ctx, c, now, records); err != nil {
+		g.logger.Error("offsets of topics that are gone may come back with the next start", "group", c.id, "offsets", len(records), "err", err)
 	}
 }

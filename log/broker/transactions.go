@@ -235,7 +235,7 @@ func (x *transactions) add(ctx context.Context, id string, p group.Producer, ver
 func (tr *transaction) enter(ctx context.Context, x *transactions, p group.Producer, part group.TopicPartition, implicit bool) (st stored, err error) {
 	for {
 		tr.mu.RLock()
-		err := tr.t.Verify(p, part)
+		id, err := tr.t.ID, tr.t.Verify(p, part)
 		switch {
 		case err == nil && tr.barrier.durable():
 			return tr.stored, nil
@@ -251,7 +251,7 @@ func (tr *transaction) enter(ctx context.Context, x *transactions, p group.Produ
 		if !implicit || !errors.Is(err, group.ErrInvalidTxnState) {
 			return stored{}, err
 		}
-		if _, err := x.add(ctx, tr.t.ID, p, 2, part); err != nil {
+		if _, err := x.add(ctx, id, p, 2, part); err != nil {
 			return stored{}, err
 		}
 	}

@@ -3,6 +3,7 @@ package group
 import (
 	"iter"
 	"maps"
+	"slices"
 )
 
 // Offset is what a group committed for a partition.
@@ -42,22 +43,20 @@ func (o *Offsets) Unstable(p TopicPartition) bool {
 // All are the committed offsets, in no order.
 func (o *Offsets) All() iter.Seq2[TopicPartition, Offset] { return maps.All(o.committed) }
 
-// Unstables are the partitions with offsets of open transactions; one may come
-// more than once.
-func (o *Offsets) Unstables() iter.Seq[TopicPartition] {
-	return func(yield func(TopicPartition) bool) {
-		for _, of := range o.pending {
-			for p := range of {
-				if !yield(p) {
-					return
-				}
+// Partitions are those with an offset, of open transactions included, in no order.
+func (o *Offsets) Partitions() []TopicPartition {
+	list := slices.Collect(maps.Keys(o.committed))
+	seen := map[TopicPartition]bool{}
+	for _, of := range o.pending {
+		for p := range of {
+			if _, ok := o.committed[p]; !ok && !seen[p] {
+				seen[p] = true
+				list = append(list, p)
 			}
 		}
 	}
+	return list
 }
-
-// Len is the number of partitions with a committed offset.
-func (o *Offsets) Len() int { return len(o.committed) }
 
 // Idle reports whether there is nothing to remember: neither offsets nor open
 // transactions.
@@ -88,9 +87,6 @@ func (o *Offsets) CommitPending(producer int64, p TopicPartition, at Offset) {
 	of[p] = at
 }
 
-// HasPending reports whether the producer's transaction has offsets here.
-func (o *Offsets) HasPending(producer int64) bool { return len(o.pending[producer]) > 0 }
-
 // End ends the transaction of a producer; its offsets count where it was committed
 // and nothing later was.
 func (o *Offsets) End(producer int64, commit bool) {
@@ -104,18 +100,13 @@ func (o *Offsets) End(producer int64, commit bool) {
 	}
 }
 
-// Delete forgets the committed offset of a partition.
-func (o *Offsets) Delete(p TopicPartition) { delete(o.committed, p) }
-
-// DropPending forgets what open transactions have for partitions that gone names.
-func (o *Offsets) DropPending(gone func(TopicPartition) bool) {
+// Delete forgets the committed offset of a partition, and what open transactions
+// have for it: they came before.
+func (o *Offsets) Delete(p TopicPartition) {
+	delete(o.committed, p)
 	for producer, of := range o.pending {
-		maps.DeleteFunc(of, func(p TopicPartition, _ Offset) bool { return gone(p) })
-		if len(of) == 0 {
+		if delete(of, p); len(of) == 0 {
 			delete(o.pending, producer)
 		}
 	}
 }
-
-// HasOpen reports whether any open transaction has offsets here.
-func (o *Offsets) HasOpen() bool { return len(o.pending) > 0 }
