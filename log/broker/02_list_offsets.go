@@ -16,7 +16,7 @@ import (
 // record with the greatest timestamp, -4 earliest local (there is no other),
 // -5 latest tiered and -6 earliest not yet tiered (there is no tiered storage:
 // -1 and the earliest). With isolation level read_committed the latest is the last
-// stable offset.
+// stable offset, and what lies past it is not found by its time.
 //
 // Versions: 4 brought leader epochs, 6 flexible fields, 7 timestamp -3, 8 -4,
 // 9 -5, 11 -6. Version 0 answered with several offsets and is not served.
@@ -79,7 +79,11 @@ func offsetFor(p *commitlog.Partition, ms int64, committed bool) (offset, timest
 	if ms < 0 {
 		return -1, -1, nil
 	}
-	return p.OffsetForTime(ms)
+	offset, timestamp, err = p.OffsetForTime(ms)
+	if committed && offset >= p.LastStableOffset() {
+		return -1, -1, err // not to be read yet
+	}
+	return offset, timestamp, err
 }
 
 // maxTimestamp is the greatest timestamp in p, -1 where p is empty: the greatest

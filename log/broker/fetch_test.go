@@ -285,12 +285,25 @@ func TestReadCommitted(t *testing.T) {
 	}
 	// ListOffsets tells the ends apart.
 	write(record.BatchOptions{ProducerID: 6, Transactional: true})
-	for isolation, want := range []int64{6, 5} {
-		req := &kmsg.ListOffsetsRequest{Version: 7, IsolationLevel: int8(isolation), Topics: []kmsg.ListOffsetsRequestTopic{
-			{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -1, CurrentLeaderEpoch: -1}}}}}
-		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
-		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil || resp.Topics[0].Partitions[0].Offset != want {
-			t.Fatalf("%v %+v, expected %d", err, resp.Topics[0].Partitions[0], want)
+	const lateTime = 1_800_000_000_000
+	var b record.Builder
+	b.Reset(record.BatchOptions{ProducerID: 6, Transactional: true, BaseSequence: 1})
+	b.Append(lateTime, nil, []byte("v"), nil)
+	batch, err := b.Build()
+	if err == nil {
+		_, err = p.Append(t.Context(), batch, -1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for timestamp, want := range map[int64][2]int64{-1: {7, 5}, lateTime: {6, -1}, -3: {6, -1}} {
+		for isolation, want := range want {
+			req := &kmsg.ListOffsetsRequest{Version: 7, IsolationLevel: int8(isolation), Topics: []kmsg.ListOffsetsRequestTopic{
+				{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: timestamp, CurrentLeaderEpoch: -1}}}}}
+			resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+			if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil || resp.Topics[0].Partitions[0].Offset != want {
+				t.Fatalf("%d: %v %+v, expected %d", timestamp, err, resp.Topics[0].Partitions[0], want)
+			}
 		}
 	}
 }

@@ -350,7 +350,9 @@ func (g *Consumer) leave(b *Beat) BeatResult {
 		return refusal(kerr.UnknownMemberID, "the member is not in the group")
 	}
 	if b.Epoch == epochLeaveStatic && m.instance != nil {
-		m.epoch, m.changedCurrent, g.out.Store = epochLeaveStatic, true, true
+		// It keeps its partitions till it is back; those it was letting go are free.
+		m.epoch, m.state, m.changedCurrent, g.out.Store = epochLeaveStatic, memberStable, true, true
+		g.own(m, m.assigned, Slots{})
 		m.revokeBy = time.Time{}
 		return BeatResult{MemberID: m.id, Epoch: epochLeaveStatic}
 	}

@@ -341,6 +341,32 @@ func TestConsumerForeignMemberID(t *testing.T) {
 	}
 }
 
+// TestConsumerStaticLeavesUnrevoked: a static member that leaves for a while before
+// it has let go of a partition does not keep it from the one who waits for it.
+func TestConsumerStaticLeavesUnrevoked(t *testing.T) {
+	cfg := Config{}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	topics := simTopics{"t": {[16]byte{1}, 2}}
+	instance := "i"
+	g := NewConsumer(&cfg, now)
+	beat := func(b Beat) BeatResult {
+		r, _ := g.Heartbeat(now, b, topics)
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return r
+	}
+	first := beat(Beat{MemberID: "a", Instance: &instance, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+	second := beat(Beat{MemberID: "b", Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+	if r := beat(Beat{MemberID: "a", Instance: &instance, Epoch: first.Epoch, Rebalance: -1}); len(first.Assigned) != 2 || len(second.Assigned) != 0 || len(r.Assigned) != 1 {
+		t.Fatalf("%+v, %+v, %+v", first, second, r)
+	}
+	beat(Beat{MemberID: "a", Instance: &instance, Epoch: epochLeaveStatic, Rebalance: -1})
+	if r := beat(Beat{MemberID: "b", Epoch: second.Epoch, Rebalance: -1}); len(r.Assigned) != 1 {
+		t.Fatalf("the one who waits has %d partitions", len(r.Assigned))
+	}
+}
+
 // BenchmarkAssignJoin is one member that joins a balanced group of the largest
 // size, which happens once for each that comes.
 func BenchmarkAssignJoin(b *testing.B) {
