@@ -24,7 +24,7 @@ type options struct {
 	runs                  int
 	produce, latency      time.Duration
 	fill                  int64
-	short                 bool
+	short, alone          bool
 	profile               string
 }
 
@@ -43,6 +43,7 @@ func main() {
 	flag.DurationVar(&o.produce, "produce", 4*time.Second, "how long to produce")
 	flag.DurationVar(&o.latency, "latency", 4*time.Second, "how long to send at the fixed rate")
 	flag.Int64Var(&o.fill, "fill", 2_000_000_000, "bytes that a server starts with where it does not start empty")
+	flag.BoolVar(&o.alone, "alone", false, "without the peer")
 	flag.BoolVar(&o.short, "short", false, "a moment of each, without the peer: whether it works")
 	flag.StringVar(&o.profile, "cpuprofile", "", "run Weir's log and broker in this process, alone, and write a CPU profile")
 	flag.Parse()
@@ -86,8 +87,8 @@ func (o options) jars(ctx context.Context) error {
 
 func measure(ctx context.Context, o options, out io.Writer) error {
 	sides := []side{weirSide(o.weir)}
-	peer := "Apache Kafka was not run: -short and -cpuprofile measure Weir alone"
-	if !o.short && o.profile == "" {
+	peer := "Apache Kafka was not run: -alone, -short and -cpuprofile measure Weir alone"
+	if !o.short && !o.alone && o.profile == "" {
 		if err := o.jars(ctx); err != nil {
 			return err
 		}
