@@ -24,9 +24,10 @@ import (
 //   - one batch of format v2 for each partition, appended as received or as
 //     Options.Transform rewrites it; a batch that it cannot read is refused, where
 //     without it the log takes records that nobody can decompress;
-//   - batches are appended as the request is read, so pipelined requests share an
-//     fsync; the answer waits until they are durable (acks 1 and -1 are the same
-//     with one broker), for at most the request's timeout;
+//   - batches are appended as the request arrives, one after the other: a large
+//     request needs memory for one batch, and pipelined requests share an fsync;
+//   - the answer waits until they are durable (acks 1 and -1 are the same with one
+//     broker), for at most the request's timeout;
 //   - records that a batch is refused for are named, so that a client does not
 //     take the others for bad;
 //   - acks 0: no answer; an error closes the connection;
@@ -78,14 +79,14 @@ type producedPart struct {
 
 var produceAnswers = sync.Pool{New: func() any { return new(produceAnswer) }}
 
-func startProduce(c *conn, h header, body []byte) (answer, error) {
+func startProduce(c *conn, h header, w *window) (answer, error) {
 	a := produceAnswers.Get().(*produceAnswer)
 	a.srv, a.hard, a.version, a.since = c.srv, c.hard, h.version, time.Now()
-	b := kbin.Reader{Src: body}
-	if err := a.read(c.ctx, &b); err != nil {
+	if err := a.read(c.ctx, w); err != nil {
 		a.written()
 		return nil, err
 	}
+	a.since = time.Now() // its timeout is not for its own arrival
 	if a.acks != 0 {
 		return a, nil
 	}
@@ -100,8 +101,9 @@ func startProduce(c *conn, h header, body []byte) (answer, error) {
 }
 
 // read decodes the request and appends each batch as it comes by.
-func (a *produceAnswer) read(ctx context.Context, b *kbin.Reader) error {
+func (a *produceAnswer) read(ctx context.Context, w *window) error {
 	flexible := a.version >= 9
+	b := &w.Reader
 	var refused error
 	if a.version < 3 {
 		refused = refuse(kerr.UnsupportedVersion, "produce versions 0 to 2 are not served")
@@ -114,7 +116,10 @@ func (a *produceAnswer) read(ctx context.Context, b *kbin.Reader) error {
 		refused = refuse(kerr.InvalidRequiredAcks, fmt.Sprintf("acks %d; expected -1, 0 or 1", a.acks))
 	}
 	for n := arrayLen(b, flexible); n > 0 && b.Ok(); n-- {
-		if err := a.readTopic(ctx, b, flexible, refused); err != nil {
+		if err := w.fill(headroom); err != nil {
+			return err
+		}
+		if err := a.readTopic(ctx, w, flexible, refused); err != nil {
 			return err
 		}
 	}
@@ -124,10 +129,11 @@ func (a *produceAnswer) read(ctx context.Context, b *kbin.Reader) error {
 	if !b.Ok() {
 		return fmt.Errorf("%w: produce body", errMalformed)
 	}
-	return nil
+	return w.skip()
 }
 
-func (a *produceAnswer) readTopic(ctx context.Context, b *kbin.Reader, flexible bool, refused error) error {
+func (a *produceAnswer) readTopic(ctx context.Context, w *window, flexible bool, refused error) error {
+	b := &w.Reader
 	if len(a.topics) >= maxProducePartitions {
 		return fmt.Errorf("%w: more than %d topics in one produce request", errMalformed, maxProducePartitions)
 	}
@@ -155,8 +161,14 @@ func (a *produceAnswer) readTopic(ctx context.Context, b *kbin.Reader, flexible 
 		err = refused
 	}
 	for n := arrayLen(b, flexible); n > 0 && b.Ok(); n-- {
+		if err := w.fill(headroom); err != nil {
+			return err
+		}
 		part := producedPart{index: b.Int32(), base: -1, stamped: -1}
-		batch := nullableBytes(b, flexible)
+		batch, broken := w.bytes(flexible)
+		if broken != nil {
+			return broken
+		}
 		if flexible {
 			layout.SkipTags(b)
 		}

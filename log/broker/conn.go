@@ -11,11 +11,8 @@ import (
 	"net"
 	"os"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kbin"
 
 	"github.com/weirstream/weir/log/layout"
 )
@@ -38,12 +35,6 @@ const (
 	// of slowestClient): a request that stands still ends early, however large.
 	piece = 64 << 10
 )
-
-// bodies holds request buffers between requests.
-var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
-
-// maxPooled is the largest buffer that bodies keeps.
-const maxPooled = 8 << 20
 
 // conn is one client's connection: the reader starts requests in the order they
 // arrive, the writer finishes and answers them in the same order.
@@ -157,32 +148,21 @@ func (c *conn) readOne(r *bufio.Reader) (pending, error) {
 	if !produce && size > maxControlBytes {
 		return pending{}, fmt.Errorf("%w: a request of %d bytes for key %d; at most %d", errMalformed, size, binary.BigEndian.Uint16(peek), maxControlBytes)
 	}
-	var held int64
-	defer func() { c.srv.requests.give(held) }()
-	take := func(ctx context.Context, n int64) error {
-		if err := c.srv.requests.take(ctx, n); err != nil {
-			return fmt.Errorf("waiting for memory for a request of %d bytes: %w", size, err)
-		}
-		held += n
-		return nil
+	w := newWindow(c, r, int(size))
+	defer w.close()
+	first := int(size)
+	if produce {
+		first = headroom // it takes its batches one after the other
 	}
-	buf := bodies.Get().(*[]byte)
-	defer func() {
-		if cap(*buf) <= maxPooled {
-			bodies.Put(buf)
-		}
-	}()
-	*buf, err = c.readBody(r, *buf, int(size), take)
-	if err != nil {
-		return pending{}, fmt.Errorf("read a request of %d bytes: %w", size, err)
+	if err := w.fill(first); err != nil {
+		return pending{}, err
 	}
-	c.srv.metrics.received.Add(float64(size) + 4)
 	if !produce {
-		if err := take(c.ctx, int64(size)*controlWeight); err != nil {
+		if err := w.take(c.ctx, int64(size)*controlWeight); err != nil {
 			return pending{}, err
 		}
 	}
-	return c.start(*buf)
+	return c.start(w)
 }
 
 // readSize waits for the next request and returns its announced size.
@@ -214,34 +194,6 @@ func (c *conn) readSize(r *bufio.Reader) (int32, error) {
 	return size, nil
 }
 
-// readBody reads size bytes into buf, which grows as they arrive, taking from the
-// budget what it grows by. The first step waits for as long as it must, which is
-// what slows clients down; later ones, which others may wait for, for a third of
-// Options.SlowGrace.
-func (c *conn) readBody(r io.Reader, buf []byte, size int, take func(context.Context, int64) error) ([]byte, error) {
-	buf = buf[:0]
-	over := c.srv.slowest(size)
-	for step := min(size, firstAlloc); len(buf) < size; step = min(size-len(buf), len(buf)) {
-		ctx, cancel := c.ctx, func() {}
-		if len(buf) > 0 {
-			ctx, cancel = context.WithTimeout(ctx, c.srv.opt.SlowGrace/3)
-		}
-		err := take(ctx, int64(step))
-		cancel()
-		if err != nil {
-			return buf, err
-		}
-		from := len(buf)
-		buf = slices.Grow(buf, step)[:from+step]
-		for at := from; at < len(buf); at += piece {
-			if err := c.readPiece(r, buf[at:min(at+piece, len(buf))], over); err != nil {
-				return buf[:at], err
-			}
-		}
-	}
-	return buf, nil
-}
-
 // readPiece fills b, which must not take longer than what a client may need for so
 // much, nor last beyond the end of the whole.
 func (c *conn) readPiece(r io.Reader, b []byte, over time.Time) error {
@@ -257,11 +209,11 @@ func (c *conn) readPiece(r io.Reader, b []byte, over time.Time) error {
 	return err
 }
 
-// start reads the header of a request and starts it. It does not keep body.
-func (c *conn) start(body []byte) (pending, error) {
+// start reads the header of a request and starts it. It does not keep w.
+func (c *conn) start(w *window) (pending, error) {
 	since := time.Now()
-	b := kbin.Reader{Src: body}
-	h, err := readFixed(&b)
+	b := &w.Reader
+	h, err := readFixed(b)
 	if err != nil {
 		return pending{}, err
 	}
@@ -276,12 +228,16 @@ func (c *conn) start(body []byte) (pending, error) {
 		return pending{}, fmt.Errorf("%w: %s version %d is not served, %d to %d are", errMalformed, a.name, h.version, a.min, a.max)
 	}
 	if h.version >= a.flexible {
-		if layout.SkipTags(&b); !b.Ok() {
+		if layout.SkipTags(b); !b.Ok() {
 			return pending{}, fmt.Errorf("%w: %s v%d: bad tagged fields in the header", errMalformed, a.name, h.version)
 		}
 	}
 	p := pending{api: a, head: h, since: since}
-	p.answer, err = a.start(c, h, b.Src)
+	if a.stream != nil {
+		p.answer, err = a.stream(c, h, w)
+	} else {
+		p.answer, err = a.start(c, h, b.Src)
+	}
 	if err != nil {
 		return pending{}, fmt.Errorf("%s v%d from client %q: %w", a.name, h.version, h.clientID, err)
 	}

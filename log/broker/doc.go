@@ -28,7 +28,8 @@
 //     follows its marker (transactions.go).
 //  6. A byte from the network never decides an allocation by itself: buffers grow
 //     as bytes arrive, arrays are bounded by the bytes that are there, and what a
-//     request can hold while it is read and decoded comes out of one budget. Nor
+//     request can hold while it is read and decoded comes out of one budget. A
+//     Produce request passes through a window of one batch (window.go). Nor
 //     does it decide how long something is counted: log/layout goes over a flexible
 //     request before kmsg does.
 //  7. A malformed frame, an unknown key or an unsupported version closes the one

@@ -20,6 +20,8 @@ type api struct {
 	// reader, in order of arrival, and must not keep body. An error closes the
 	// connection; a nil answer means that the request gets none.
 	start func(c *conn, h header, body []byte) (answer, error)
+	// stream stands in for start where a request is read while it is taken.
+	stream func(c *conn, h header, w *window) (answer, error)
 }
 
 // answer is a request that has been started. finish runs on the connection's
@@ -36,7 +38,7 @@ type answer interface {
 // here: it takes that key for a sign that the broker knows lz4.
 func keyTable() map[int16]*api {
 	list := []*api{
-		{key: 0, name: "Produce", min: 0, max: 13, flexible: 9, start: startProduce},
+		{key: 0, name: "Produce", min: 0, max: 13, flexible: 9, stream: startProduce},
 		{key: 1, name: "Fetch", min: 4, max: 18, flexible: 12, start: startFetch},
 		{key: 2, name: "ListOffsets", min: 1, max: 11, flexible: 6, start: reads(listOffsets)},
 		{key: 3, name: "Metadata", min: 0, max: 13, flexible: 9, start: changes(metadata)},
