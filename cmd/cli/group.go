@@ -260,7 +260,7 @@ it says what would be lost and deletes nothing.`,
 						return err
 					}
 					for _, v := range views {
-						fmt.Fprintf(cmd.OutOrStdout(), "%s would be deleted: %s, offsets of %d partitions\n", printable(v.Group), strings.ToLower(v.State), len(v.Partitions))
+						fmt.Fprintf(cmd.OutOrStdout(), "%s would be deleted: %s, offsets of %s\n", printable(v.Group), strings.ToLower(v.State), things(int64(len(v.Partitions)), "partition"))
 					}
 					return mistake{errors.New("nothing was deleted; to do it, add --yes")}
 				}

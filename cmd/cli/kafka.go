@@ -77,12 +77,17 @@ func rootCause(err error) error {
 
 // admin runs f with a client for administration.
 func (f *kafkaFlags) admin(cmd *cobra.Command, do func(ctx context.Context, adm *kadm.Client) error) error {
+	return f.client(cmd, func(ctx context.Context, cl *kgo.Client) error { return do(ctx, kadm.NewClient(cl)) })
+}
+
+// client runs f with a client.
+func (f *kafkaFlags) client(cmd *cobra.Command, do func(ctx context.Context, cl *kgo.Client) error) error {
 	cl, err := f.connect(cmd.Context())
 	if err != nil {
 		return interrupted(err)
 	}
 	defer cl.Close()
-	return interrupted(do(cmd.Context(), kadm.NewClient(cl)))
+	return interrupted(do(cmd.Context(), cl))
 }
 
 // interrupted words the end that a person asked for.

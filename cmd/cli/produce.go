@@ -191,7 +191,11 @@ func (p *producer) run(cmd *cobra.Command, files []string) error {
 		return fmt.Errorf("%s records were written; the others were not acknowledged in %s: %w", count(p.acked.Load()), flushTimeout, flushed)
 	}
 	if !p.f.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s written in %s (%s records/s)\n", p.topic, things(p.acked.Load(), "record"), took.Round(time.Millisecond), count(rate(p.acked.Load(), took)))
+		speed := ""
+		if took >= time.Second { // less says more about the connection
+			speed = fmt.Sprintf(" (%s records/s)", count(rate(p.acked.Load(), took)))
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s written in %s%s\n", p.topic, things(p.acked.Load(), "record"), took.Round(time.Millisecond), speed)
 	}
 	return nil
 }

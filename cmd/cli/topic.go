@@ -2,16 +2,22 @@ package cli
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/cmd/config"
 )
 
 func newTopic() *cobra.Command {
@@ -67,7 +73,7 @@ func viewTopics(ctx context.Context, adm *kadm.Client, topics kadm.TopicDetails)
 	}
 	var views []topicView
 	for _, t := range topics.Sorted() {
-		v := topicView{Topic: t.Topic, ID: t.ID.String(), Internal: t.IsInternal, Configs: map[string]string{}}
+		v := topicView{Topic: t.Topic, ID: base64.RawURLEncoding.EncodeToString(t.ID[:]), Internal: t.IsInternal, Configs: map[string]string{}}
 		rc, _ := configs.On(t.Topic, nil)
 		for _, c := range rc.Configs {
 			if c.Value != nil && strings.HasPrefix(c.Source.String(), "DYNAMIC_TOPIC") {
@@ -188,7 +194,8 @@ func newTopicDescribe() *cobra.Command {
 		Example: `  weir topic describe transactions
   weir topic describe transactions --settings`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			return f.client(cmd, func(ctx context.Context, cl *kgo.Client) error {
+				adm := kadm.NewClient(cl)
 				topics, err := topicsOf(ctx, adm, args...)
 				if err != nil {
 					return err
@@ -205,7 +212,7 @@ func newTopicDescribe() *cobra.Command {
 						return err
 					}
 					if all {
-						if err := printSettings(ctx, cmd.OutOrStdout(), adm, views[i].Topic); err != nil {
+						if err := printSettings(ctx, cmd.OutOrStdout(), cl, views[i].Topic); err != nil {
 							return err
 						}
 					}
@@ -233,26 +240,40 @@ func describeTopicView(w io.Writer, v *topicView) error {
 	return table(w, "PARTITION START END RECORDS SIZE LEADER EPOCH ", rows)
 }
 
-// printSettings lists every setting of a topic.
-func printSettings(ctx context.Context, w io.Writer, adm *kadm.Client, topic string) error {
-	all, err := adm.DescribeTopicConfigs(ctx, topic)
+// printSettings lists every setting of a topic with what it means, which kadm does
+// not ask for.
+func printSettings(ctx context.Context, w io.Writer, cl *kgo.Client, topic string) error {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.IncludeDocumentation = true
+	of := kmsg.NewDescribeConfigsRequestResource()
+	of.ResourceType, of.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+	req.Resources = append(req.Resources, of)
+	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
 		return explain(err, "")
 	}
-	rc, err := all.On(topic, nil)
-	if err != nil || rc.Err != nil {
-		return explain(errors.Join(err, rc.Err), rc.ErrMessage)
-	}
 	var rows [][]string
-	for _, c := range rc.Configs {
-		set := "default"
-		if strings.HasPrefix(c.Source.String(), "DYNAMIC_TOPIC") {
-			set = "set"
+	for _, r := range resp.Resources {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			return topicFailure(topic, err, text(r.ErrorMessage))
 		}
-		rows = append(rows, []string{c.Key, c.MaybeValue(), set})
+		for _, c := range r.Configs {
+			set := "default"
+			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				set = "set"
+			}
+			rows = append(rows, []string{c.Name, text(c.Value), set, text(c.Documentation)})
+		}
 	}
 	fmt.Fprintln(w)
-	return table(w, "SETTING VALUE BY", rows)
+	return table(w, "SETTING VALUE BY MEANING", rows)
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 func newTopicCreate() *cobra.Command {
@@ -264,7 +285,7 @@ func newTopicCreate() *cobra.Command {
 		Use: "create TOPIC...", Short: "Make topics", Args: cobra.MinimumNArgs(1),
 		Long: `Makes topics. Records are kept for ever unless retention is set. A stream's topic
 is made by weir run when weir.yaml declares the stream.`,
-		Example: `  weir topic create clicks --partitions 6 --set retention.ms=604800000
+		Example: `  weir topic create clicks --partitions 6 --set retention.ms=7d
   weir topic create prices --set cleanup.policy=compact`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			configs, err := parseSettings(set)
@@ -306,6 +327,10 @@ is made by weir run when weir.yaml declares the stream.`,
 
 // topicFailure says what became of one topic; what the person wrote is a mistake.
 func topicFailure(topic string, err error, words string) error {
+	words = strings.TrimPrefix(words, "topic "+topic+": ")
+	if errors.Is(err, kerr.TopicAlreadyExists) || errors.Is(err, kerr.TopicAuthorizationFailed) {
+		words = "" // the advice says more
+	}
 	failure := fmt.Errorf("topic %s: %w", topic, explain(err, words))
 	for _, theirs := range []error{kerr.InvalidConfig, kerr.InvalidTopicException, kerr.InvalidPartitions, kerr.UnknownTopicOrPartition, kerr.TopicAuthorizationFailed, kerr.TopicAlreadyExists, kerr.InvalidRequest} {
 		if errors.Is(err, theirs) {
@@ -321,11 +346,28 @@ func parseSettings(list []string) (map[string]*string, error) {
 	for _, one := range list {
 		name, value, ok := strings.Cut(one, "=")
 		if !ok || name == "" {
-			return nil, mistake{fmt.Errorf("--set %q: expected NAME=VALUE, such as retention.ms=604800000", one)}
+			return nil, mistake{fmt.Errorf("--set %q: expected NAME=VALUE, such as retention.ms=7d", one)}
 		}
+		value = plainNumber(name, value)
 		set[name] = &value
 	}
 	return set, nil
+}
+
+// plainNumber takes 7d for a setting in milliseconds, 1GiB for one in bytes, as
+// weir.yaml does; Kafka knows plain numbers only. What is neither stays as it is.
+func plainNumber(name, value string) string {
+	switch {
+	case strings.HasSuffix(name, ".ms"):
+		if d, err := config.ParseDuration(value); err == nil && d%time.Millisecond == 0 {
+			return strconv.FormatInt(d.Milliseconds(), 10)
+		}
+	case strings.HasSuffix(name, ".bytes"):
+		if n, err := config.ParseSize(value); err == nil {
+			return strconv.FormatInt(n, 10)
+		}
+	}
+	return value
 }
 
 func newTopicDelete() *cobra.Command {
@@ -383,7 +425,7 @@ func newTopicAlter() *cobra.Command {
 		Use: "alter TOPIC...", Short: "Change the settings of topics", Args: cobra.MinimumNArgs(1),
 		Long: `Changes single settings of topics; those not named stay. All changes of a topic are
 made or none.`,
-		Example: `  weir topic alter clicks --set retention.ms=86400000
+		Example: `  weir topic alter clicks --set retention.ms=24h --set retention.bytes=10GiB
   weir topic alter clicks --unset retention.ms
   weir topic alter prices --append cleanup.policy=compact --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -433,6 +475,7 @@ func parseChanges(set, unset, appended, subtracted []string) ([]kadm.AlterConfig
 			if !ok || name == "" {
 				return nil, mistake{fmt.Errorf("%s %q: expected NAME=VALUE", kind.flag, one)}
 			}
+			value = plainNumber(name, value)
 			changes = append(changes, kadm.AlterConfig{Op: kind.op, Name: name, Value: &value})
 		}
 	}
