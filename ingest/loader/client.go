@@ -188,7 +188,7 @@ func (c *client) offset(ctx context.Context, t *topic, partition int, at int64) 
 const fetchBytes = 4 << 20
 
 // fetch reads batches from offset on.
-func (c *client) fetch(ctx context.Context, t *topic, partition int, offset int64) ([]byte, error) {
+func (c *client) fetch(ctx context.Context, t *topic, partition int, offset int64) (batches []byte, watermark int64, err error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 0, 1, fetchBytes
 	rt := kmsg.NewFetchRequestTopic()
@@ -199,16 +199,16 @@ func (c *client) fetch(ctx context.Context, t *topic, partition int, offset int6
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(ctx, c.kgo.Broker(int(t.leaders[partition])))
 	if err != nil {
-		return nil, fmt.Errorf("fetch %s/%d at %d: %w", t.name, partition, offset, err)
+		return nil, 0, fmt.Errorf("fetch %s/%d at %d: %w", t.name, partition, offset, err)
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("fetch %s/%d at %d: no answer for it (error code %d)", t.name, partition, offset, resp.ErrorCode)
+		return nil, 0, fmt.Errorf("fetch %s/%d at %d: no answer for it (error code %d)", t.name, partition, offset, resp.ErrorCode)
 	}
 	p := &resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-		return nil, fmt.Errorf("fetch %s/%d at %d: %w", t.name, partition, offset, err)
+		return nil, 0, fmt.Errorf("fetch %s/%d at %d: %w", t.name, partition, offset, err)
 	}
-	return p.RecordBatches, nil
+	return p.RecordBatches, p.HighWatermark, nil
 }
 
 // produce sends one batch and waits for its acknowledgement.

@@ -36,8 +36,18 @@ const (
 	scanGrow = 8
 )
 
+// sent is how far a producer came in a partition, by what is seen of its batches.
+type sent map[producerEpoch]int32 // the sequence after the last batch
+
+type producerEpoch struct {
+	id    int64
+	epoch int16
+}
+
 // lastBatch finds the last batch of any load of id (the first or a repeated one)
-// in a partition, looking back from its end.
+// in a partition, looking back from its end. In a compacted topic later batches can
+// have lost their mark, or all records: from there the load goes on, with what it
+// sent after that row once more, and with the sequence that the log expects.
 func (c *client) lastBatch(ctx context.Context, t *topic, partition int, id string) (progressAt, error) {
 	start, err := c.offset(ctx, t, partition, -2)
 	if err != nil {
@@ -47,11 +57,21 @@ func (c *client) lastBatch(ctx context.Context, t *topic, partition int, id stri
 	if err != nil {
 		return progressAt{}, err
 	}
+	all := sent{}
 	for step := int64(scanStep); end > start; step *= scanGrow {
 		from := max(start, end-step)
-		at, err := c.scan(ctx, t, partition, from, end, id)
-		if err != nil || at.found {
+		at, last, err := c.scan(ctx, t, partition, from, end, id)
+		if err != nil {
 			return at, err
+		}
+		for p, sequence := range last {
+			if _, later := all[p]; !later {
+				all[p] = sequence
+			}
+		}
+		if at.found {
+			at.sequence = all[producerEpoch{at.producer, at.epoch}]
+			return at, nil
 		}
 		end = from
 	}
@@ -59,17 +79,21 @@ func (c *client) lastBatch(ctx context.Context, t *topic, partition int, id stri
 }
 
 // scan finds the last batch of a load of id among those that hold offsets from
-// from to end, exclusive.
-func (c *client) scan(ctx context.Context, t *topic, partition int, from, end int64, id string) (last progressAt, err error) {
+// from to end, exclusive, and how far all producers came there.
+func (c *client) scan(ctx context.Context, t *topic, partition int, from, end int64, id string) (last progressAt, all sent, err error) {
 	var r record.Reader
 	var recs []record.Record
+	all = sent{}
 	for from < end {
-		batches, err := c.fetch(ctx, t, partition, from)
+		batches, watermark, err := c.fetch(ctx, t, partition, from)
 		if err != nil {
-			return last, err
+			return last, all, err
+		}
+		if len(batches) == 0 && watermark >= end {
+			break // compaction took the rest: other logs leave nothing in its place
 		}
 		if len(batches) == 0 {
-			return last, fmt.Errorf("fetch %s/%d at %d: nothing where the log goes on to %d", t.name, partition, from, end)
+			return last, all, fmt.Errorf("fetch %s/%d at %d: nothing, and the log ends at %d where it went on to %d", t.name, partition, from, watermark, end)
 		}
 		for len(batches) > 0 {
 			h, err := record.CheckStored(batches)
@@ -77,7 +101,7 @@ func (c *client) scan(ctx context.Context, t *topic, partition int, from, end in
 				break // a part of a batch ends some fetches
 			}
 			if err != nil {
-				return last, fmt.Errorf("%s/%d at %d: %w", t.name, partition, from, err)
+				return last, all, fmt.Errorf("%s/%d at %d: %w", t.name, partition, from, err)
 			}
 			one := batches[:h.Size()]
 			batches = batches[h.Size():]
@@ -85,6 +109,7 @@ func (c *client) scan(ctx context.Context, t *topic, partition int, from, end in
 			if h.ProducerID < 0 || h.Control() {
 				continue // not of a load
 			}
+			all[producerEpoch{h.ProducerID, h.ProducerEpoch}] = int32((int64(h.BaseSequence) + int64(h.LastOffsetDelta) + 1) & math.MaxInt32)
 			r.Reset(one)
 			if recs, err = r.ReadBatch(recs[:0]); err != nil || len(recs) == 0 {
 				continue // whoever reads the topic will say so
@@ -94,13 +119,12 @@ func (c *client) scan(ctx context.Context, t *topic, partition int, from, end in
 			}
 		}
 	}
-	return last, nil
+	return last, all, nil
 }
 
 // readMark reads the headers of a batch's first record.
 func readMark(h *record.BatchHeader, first *record.Record, id string) (progressAt, bool) {
-	at := progressAt{producer: h.ProducerID, epoch: h.ProducerEpoch,
-		sequence: int32((int64(h.BaseSequence) + int64(h.LastOffsetDelta) + 1) & math.MaxInt32)}
+	at := progressAt{producer: h.ProducerID, epoch: h.ProducerEpoch}
 	for _, hd := range first.Headers {
 		switch hd.Key {
 		case HeaderLoad:
