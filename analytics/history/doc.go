@@ -12,7 +12,7 @@
 //     made anew, is dropped and refilled from the log's start; a table whose
 //     stream is no longer declared is dropped. Where retention has removed records
 //     from the log, a table whose declaration changed keeps its rows instead and gets
-//     the new columns (migrate.go).
+//     the new columns (migrate.go). Declare does the same while Run runs.
 //  4. Nobody waits for this package: it reads at its own offsets. An error of one
 //     partition stops that partition until it passes; an error of the database
 //     stops all, is logged, and is tried again with back-off for as long as Run.

@@ -74,7 +74,9 @@ func (h *History) advance(pending map[*partition]position) {
 // WaitFor waits until the record at offset is visible in every table that is
 // filled from the topic, or ctx is done.
 func (h *History) WaitFor(ctx context.Context, topic string, index int32, offset int64) error {
+	h.mu.Lock()
 	known := slices.ContainsFunc(h.partitions, func(p *partition) bool { return p.table.topic == topic && p.index == index })
+	h.mu.Unlock()
 	if !known {
 		return fmt.Errorf("no table is filled from %s[%d]", topic, index)
 	}
@@ -115,7 +117,10 @@ func (h *History) logEnds() *duck.TableFunction {
 				cols[1+i].Reset(number)
 			}
 			now, seen := time.Now().UnixMilli(), map[event.Origin]bool{}
-			for _, p := range h.partitions {
+			h.mu.Lock()
+			partitions := h.partitions
+			h.mu.Unlock()
+			for _, p := range partitions {
 				o := event.Origin{Topic: p.table.topic, Partition: p.index}
 				end, err := h.opts.HighWatermark(o.Topic, o.Partition)
 				if err != nil || seen[o] {

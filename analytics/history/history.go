@@ -57,13 +57,24 @@ type History struct {
 	opts    Options
 	logger  *slog.Logger
 	metrics *metrics
-	tables  []*table
 	started time.Time
 
-	// partitions is fixed after New; what it points to is under mu.
+	// declared are the streams that Run is to show from now on.
+	declared chan declaration
+
+	// tables and partitions change where Run takes a declaration up, under mu; what
+	// partitions points to is under mu, too.
+	tables     []*table
 	partitions []*partition
 	mu         sync.Mutex
 	moved      chan struct{} // closed and replaced when a position has moved
+}
+
+// declaration is what Declare gives Run.
+type declaration struct {
+	tables     []*table
+	partitions []*partition
+	done       chan<- error
 }
 
 // partition is one partition of one table.
@@ -94,33 +105,15 @@ func New(db *duck.DB, streams []*schema.Stream, o Options) (*History, error) {
 	if o.Decoders <= 0 {
 		o.Decoders = runtime.GOMAXPROCS(0)
 	}
-	h := &History{db: db, opts: o, logger: o.Logger, started: time.Now(), moved: make(chan struct{})}
+	h := &History{db: db, opts: o, logger: o.Logger, started: time.Now(), moved: make(chan struct{}), declared: make(chan declaration)}
 	if h.logger == nil {
 		h.logger = slog.Default()
 	}
-	for _, s := range streams {
-		t, err := streamTable(s)
-		if err != nil {
-			return nil, err
-		}
-		h.tables = append(h.tables, t)
-	}
-	h.tables = append(h.tables, ownTables()...)
-	if o.Tables != nil {
-		h.tables = append(h.tables, tableChanges())
-	}
-	if err := checkNames(h.tables, h.viewNames()); err != nil {
+	d, err := h.declarationOf(streams)
+	if err != nil {
 		return nil, err
 	}
-	for _, t := range h.tables {
-		n, err := o.Partitions(t.topic)
-		if err != nil {
-			return nil, fmt.Errorf("table %s: %w", t.name, err)
-		}
-		for i := range n {
-			h.partitions = append(h.partitions, &partition{table: t, index: i, watermark: event.MinTime, newest: event.MinTime})
-		}
-	}
+	h.tables, h.partitions = d.tables, d.partitions
 	if err := db.Register(h.logEnds()); err != nil {
 		return nil, err
 	}
@@ -129,6 +122,103 @@ func New(db *duck.DB, streams []*schema.Stream, o Options) (*History, error) {
 	}
 	h.metrics = newMetrics(o.Registerer, h)
 	return h, nil
+}
+
+// declarationOf is what shows the streams.
+func (h *History) declarationOf(streams []*schema.Stream) (d declaration, err error) {
+	for _, s := range streams {
+		t, err := streamTable(s)
+		if err != nil {
+			return d, err
+		}
+		d.tables = append(d.tables, t)
+	}
+	d.tables = append(d.tables, ownTables()...)
+	if h.opts.Tables != nil {
+		d.tables = append(d.tables, tableChanges())
+	}
+	if err := checkNames(d.tables, h.viewNames()); err != nil {
+		return d, err
+	}
+	for _, t := range d.tables {
+		n, err := h.opts.Partitions(t.topic)
+		if err != nil {
+			return d, fmt.Errorf("table %s: %w", t.name, err)
+		}
+		for i := range n {
+			d.partitions = append(d.partitions, &partition{table: t, index: i, watermark: event.MinTime, newest: event.MinTime})
+		}
+	}
+	return d, nil
+}
+
+// Check is what keeps the streams from being shown: a name that another table has,
+// say.
+func (h *History) Check(streams []*schema.Stream) error {
+	tables := ownTables()
+	for _, s := range streams {
+		t, err := streamTable(s)
+		if err != nil {
+			return err
+		}
+		tables = append(tables, t)
+	}
+	return checkNames(tables, h.viewNames())
+}
+
+// Declare makes Run, which must be running, show these streams from now on, by
+// invariant 3: tables of streams that are as before stay as they are, after a short
+// pause. Their topics exist. It returns when the tables are there; after an error of
+// the database or of ctx, Run goes on trying.
+func (h *History) Declare(ctx context.Context, streams []*schema.Stream) error {
+	d, err := h.declarationOf(streams)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	d.done = done
+	select {
+	case h.declared <- d:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// untilDeclared runs the readers and the writer until ctx is done, the database
+// fails, or there is a declaration to take up.
+func (h *History) untilDeclared(ctx context.Context) (*declaration, error) {
+	ctx, stop := context.WithCancel(ctx)
+	var next *declaration
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		select {
+		case d := <-h.declared:
+			next = &d
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	err := h.runOnce(ctx)
+	stop()
+	<-heard
+	return next, err
+}
+
+// take takes up a declaration.
+func (h *History) take(d *declaration) error {
+	h.mu.Lock()
+	h.tables, h.partitions = d.tables, d.partitions
+	h.mu.Unlock()
+	err := h.prepare()
+	d.done <- err
+	return err
 }
 
 // Back-off between tries after an error of the database or of a partition.
@@ -143,7 +233,15 @@ func (h *History) Run(ctx context.Context) error {
 	backoff := backoffMin
 	for {
 		began := time.Now()
-		err := h.runOnce(ctx)
+		next, err := h.untilDeclared(ctx)
+		if next != nil && ctx.Err() == nil {
+			if err != nil {
+				h.logger.Warn("the SQL side could not commit before a new declaration: it reads these records again", "error", err)
+			}
+			if err = h.take(next); err == nil {
+				continue
+			}
+		}
 		if ctx.Err() != nil {
 			if err != nil {
 				// What was not committed is read again at the next start.

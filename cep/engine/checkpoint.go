@@ -131,7 +131,7 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 	buf.WriteString(checkpointMagic)
 	w := cep.NewSnapshotWriter(&buf)
 	w.Uvarint(checkpointVersion)
-	w.Bytes([]byte(s.engine.program.ID()))
+	w.Bytes([]byte(s.program.ID()))
 	for _, text := range []string{s.source.topic, s.source.id, s.source.declared} {
 		w.Bytes([]byte(text))
 	}

@@ -32,14 +32,17 @@
 //     journaled, and durable, before the event is decided; what an earlier life has
 //     decided keeps its tables (docs/decisions/0005). A change that was acknowledged
 //     before an event was written is in force for that event.
+//  8. Declare changes which streams and which program run. To a shard whose stream
+//     or program is another one that is a restart: its checkpoint is written, and
+//     what comes after it begins there, by 2 and 5.
 //
 // Outputs of source partition p go to partition p modulo the output topic's
 // partitions, keyed by the event's key. Their timestamp is the event time. The
 // header weir-latency-us is the time from when the shard took the chunk from the
 // log to when the batch was written; it is no part of what is decided.
 //
-// Goroutines: Run starts one for each shard and waits for all of them. A shard's
-// state belongs to its goroutine; Status takes a copy under a lock.
+// Goroutines: Run and Declare start one for each shard; Run waits for all of them. A
+// shard's state belongs to its goroutine; Status takes a copy under a lock.
 //
 // What it does not do: windows by other keys than the partition key (keyed
 // streams), changes of program and models at run time, incremental checkpoints.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,10 +69,15 @@ const (
 
 // Engine runs a program over the partitions of streams.
 type Engine struct {
-	program Program
 	opts    Options
 	logger  *slog.Logger
-	shards  []*shard
+	metrics *metrics
+
+	declaring sync.Mutex      // held by who changes what runs
+	ctx       context.Context // of Run; nil before it. Under declaring
+
+	mu     sync.Mutex
+	shards []*shard // changed under declaring and mu, read under either
 }
 
 // New makes an engine. It opens nothing: Run does. Two streams of one topic are
@@ -89,11 +95,17 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	e := &Engine{program: prog, opts: o, logger: o.Logger}
-	m, err := newMetrics(o.Registerer)
-	if err != nil {
+	e := &Engine{opts: o, logger: o.Logger}
+	var err error
+	if e.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	e.shards, err = e.shardsOf(streams, prog, o.SourcePartitions)
+	return e, err
+}
+
+// shardsOf are new shards, one for each partition.
+func (e *Engine) shardsOf(streams []*schema.Stream, prog Program, partitions map[string]int32) (out []*shard, err error) {
 	topics := map[string]string{}
 	for _, s := range streams {
 		if other, taken := topics[s.Topic]; taken {
@@ -101,31 +113,79 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 		}
 		topics[s.Topic] = s.Schema.Stream
 		n := s.Partitions
-		if p, ok := o.SourcePartitions[s.Topic]; ok {
+		if p, ok := partitions[s.Topic]; ok {
 			n = p
 		}
 		for p := range n {
-			e.shards = append(e.shards, newShard(e, s, p, m))
+			out = append(out, newShard(e, s, prog, p, e.metrics))
 		}
 	}
-	return e, nil
+	return out, nil
 }
 
 // Run runs all shards until ctx is done. Each then finishes its batch and writes
 // a checkpoint. The error tells which of these last checkpoints failed; what they
 // would have saved is computed again at the next start. Without a shard it waits.
 func (e *Engine) Run(ctx context.Context) error {
-	if len(e.shards) == 0 {
-		<-ctx.Done()
-		return nil
+	e.declaring.Lock()
+	e.ctx = ctx
+	for _, s := range e.shards {
+		s.start(ctx)
 	}
-	var wg sync.WaitGroup
+	e.declaring.Unlock()
+	<-ctx.Done()
+	e.declaring.Lock() // no shard is started behind this
+	defer e.declaring.Unlock()
 	errs := make([]error, len(e.shards))
 	for i, s := range e.shards {
-		wg.Go(func() { errs[i] = s.supervise(ctx) })
+		errs[i] = s.stop()
 	}
-	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// Declare makes the engine run prog over streams from now on, with as many
+// partitions as partitions says where it names a topic. A shard whose stream and
+// program are the ones of before, the same pointers, goes on; the others write a
+// checkpoint and end, and what begins in their place starts from that, as after a
+// restart of the process. Declare returns when the new shards have been started.
+func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[string]int32) error {
+	e.declaring.Lock()
+	defer e.declaring.Unlock()
+	next, err := e.shardsOf(streams, prog, partitions)
+	if err != nil {
+		return err
+	}
+	var ending []*shard
+	for _, s := range e.shards {
+		i := slices.IndexFunc(next, func(n *shard) bool {
+			return n.stream == s.stream && n.program == s.program && n.partition == s.partition
+		})
+		if i >= 0 {
+			next[i] = s
+		} else {
+			ending = append(ending, s)
+		}
+	}
+	for _, s := range ending {
+		s.cancel()
+	}
+	for _, s := range ending {
+		if err := s.stop(); err != nil {
+			s.logger.Error("the last checkpoint of a shard failed; what it would have saved is computed again", "err", err)
+		}
+		if !slices.ContainsFunc(streams, func(n *schema.Stream) bool { return n.Schema.Stream == s.stream.Schema.Stream }) {
+			e.metrics.forget(s.stream.Schema.Stream)
+		}
+	}
+	e.mu.Lock()
+	e.shards = next
+	e.mu.Unlock()
+	for _, s := range next {
+		if e.ctx != nil && e.ctx.Err() == nil {
+			s.start(e.ctx)
+		}
+	}
+	return nil
 }
 
 // ShardStatus is where a shard stands.
@@ -149,8 +209,11 @@ type ShardStatus struct {
 // Status is where all shards stand. It may be called at any time from any
 // goroutine.
 func (e *Engine) Status() []ShardStatus {
-	out := make([]ShardStatus, len(e.shards))
-	for i, s := range e.shards {
+	e.mu.Lock()
+	shards := e.shards
+	e.mu.Unlock()
+	out := make([]ShardStatus, len(shards))
+	for i, s := range shards {
 		s.mu.Lock()
 		out[i] = s.status
 		s.mu.Unlock()

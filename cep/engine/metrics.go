@@ -50,6 +50,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
+// forget drops what is told of a stream that is no longer there.
+func (m *metrics) forget(stream string) {
+	labels := prometheus.Labels{"stream": stream}
+	for _, c := range []*prometheus.CounterVec{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts} {
+		c.DeletePartialMatch(labels)
+	}
+	for _, g := range []*prometheus.GaugeVec{m.lag, m.watermark, m.changes} {
+		g.DeletePartialMatch(labels)
+	}
+	m.checkpoint.DeletePartialMatch(labels)
+}
+
 // shardMetrics are one shard's, looked up once.
 type shardMetrics struct {
 	events, decisions, alerts, late, deadLetters, suppressed, restarts prometheus.Counter

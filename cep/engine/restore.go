@@ -147,7 +147,7 @@ func (s *shard) begin() error {
 	if s.source, err = s.sourceNow(); err != nil {
 		return fmt.Errorf("stream %s: %w", s.stream.Schema.Stream, err)
 	}
-	if s.instance, err = s.engine.program.Instance(s.stream); err != nil {
+	if s.instance, err = s.program.Instance(s.stream); err != nil {
 		return fmt.Errorf("stream %s: %w", s.stream.Schema.Stream, err)
 	}
 	s.project = s.project[:0]

@@ -23,11 +23,16 @@ import (
 // shard decides the events of one partition of a stream.
 type shard struct {
 	engine    *Engine
+	program   Program
 	stream    *schema.Stream
 	partition int32
 	origin    event.Origin
 	logger    *slog.Logger
 	metrics   shardMetrics
+
+	cancel context.CancelFunc
+	ended  chan struct{} // nil: not started; closed when err is what the shard ended with
+	err    error
 
 	mu     sync.Mutex
 	status ShardStatus
@@ -69,14 +74,37 @@ type state struct {
 
 type counts struct{ events, decisions, alerts, late, deadLetters int64 }
 
-func newShard(e *Engine, s *schema.Stream, partition int32, m *metrics) *shard {
+func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *metrics) *shard {
 	sh := &shard{
-		engine: e, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
+		engine: e, program: prog, cancel: func() {}, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
 		metrics: m.of(s.Schema.Stream, partition), strikes: map[int64]int{}, poisoned: map[int64]string{},
 	}
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
 	return sh
+}
+
+// start runs the shard in its goroutine, where it does not run yet.
+func (s *shard) start(ctx context.Context) {
+	if s.ended != nil {
+		return
+	}
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		s.err = s.supervise(ctx)
+	}()
+}
+
+// stop ends the shard and waits for it.
+func (s *shard) stop() error {
+	if s.ended == nil {
+		return nil
+	}
+	s.cancel()
+	<-s.ended
+	return s.err
 }
 
 // supervise runs the shard and restarts it from its checkpoint when it fails,
@@ -307,7 +335,7 @@ func (s *shard) decide() error {
 // shadow rule, an alert for each live rule that does more than allow.
 func (s *shard) row(row int, found []Finding) {
 	d := event.Decision{
-		Time: s.batch.Time[row], Stream: s.stream.Schema.Stream, Key: s.key(row), Program: s.engine.program.ID(),
+		Time: s.batch.Time[row], Stream: s.stream.Schema.Stream, Key: s.key(row), Program: s.program.ID(),
 		Late: s.outbox.Late[row], Topic: s.origin.Topic, Partition: s.partition, Offset: s.batch.Offset[row],
 	}
 	live := d

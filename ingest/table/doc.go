@@ -14,23 +14,17 @@
 //  1. Changes that were made together are seen together: a View is taken between
 //     groups of changes, never inside one. A group that a crash cut off is left
 //     out by every reader, and the next group says so (op abort).
-//
 //  2. Change returns when the group is durable and Head shows it; an event that is
 //     written after that is decided with it.
-//
 //  3. Store.At(offset) depends on the records below offset and on nothing else: no
 //     clock, no order of a hash table, no limit. Limits are checked before a change
 //     is written, so that a reader never meets one.
-//
 //  4. An entry is seen by an event of time t where t is before its expiry. An
 //     entry never expires by the clock of the machine.
-//
 //  5. A View shares with its predecessor what did not change. Its entries stand in
 //     a few large byte slices without pointers; Find allocates nothing.
-//
 //  6. What a person wrote wrong, in a CSV file, a JSON body or a declaration, is a
 //     schema.Problem and changes nothing.
-//
 //  7. An entry is written as Options.Protect leaves it, whichever way it came: a
 //     card number in a sensitive field reaches no disk.
 //
