@@ -18,9 +18,13 @@ import (
 )
 
 func newStream() *cobra.Command {
-	cmd := &cobra.Command{Use: "stream", Short: "Work on the declarations of streams", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "stream", Short: "Look at streams, make them and work on their declarations", Args: cobra.NoArgs,
+		Example: `  weir stream infer transactions.csv.gz > transactions.yaml
+  weir stream apply -f transactions.yaml
+  weir stream show transactions`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(newInfer())
+	addStreamCommands(cmd)
 	return cmd
 }
 

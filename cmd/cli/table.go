@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,15 +22,15 @@ import (
 
 // tableFlags are those of weir list and weir table.
 type tableFlags struct {
-	kind     string // list or table
-	httpAddr string
-	asJSON   bool
-	search   string
-	limit    int
-	reason   string
-	author   string
-	expires  string
-	output   string
+	rest
+	kind    string // list or table
+	asJSON  bool
+	search  string
+	limit   int
+	reason  string
+	author  string
+	expires string
+	output  string
 }
 
 func newList() *cobra.Command {
@@ -88,59 +86,6 @@ removed, and only what differs changes. The first line names the columns: the fi
 // path is where a list or table is in the REST API.
 func (f *tableFlags) path(name, rest string) string {
 	return "/v1/" + f.kind + "s/" + url.PathEscape(name) + rest
-}
-
-// do sends a request to a running weir; its error is a person's mistake where the
-// answer says so.
-func (f *tableFlags) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+f.httpAddr+path, body)
-	if err != nil {
-		return nil, mistake{fmt.Errorf("--http-addr %q: expected HOST:PORT", f.httpAddr)}
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("asking weir: %w (is `weir run` up? another address: --http-addr)", err)
-	}
-	if resp.StatusCode/100 == 2 {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	var problem struct{ Detail string }
-	switch {
-	case err != nil || json.Unmarshal(text, &problem) != nil || problem.Detail == "":
-		return nil, fmt.Errorf("asking weir at %s: %s", f.httpAddr, resp.Status)
-	case resp.StatusCode < 500:
-		return nil, mistake{errors.New(problem.Detail)}
-	}
-	return nil, errors.New(problem.Detail)
-}
-
-func (f *tableFlags) call(ctx context.Context, method, path, contentType string, body io.Reader, into any) error {
-	resp, err := f.do(ctx, method, path, contentType, body)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return fmt.Errorf("asking weir at %s: %w", f.httpAddr, err)
-	}
-	return nil
-}
-
-func (f *tableFlags) get(ctx context.Context, path string, into any) error {
-	return f.call(ctx, http.MethodGet, path, "", nil, into)
-}
-
-func (f *tableFlags) post(ctx context.Context, path string, question, into any) error {
-	body, err := json.Marshal(question)
-	if err != nil {
-		return err
-	}
-	return f.call(ctx, http.MethodPost, path, "application/json", bytes.NewReader(body), into)
 }
 
 func (f *tableFlags) show(cmd *cobra.Command, args []string) error {

@@ -341,10 +341,14 @@ func readStreams(w *walker, v value, d *draft) {
 			w.fail(child, "", "found more than %d streams", streamsMax)
 			return
 		}
-		s := &streamDraft{name: name, v: child}
-		walk(w, child, streamKeys, s)
-		d.streams = append(d.streams, s)
+		d.streams = append(d.streams, readStream(w, name, child))
 	})
+}
+
+func readStream(w *walker, name string, v value) *streamDraft {
+	s := &streamDraft{name: name, v: v}
+	walk(w, v, streamKeys, s)
+	return s
 }
 
 func readFields(w *walker, v value, s *streamDraft) {

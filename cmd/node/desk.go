@@ -151,7 +151,7 @@ func (d *desk) sample(ctx context.Context) error {
 
 func (d *desk) measure(elapsed time.Duration) {
 	ends := map[string]int64{}
-	for _, s := range d.node.cfg.Streams {
+	for _, s := range d.node.streams() {
 		_, end, err := d.node.extent(s.Topic)
 		if err != nil {
 			continue // the topic was deleted; its rate is gone with it

@@ -12,6 +12,11 @@
 //  3. Parts are stopped in the order in which data flows: listeners, engine,
 //     router, SQL side, log. What a later part still has to read is in the log.
 //  4. A part that fails stops the node with its error; none is left half dead.
+//  5. A change of streams over HTTP is whole: before it is on disk (streams.json)
+//     nothing has changed, behind that every part takes it up, at the latest with
+//     the next start. Records are protected by a declaration before any part reads
+//     them by it, and the topic of a sensitive stream stays protected when the
+//     stream is gone.
 //
 // Goroutines: Run owns one for each part, and the HTTP and Kafka servers' own;
 // the desk owns one for each partition of weir.alerts and one that samples the

@@ -19,8 +19,8 @@ import (
 
 // openIngest makes what takes events in over HTTP, and what replays dead letters.
 func (n *Node) openIngest() (err error) {
-	n.replay = deadletter.New(n.cfg.Streams, sink.NewLocal(n.log), n.openRange, deadletter.Options{Transform: n.transform, Logger: n.logger.With("part", "deadletters")})
-	n.ingest, err = httpin.New(context.Background(), n.cfg.Streams, sink.NewLocal(n.log), httpin.Options{
+	n.replay = deadletter.New(n.streams(), sink.NewLocal(n.log), n.openRange, deadletter.Options{Transform: n.transform, Logger: n.logger.With("part", "deadletters")})
+	n.ingest, err = httpin.New(context.Background(), n.streams(), sink.NewLocal(n.log), httpin.Options{
 		Open: n.openRange, OffsetForTime: n.offsetForTime, Transform: n.transform, Registerer: n.registry, Logger: n.logger.With("part", "http"),
 	})
 	return err
@@ -78,7 +78,7 @@ func (n *Node) registerReplay(api huma.API) {
 // streamHint says which stream may have been meant.
 func (n *Node) streamHint(name string) string {
 	var names []string
-	for _, s := range n.cfg.Streams {
+	for _, s := range n.streams() {
 		names = append(names, s.Schema.Stream)
 	}
 	return cmp.Or(schema.Suggest(name, names), "the streams are "+strings.Join(names, ", "))

@@ -64,9 +64,11 @@ type Options struct {
 // Prepared is a configuration that was found good, rules included.
 type Prepared struct {
 	Config  *config.Config
+	Streams []*schema.Stream // of the configuration, then those that were made over HTTP
 	Rules   rules.Set
 	Program *rules.Program
 	tables  []loaded
+	made    *made
 }
 
 // Prepare loads and compiles the rules of a configuration and checks what only the
@@ -81,7 +83,13 @@ func Prepare(cfg *config.Config) (*Prepared, error) {
 		}
 	}
 	tables, problems := loadTables(cfg.Tables)
-	for _, s := range cfg.Streams {
+	made, err := loadMade(vfs.OS, cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	streams, wrong := made.declared(cfg, cfg.DataDir)
+	problems = append(problems, wrong...)
+	for _, s := range streams {
 		if _, err := decode.New(s, nil, decode.Options{}); err != nil {
 			p := s.Place
 			p.Field, p.Message = "streams."+s.Schema.Stream, err.Error()
@@ -92,12 +100,12 @@ func Prepare(cfg *config.Config) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	problems = append(problems, known.check(cfg.Streams)...)
+	problems = append(problems, known.check(streams)...)
 	problems = append(problems, unknownRules(cfg, set)...)
 	if err := problems.ErrOrNil(); err != nil {
 		return nil, err
 	}
-	p := &Prepared{Config: cfg, Rules: set, tables: tables}
+	p := &Prepared{Config: cfg, Streams: streams, Rules: set, tables: tables, made: made}
 	p.Program, err = rules.Compile(set, p.Catalog())
 	if err != nil {
 		return nil, err
@@ -127,7 +135,7 @@ func unknownRules(cfg *config.Config, set rules.Set) (problems schema.Problems) 
 // Node is a running appliance.
 type Node struct {
 	cfg      *config.Config
-	program  *rules.Program
+	rules    rules.Set
 	opts     Options
 	logger   *slog.Logger
 	registry *prometheus.Registry
@@ -150,7 +158,13 @@ type Node struct {
 	ingest    *httpin.Handler
 	replay    *deadletter.Replayer
 	desk      *desk
-	versions  versions // of the streams; fixed once open
+
+	// What is declared, which requests change under changing.
+	changing        sync.Mutex
+	made            *made
+	declaredStreams atomic.Pointer[[]*schema.Stream]
+	program         atomic.Pointer[rules.Program]
+	streamVersions  atomic.Pointer[versions]
 
 	kafkaListener, httpListener, sqlListener net.Listener
 
@@ -164,7 +178,10 @@ func New(p *Prepared, o Options) *Node {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Node{cfg: p.Config, program: p.Program, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{}), sqlOpen: make(chan struct{})}
+	n := &Node{cfg: p.Config, rules: p.Rules, made: p.made, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{}), sqlOpen: make(chan struct{})}
+	n.declaredStreams.Store(&p.Streams)
+	n.program.Store(p.Program)
+	return n
 }
 
 // Ready is closed when the node takes events and every listener accepts. Queries
@@ -249,11 +266,11 @@ func (n *Node) open(ctx context.Context) error {
 }
 
 func (n *Node) makeTopics() error {
-	want := make(map[string]int32, len(ownTopics)+len(n.cfg.Streams))
+	want := make(map[string]int32, len(ownTopics)+len(n.streams()))
 	for name, parts := range ownTopics {
 		want[name] = parts
 	}
-	for _, s := range n.cfg.Streams {
+	for _, s := range n.streams() {
 		want[s.Topic] = s.Partitions
 	}
 	for _, t := range n.cfg.Tables {
@@ -359,7 +376,7 @@ func (n *Node) troubles() []string {
 			lines = append(lines, fmt.Sprintf("stream %s, partition %d is not decided from offset %d on: %s", sh.Stream, sh.Partition, sh.Cursor, sh.Err))
 		}
 	}
-	for _, s := range n.cfg.Streams {
+	for _, s := range n.streams() {
 		if have, err := n.partitions(s.Topic); err == nil && have > decided[s.Topic] {
 			lines = append(lines, fmt.Sprintf("stream %s: its topic %s has grown to %d partitions; the new ones are decided and in SQL after a restart", s.Schema.Stream, s.Topic, have))
 		}
@@ -406,7 +423,7 @@ func (n *Node) serve(ctx context.Context) error {
 		}()
 	}
 	close(n.ready)
-	n.logger.Info("ready", "kafka", n.KafkaAddr(), "http", n.HTTPAddr(), "sql", n.SQLAddr(), "streams", len(n.cfg.Streams), "program", n.program.ID())
+	n.logger.Info("ready", "kafka", n.KafkaAddr(), "http", n.HTTPAddr(), "sql", n.SQLAddr(), "streams", len(n.streams()), "program", n.program.Load().ID())
 
 	var failed error
 	select {

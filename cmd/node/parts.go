@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/weirstream/weir/alerts"
@@ -68,19 +67,28 @@ func (n *Node) openBroker() (err error) {
 // mayWrite keeps clients from what only Weir may do: beside the broker's own rule,
 // to delete the topics of declared streams, or records of them.
 func (n *Node) mayWrite(topic string, op broker.Operation) bool {
-	declared := slices.ContainsFunc(n.cfg.Streams, func(s *schema.Stream) bool { return s.Topic == topic })
-	return broker.MayWrite(topic, op) && !(op == broker.OpDelete && declared)
+	return broker.MayWrite(topic, op) && !(op == broker.OpDelete && n.isStream(topic))
 }
 
-func (n *Node) openEngine() (err error) {
-	sources := make(map[string]int32, len(n.cfg.Streams))
-	for _, s := range n.cfg.Streams {
-		// The topic may have been made with another number than is declared.
-		if sources[s.Topic], err = n.partitions(s.Topic); err != nil {
-			return err
+// sourcePartitions are the partitions of the streams' topics, which may have been made
+// with another number than is declared.
+func (n *Node) sourcePartitions(streams []*schema.Stream) (map[string]int32, error) {
+	out := make(map[string]int32, len(streams))
+	var err error
+	for _, s := range streams {
+		if out[s.Topic], err = n.partitions(s.Topic); err != nil {
+			return nil, err
 		}
 	}
-	n.engine, err = engine.New(n.cfg.Streams, n.program, engine.Options{
+	return out, nil
+}
+
+func (n *Node) openEngine() error {
+	sources, err := n.sourcePartitions(n.streams())
+	if err != nil {
+		return err
+	}
+	n.engine, err = engine.New(n.streams(), n.program.Load(), engine.Options{
 		FS: vfs.OS, Dir: filepath.Join(n.cfg.DataDir, checkpointDir), Open: n.openSource, Sink: sink.NewLocal(n.log), TopicID: n.topicID, Tables: n.tables,
 		OutputPartitions: map[string]int32{
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
@@ -149,15 +157,23 @@ func (n *Node) sqlIsOpen() bool {
 	}
 }
 
-// query answers a query, once the SQL database is open; where that takes long, with
-// an *analytics.Error that says so.
-func (n *Node) query(ctx context.Context, text string, args ...any) (*analytics.Result, error) {
+// awaitSQL waits until the SQL database is open; where that takes long, it says so in
+// an *analytics.Error.
+func (n *Node) awaitSQL(ctx context.Context) error {
 	select {
 	case <-n.sqlOpen:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case <-time.After(sqlOpenWait):
-		return nil, &analytics.Error{Code: "57P03", Message: "the SQL database is being opened", Hint: "try again in a moment; events are taken meanwhile"}
+		return &analytics.Error{Code: "57P03", Message: "the SQL database is being opened", Hint: "try again in a moment; events are taken meanwhile"}
+	}
+}
+
+// query answers a query, once the SQL database is open.
+func (n *Node) query(ctx context.Context, text string, args ...any) (*analytics.Result, error) {
+	if err := n.awaitSQL(ctx); err != nil {
+		return nil, err
 	}
 	return n.queries.Query(ctx, text, args...)
 }
@@ -176,7 +192,7 @@ func (n *Node) openSQL() (err error) {
 	if err != nil {
 		return err
 	}
-	n.history, err = history.New(n.db, n.cfg.Streams, history.Options{
+	n.history, err = history.New(n.db, n.streams(), history.Options{
 		Open: n.openSource, Partitions: n.partitions, HighWatermark: n.highWatermark, Damaged: n.damaged, Start: n.logStart, Tables: n.definitions(), Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -26,7 +27,7 @@ func (n *Node) openProtect() (err error) {
 	for i := range n.declared {
 		tables = append(tables, n.declared[i].Definition)
 	}
-	return n.protect(n.cfg.Streams, tables)
+	return n.protect(n.guardedStreams(), tables)
 }
 
 // protect makes a protector of what is declared from now on. Its keys are made where
@@ -92,12 +93,8 @@ func (n *Node) protectEntry(d *table.Definition, c *table.Change) error {
 // fromClients is transform for what clients produce: Weir's own headers are taken out
 // of what goes into streams and dead letters, where they mean something.
 func (n *Node) fromClients() func(topic string, batch []byte) ([]byte, error) {
-	topics := map[string]bool{event.TopicDeadLetters: true}
-	for _, s := range n.cfg.Streams {
-		topics[s.Topic] = true
-	}
 	return func(topic string, batch []byte) ([]byte, error) {
-		if topics[topic] {
+		if topic == event.TopicDeadLetters || n.isStream(topic) {
 			var err error
 			if batch, err = n.headers.Strip(batch); err != nil {
 				return nil, err
@@ -105,6 +102,11 @@ func (n *Node) fromClients() func(topic string, batch []byte) ([]byte, error) {
 		}
 		return n.transform(topic, batch)
 	}
+}
+
+// isStream reports whether a stream reads the topic.
+func (n *Node) isStream(topic string) bool {
+	return slices.ContainsFunc(n.streams(), func(s *schema.Stream) bool { return s.Topic == topic })
 }
 
 func (n *Node) closeSubjects() error {

@@ -178,6 +178,7 @@ func (n *Node) registerAPI(api huma.API) {
 		})
 	n.registerReplay(api)
 	n.registerVersions(api)
+	n.registerStreams(api)
 	huma.Register(api, get("/v1/alerts", "list-alerts", "Alerts, newest first"), n.listAlerts)
 	huma.Register(api, huma.Operation{OperationID: "query", Method: http.MethodPost, Path: "/v1/sql", Summary: "Run a query"}, n.runQuery)
 	n.registerErase(api)
@@ -202,7 +203,7 @@ func (n *Node) getStream(_ context.Context, in *struct {
 }
 
 func (n *Node) ruleViews() []RuleView {
-	status := n.program.Rules()
+	status := n.program.Load().Rules()
 	out := make([]RuleView, 0, len(status))
 	for i := range status {
 		out = append(out, ruleView(&status[i]))
@@ -220,10 +221,14 @@ func ruleView(s *rules.RuleStatus) RuleView {
 }
 
 func (n *Node) streamViews() []StreamView {
-	out := make([]StreamView, 0, len(n.cfg.Streams))
+	out := make([]StreamView, 0, len(n.streams()))
 	index := map[string]int{}
-	for _, s := range n.cfg.Streams {
+	for _, s := range n.streams() {
 		v := streamView(s)
+		v.Declared, v.Version = "api", n.version(v.Name)
+		if n.isDeclared(v.Name) {
+			v.Declared = "weir.yaml"
+		}
 		start, end, err := n.extent(s.Topic)
 		if err == nil {
 			v.Events = end - start
@@ -272,7 +277,7 @@ func timeOrNil(t event.Time) *time.Time {
 }
 
 func (n *Node) overview() Overview {
-	o := Overview{Version: n.opts.Version, Started: n.started.UTC(), Program: n.program.ID(), Trouble: n.troubles(), Streams: n.streamViews(), Rules: n.ruleViews()}
+	o := Overview{Version: n.opts.Version, Started: n.started.UTC(), Program: n.program.Load().ID(), Trouble: n.troubles(), Streams: n.streamViews(), Rules: n.ruleViews()}
 	total := func(topic string) int64 {
 		start, end, err := n.extent(topic)
 		if err != nil {

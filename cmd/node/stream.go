@@ -13,6 +13,9 @@ type StreamView struct {
 	Name            string      `json:"name"`
 	Topic           string      `json:"topic"`
 	Alias           string      `json:"alias" doc:"Its name in rules."`
+	Declared        string      `json:"declared" enum:"weir.yaml,api" doc:"Where it is declared: only the others are changed over HTTP."`
+	Version         int         `json:"version" doc:"How often what its records hang on was declared, this time included."`
+	Lateness        string      `json:"lateness" doc:"How far the watermark is behind the greatest event time."`
 	Partitions      int         `json:"partitions"`
 	Format          string      `json:"format"`
 	Key             string      `json:"key"`
@@ -51,7 +54,7 @@ type FieldView struct {
 func streamView(s *schema.Stream) StreamView {
 	v := StreamView{
 		Name: s.Schema.Stream, Topic: s.Topic, Alias: s.Schema.Alias, Format: string(s.Format),
-		Time: s.Schema.Fields[s.Schema.Time].Name, Columns: s.Columns, Zone: time.UTC.String(),
+		Time: s.Schema.Fields[s.Schema.Time].Name, Columns: s.Columns, Zone: time.UTC.String(), Lateness: s.Lateness.String(),
 	}
 	if s.Schema.Key >= 0 {
 		v.Key = s.Schema.Fields[s.Schema.Key].Name

@@ -64,7 +64,7 @@ func readTable(t *config.Table) ([]table.Entry, error) {
 
 // Catalog is what the rules of the configuration may refer to.
 func (p *Prepared) Catalog() rules.Catalog {
-	c := rules.Catalog{Streams: p.Config.Streams}
+	c := rules.Catalog{Streams: p.Streams}
 	for _, t := range p.tables {
 		c.Tables = append(c.Tables, t.Definition)
 	}
@@ -113,7 +113,7 @@ func (n *Node) openTables() (err error) {
 		return err
 	}
 	// Lists that the API made may need keys, too.
-	if err := n.protect(n.cfg.Streams, n.definitionsWith()); err != nil {
+	if err := n.protect(n.guardedStreams(), n.definitionsWith()); err != nil {
 		return err
 	}
 	for i := range n.declared {

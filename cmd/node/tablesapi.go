@@ -197,7 +197,10 @@ func (n *Node) makeTable(ctx context.Context, in *NewTable, list bool) (*answer[
 		return nil, huma.Error409Conflict(fmt.Sprintf("%s is the name of a %s", in.Name, other.Definition().Kind()))
 	}
 	if len(d.Sensitive) > 0 {
-		if err := n.protect(n.cfg.Streams, n.definitionsWith(d)); err != nil {
+		n.changing.Lock()
+		err := n.protect(n.guardedStreams(), n.definitionsWith(d))
+		n.changing.Unlock()
+		if err != nil {
 			return nil, err
 		}
 	}

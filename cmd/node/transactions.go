@@ -14,7 +14,7 @@ const longTransaction = 30 * time.Second
 // transaction.
 func (n *Node) heldBack(now time.Time) (lines []string) {
 	streams := map[string]string{} // by topic
-	for _, s := range n.cfg.Streams {
+	for _, s := range n.streams() {
 		streams[s.Topic] = s.Schema.Stream
 	}
 	for _, t := range n.broker.OpenTransactions() {

@@ -89,14 +89,11 @@ func (n *Node) openVersions() error {
 		return err
 	}
 	// Another process may have had the directory since Prepare.
-	if err := v.check(n.cfg.Streams).ErrOrNil(); err != nil {
+	if err := v.check(n.streams()).ErrOrNil(); err != nil {
 		return err
 	}
-	n.versions = v
-	if !v.add(n.cfg.Streams, time.Now()) {
-		return nil
-	}
-	return v.save(vfs.OS, n.cfg.DataDir)
+	n.streamVersions.Store(&v)
+	return n.noteVersions(n.streams())
 }
 
 func (n *Node) registerVersions(api huma.API) {
@@ -105,7 +102,7 @@ func (n *Node) registerVersions(api huma.API) {
 		func(_ context.Context, in *struct {
 			Name string `path:"name"`
 		}) (*answer[[]schema.Version], error) {
-			all, ok := n.versions[in.Name]
+			all, ok := n.versions()[in.Name]
 			if !ok {
 				return nil, huma.Error404NotFound(fmt.Sprintf("there is no stream %q: %s", in.Name, n.streamHint(in.Name)))
 			}

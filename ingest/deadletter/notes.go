@@ -120,7 +120,7 @@ func (r *Replayer) readNotes(ctx context.Context) error {
 // settle finds which of a note's dead letters were written, and notes that.
 func (r *Replayer) settle(ctx context.Context, n *note) error {
 	var stream *schema.Stream
-	for _, s := range r.streams {
+	for _, s := range *r.streams.Load() {
 		if s.Schema.Stream == n.Stream {
 			stream = s
 		}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirstream/weir/ingest/decode"
@@ -64,7 +65,7 @@ type Options struct {
 // Replayer replays dead letters of a log's streams. It is safe for use by several;
 // one replay runs at a time.
 type Replayer struct {
-	streams []*schema.Stream
+	streams atomic.Pointer[[]*schema.Stream]
 	log     Log
 	open    Open
 	o       Options
@@ -97,8 +98,13 @@ func New(streams []*schema.Stream, l Log, open Open, o Options) *Replayer {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Replayer{streams: streams, log: l, open: open, o: o, turn: make(chan struct{}, 1)}
+	r := &Replayer{log: l, open: open, o: o, turn: make(chan struct{}, 1)}
+	r.Declare(streams)
+	return r
 }
+
+// Declare makes replays that begin from now on know these streams.
+func (r *Replayer) Declare(streams []*schema.Stream) { r.streams.Store(&streams) }
 
 // ReasonPanic is of records that are in their stream and on which deciding failed:
 // they are replayed only where that is asked for, since they would fail again.
@@ -134,7 +140,8 @@ var ErrUnknownStream = errors.New("there is no such stream")
 // failed, it has done what the Result says, and the same call goes on.
 func (r *Replayer) Replay(ctx context.Context, q Request) (Result, error) {
 	res := Result{Bad: map[string]int64{}}
-	i := slices.IndexFunc(r.streams, func(s *schema.Stream) bool { return s.Schema.Stream == q.Stream })
+	streams := *r.streams.Load()
+	i := slices.IndexFunc(streams, func(s *schema.Stream) bool { return s.Schema.Stream == q.Stream })
 	if i < 0 {
 		return res, fmt.Errorf("%w: %q", ErrUnknownStream, q.Stream)
 	}
@@ -147,7 +154,7 @@ func (r *Replayer) Replay(ctx context.Context, q Request) (Result, error) {
 	if err := r.recall(ctx); err != nil {
 		return res, fmt.Errorf("what was replayed before: %w", err)
 	}
-	p := &replay{r: r, ctx: ctx, q: q, stream: r.streams[i], res: &res}
+	p := &replay{r: r, ctx: ctx, q: q, stream: streams[i], res: &res}
 	parts, err := r.log.Partitions(event.TopicDeadLetters)
 	if err != nil {
 		return res, err

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,8 +86,7 @@ func (o *Options) setDefaults() {
 
 // Handler answers POST /v1/streams/{name}/events.
 type Handler struct {
-	streams map[string]*schema.Stream
-	names   []string
+	served  atomic.Pointer[served]
 	log     Log
 	o       Options
 	budget  budget
@@ -95,23 +95,36 @@ type Handler struct {
 	metrics *metrics
 }
 
+// served are the streams that events are taken for.
+type served struct {
+	streams map[string]*schema.Stream
+	names   []string
+}
+
 // New makes a Handler for the streams of a log. It reads back the keys that an
 // earlier life knew, where Options.Open says how; ctx bounds that. The topic
 // weir.deadletters must exist, and TopicRequests for requests with a key.
 func New(ctx context.Context, streams []*schema.Stream, l Log, o Options) (*Handler, error) {
 	o.setDefaults()
-	h := &Handler{streams: make(map[string]*schema.Stream, len(streams)), log: l, o: o,
-		budget: budget{most: o.InFlight}, writers: make(chan struct{}, o.Writers)}
-	for _, s := range streams {
-		h.streams[s.Schema.Stream] = s
-		h.names = append(h.names, s.Schema.Stream)
-	}
+	h := &Handler{log: l, o: o, budget: budget{most: o.InFlight}, writers: make(chan struct{}, o.Writers)}
+	h.Declare(streams)
 	h.ledger = newLedger(h)
 	h.metrics = newMetrics(h, o.Registerer)
 	if err := h.ledger.restore(ctx); err != nil {
 		return nil, fmt.Errorf("idempotency keys of earlier requests: %w", err)
 	}
 	return h, nil
+}
+
+// Declare makes h take events for these streams from now on. Requests that have
+// begun end as they began.
+func (h *Handler) Declare(streams []*schema.Stream) {
+	s := &served{streams: make(map[string]*schema.Stream, len(streams))}
+	for _, one := range streams {
+		s.streams[one.Schema.Stream] = one
+		s.names = append(s.names, one.Schema.Stream)
+	}
+	h.served.Store(s)
 }
 
 // format is how a body is written.
@@ -195,12 +208,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (*Answer, *probl
 func (h *Handler) examine(r *http.Request) (*request, *problem) {
 	q := &request{}
 	name := r.PathValue("name")
-	if q.stream = h.streams[name]; q.stream == nil {
-		hint := schema.Suggest(name, h.names)
+	served := h.served.Load()
+	if q.stream = served.streams[name]; q.stream == nil {
+		hint := schema.Suggest(name, served.names)
 		if hint == "" {
-			hint = "the streams are " + strings.Join(h.names, ", ")
-			if len(h.names) == 0 {
-				hint = "none is declared in weir.yaml"
+			hint = "the streams are " + strings.Join(served.names, ", ")
+			if len(served.names) == 0 {
+				hint = "none is declared"
 			}
 		}
 		return nil, &problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no stream %q: %s", name, hint)}

@@ -350,9 +350,10 @@ func (l *ledger) recall(r *source.Record) {
 // process ended.
 func (l *ledger) settle(ctx context.Context) error {
 	open := map[string]map[hash]*entry{} // by stream
+	streams := l.h.served.Load().streams
 	dead, deadFrom := map[hash]*entry{}, int64(-1)
 	for _, e := range l.order {
-		if e.settled || l.h.streams[e.stream] == nil {
+		if e.settled || streams[e.stream] == nil {
 			continue
 		}
 		if open[e.stream] == nil {
@@ -364,7 +365,7 @@ func (l *ledger) settle(ctx context.Context) error {
 		}
 	}
 	for name, entries := range open {
-		topic := l.h.streams[name].Topic
+		topic := streams[name].Topic
 		parts, err := l.h.log.Partitions(topic)
 		if err != nil {
 			return err
