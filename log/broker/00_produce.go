@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -387,6 +388,11 @@ func produceMessage(err error) *string {
 		return nil
 	}
 	return text(err)
+}
+
+// memory is what the answer takes until it is written.
+func (a *produceAnswer) memory() int64 {
+	return int64(len(a.parts))*int64(unsafe.Sizeof(producedPart{})) + int64(len(a.topics))*int64(unsafe.Sizeof(producedTopic{}))
 }
 
 func (a *produceAnswer) written() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/log/commitlog"
@@ -16,7 +17,8 @@ import (
 // record with the greatest timestamp, -4 earliest local (there is no other),
 // -5 latest tiered and -6 earliest not yet tiered (there is no tiered storage:
 // -1 and the earliest). With isolation level read_committed the latest is the last
-// stable offset, and what lies past it is not found by its time.
+// stable offset, and what lies past it is not found by its time. A partition that is
+// named more than once is INVALID_REQUEST.
 //
 // Versions: 4 brought leader epochs, 6 flexible fields, 7 timestamp -3, 8 -4,
 // 9 -5, 11 -6. Version 0 answered with several offsets and is not served.
@@ -32,6 +34,12 @@ const (
 
 func listOffsets(ctx context.Context, c *conn, req *kmsg.ListOffsetsRequest) kmsg.Response {
 	resp := response[*kmsg.ListOffsetsResponse](req)
+	named := map[sessionKey]int{}
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			named[sessionKey{name: req.Topics[i].Topic, partition: req.Topics[i].Partitions[j].Partition}]++
+		}
+	}
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		t, err := c.srv.find(rt.Topic, [16]byte{}, false)
@@ -42,6 +50,9 @@ func listOffsets(ctx context.Context, c *conn, req *kmsg.ListOffsetsRequest) kms
 			sp := kmsg.NewListOffsetsResponseTopicPartition()
 			sp.Partition = rp.Partition
 			p, err := partitionOf(t, rp.Partition, err)
+			if named[sessionKey{name: rt.Topic, partition: rp.Partition}] > 1 {
+				err = kerr.InvalidRequest
+			}
 			if err == nil {
 				err = checkEpoch(p, rp.CurrentLeaderEpoch)
 			}

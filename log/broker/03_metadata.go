@@ -16,7 +16,8 @@ import (
 // Behaviour: the one broker leads and replicates every partition. A topic asked
 // for by name that does not exist is made, with Options.Partitions partitions,
 // where the request and Options allow it and clients may create it; the answer
-// has it at once. It runs on arrival, so that a pipelined produce finds the topic.
+// has it at once. It is made on arrival, so that a pipelined produce finds it. A topic
+// that is named more than once is answered once.
 // A name that no topic can have, or that collides with another topic's, is
 // INVALID_TOPIC_EXCEPTION. Authorized operations are
 // what MayWrite and the served keys leave to clients.
@@ -51,7 +52,31 @@ func (s *Server) topicOperations(name string) int32 {
 	return set
 }
 
-func metadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) kmsg.Response {
+// startMetadata makes topics, where it must.
+func startMetadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) func(context.Context) kmsg.Response {
+	create := (req.AllowAutoTopicCreation || req.Version < 4) && !c.srv.opt.NoAutoCreate
+	var named []namedTopic
+	topics := distinct(req.Topics, func(rt *kmsg.MetadataRequestTopic) sessionKey {
+		if rt.Topic == nil {
+			return sessionKey{id: rt.TopicID}
+		}
+		return sessionKey{name: *rt.Topic}
+	})
+	for i := range topics {
+		t, err := c.srv.metadataTopic(&topics[i], create)
+		named = append(named, namedTopic{&topics[i], t, err})
+	}
+	return func(context.Context) kmsg.Response { return metadata(c, req, named) }
+}
+
+// namedTopic is a topic that a request names, and what is there under that name.
+type namedTopic struct {
+	*kmsg.MetadataRequestTopic
+	found *commitlog.Topic
+	err   error
+}
+
+func metadata(c *conn, req *kmsg.MetadataRequest, named []namedTopic) kmsg.Response {
 	resp := response[*kmsg.MetadataResponse](req)
 	b := kmsg.NewMetadataResponseBroker()
 	b.NodeID = nodeID
@@ -69,17 +94,14 @@ func metadata(_ context.Context, c *conn, req *kmsg.MetadataRequest) kmsg.Respon
 		}
 		return resp
 	}
-	create := (req.AllowAutoTopicCreation || req.Version < 4) && !c.srv.opt.NoAutoCreate
-	for i := range req.Topics {
-		rt := &req.Topics[i]
-		t, err := c.srv.metadataTopic(rt, create)
-		if err == nil {
-			resp.Topics = append(resp.Topics, c.srv.describeTopic(t, req.IncludeTopicAuthorizedOperations))
+	for i := range named {
+		one := &named[i]
+		if one.err == nil {
+			resp.Topics = append(resp.Topics, c.srv.describeTopic(one.found, req.IncludeTopicAuthorizedOperations))
 			continue
 		}
 		st := kmsg.NewMetadataResponseTopic()
-		st.Topic, st.TopicID, st.ErrorCode = rt.Topic, rt.TopicID, c.srv.code(err)
-		st.AuthorizedOperations = noOperations
+		st.Topic, st.TopicID, st.ErrorCode, st.AuthorizedOperations = one.Topic, one.TopicID, c.srv.code(one.err), noOperations
 		if st.Topic == nil && req.Version < 12 {
 			st.Topic = new(string) // not nullable there
 		}

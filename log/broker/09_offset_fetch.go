@@ -21,7 +21,8 @@ import (
 //     partitions with an offset;
 //   - with RequireStable a partition for which an open transaction has an offset is
 //     UNSTABLE_OFFSET_COMMIT, which clients try again;
-//   - what is shown is durable.
+//   - what is shown is durable;
+//   - a group, or a partition of it, that is named more than once is answered once.
 //
 // Versions: 2 has an error of the whole and all topics, 5 leader epochs, 6 is
 // flexible, 7 RequireStable, 8 asks for many groups, 9 names the member of a group
@@ -39,6 +40,16 @@ var noOffset = group.Offset{Offset: -1, LeaderEpoch: -1}
 type reading struct {
 	c      *cell // nil: there is no such group
 	stable bool
+	asked  map[group.TopicPartition]bool
+}
+
+// first reports whether a partition was not asked for before.
+func (r reading) first(p group.TopicPartition) bool {
+	if r.asked[p] {
+		return false
+	}
+	r.asked[p] = true
+	return true
 }
 
 // of is the offset of a partition. The caller holds the cell's lock.
@@ -83,7 +94,7 @@ func (r reading) all() []kmsg.OffsetFetchRequestTopic {
 func (g *groups) readOffsets(ctx context.Context, id string, stable bool, member *string, epoch int32, read func(reading)) error {
 	c, err := g.lock(id, false)
 	if errors.Is(err, errNoGroup) {
-		read(reading{})
+		read(reading{asked: map[group.TopicPartition]bool{}})
 		return nil
 	}
 	if err != nil {
@@ -95,7 +106,7 @@ func (g *groups) readOffsets(ctx context.Context, id string, stable bool, member
 			return kerr
 		}
 	}
-	read(reading{c, stable})
+	read(reading{c, stable, map[group.TopicPartition]bool{}})
 	at := c.last
 	c.mu.Unlock()
 	return durable(ctx, at)
@@ -104,8 +115,9 @@ func (g *groups) readOffsets(ctx context.Context, id string, stable bool, member
 func offsetFetch(ctx context.Context, c *conn, req *kmsg.OffsetFetchRequest) kmsg.Response {
 	resp := response[*kmsg.OffsetFetchResponse](req)
 	if req.Version >= 8 {
-		for i := range req.Groups {
-			resp.Groups = append(resp.Groups, c.srv.fetchGroupOffsets(ctx, req, &req.Groups[i]))
+		groups := distinct(req.Groups, func(rg *kmsg.OffsetFetchRequestGroup) string { return rg.Group })
+		for i := range groups {
+			resp.Groups = append(resp.Groups, c.srv.fetchGroupOffsets(ctx, req, &groups[i]))
 		}
 		return resp
 	}
@@ -118,8 +130,12 @@ func offsetFetch(ctx context.Context, c *conn, req *kmsg.OffsetFetchRequest) kms
 			st := kmsg.NewOffsetFetchResponseTopic()
 			st.Topic = rt.Topic
 			for _, i := range rt.Partitions {
+				place := group.TopicPartition{Topic: rt.Topic, Partition: i}
+				if !r.first(place) {
+					continue
+				}
 				sp := kmsg.NewOffsetFetchResponseTopicPartition()
-				at := r.of(group.TopicPartition{Topic: rt.Topic, Partition: i})
+				at := r.of(place)
 				sp.Partition, sp.Offset, sp.LeaderEpoch, sp.Metadata, sp.ErrorCode = i, at.Offset.Offset, at.LeaderEpoch, &at.Metadata, c.srv.code(at.err)
 				st.Partitions = append(st.Partitions, sp)
 			}
@@ -196,8 +212,11 @@ func (s *Server) fetchTopicOffsets(version int16, r reading, rt kmsg.OffsetFetch
 	}
 	for _, i := range rt.Partitions {
 		at := fetchedOffset{Offset: noOffset, err: err}
-		if err == nil {
-			at = r.of(group.TopicPartition{Topic: name, Partition: i})
+		if place := (group.TopicPartition{Topic: name, Partition: i}); err == nil {
+			if !r.first(place) {
+				continue
+			}
+			at = r.of(place)
 		}
 		sp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 		sp.Partition, sp.Offset, sp.LeaderEpoch, sp.Metadata, sp.ErrorCode = i, at.Offset.Offset, at.LeaderEpoch, &at.Metadata, s.code(at.err)

@@ -13,7 +13,8 @@ import (
 // Behaviour: this broker, for every key of both types; while the state is being
 // read the coordinator itself says so. Share groups (type 2) are not served. The
 // topic of the coordinator's state is made where it is not there yet: clients count
-// on seeing it afterwards, as with Kafka.
+// on seeing it afterwards, as with Kafka. A key that is named more than once is
+// answered once.
 //
 // Versions: 1 brought transactional ids, 3 is flexible, 4 asks for many keys.
 
@@ -29,7 +30,7 @@ func findCoordinator(_ context.Context, c *conn, req *kmsg.FindCoordinatorReques
 		resp.ErrorCode, resp.ErrorMessage = c.srv.code(err), text(err)
 		return resp
 	}
-	for _, key := range req.CoordinatorKeys {
+	for _, key := range distinctNames(req.CoordinatorKeys) {
 		sc := kmsg.NewFindCoordinatorResponseCoordinator()
 		sc.Key, sc.NodeID, sc.Host, sc.Port = key, id, host, port
 		sc.ErrorCode, sc.ErrorMessage = c.srv.code(err), text(err)

@@ -12,14 +12,15 @@ import (
 // DescribeGroups: state and members of classic groups.
 //
 // Behaviour: a group that does not exist is Dead, as is one of the consumer
-// protocol. Metadata and assignments are shown while the group is stable.
+// protocol. Metadata and assignments are shown while the group is stable. A group that
+// is named more than once is answered once.
 //
 // Versions: 3 has authorized operations, which are not computed, 4 static members,
 // 5 is flexible, 6 says GROUP_ID_NOT_FOUND for what is Dead.
 
 func describeGroups(_ context.Context, c *conn, req *kmsg.DescribeGroupsRequest) kmsg.Response {
 	resp := response[*kmsg.DescribeGroupsResponse](req)
-	for _, id := range req.Groups {
+	for _, id := range distinctNames(req.Groups) {
 		resp.Groups = append(resp.Groups, c.srv.describeGroup(id, req.Version))
 	}
 	return resp

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -21,6 +20,7 @@ func listGroups(_ context.Context, c *conn, req *kmsg.ListGroupsRequest) kmsg.Re
 	resp := response[*kmsg.ListGroupsResponse](req)
 	list, err := c.srv.groups.all()
 	resp.ErrorCode = c.srv.code(err)
+	states, types := setOf(folded(req.StatesFilter)), setOf(folded(req.TypesFilter))
 	for _, one := range list {
 		sg := kmsg.NewListGroupsResponseGroup()
 		one.mu.Lock()
@@ -33,14 +33,23 @@ func listGroups(_ context.Context, c *conn, req *kmsg.ListGroupsRequest) kmsg.Re
 			sg.ProtocolType = one.classic.ProtocolType()
 		}
 		one.mu.Unlock()
-		if !gone && matches(req.StatesFilter, sg.GroupState) && matches(req.TypesFilter, sg.GroupType) {
+		if !gone && matches(states, sg.GroupState) && matches(types, sg.GroupType) {
 			resp.Groups = append(resp.Groups, sg)
 		}
 	}
 	return resp
 }
 
+// folded is a list in lower case.
+func folded(list []string) []string {
+	out := make([]string, len(list))
+	for i, one := range list {
+		out[i] = strings.ToLower(one)
+	}
+	return out
+}
+
 // matches reports whether a filter, where there is one, has the value.
-func matches(filter []string, value string) bool {
-	return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, value) })
+func matches(filter map[string]bool, value string) bool {
+	return len(filter) == 0 || filter[strings.ToLower(value)]
 }

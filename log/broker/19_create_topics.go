@@ -17,21 +17,33 @@ import (
 // name this broker, for partitions 0 to n-1; partitions -1 is the default. Weir's
 // own topics are not for clients to make. A topic named twice in one request is
 // INVALID_REQUEST and not made; a name that differs from another topic's in dots and
-// underscores only is INVALID_TOPIC_EXCEPTION.
+// underscores only is INVALID_TOPIC_EXCEPTION. What is beyond 10,000 partitions in one
+// request is POLICY_VIOLATION.
 //
 // Versions: 4 brought the defaults of -1, 5 flexible fields and the configs in the
 // answer, 7 the topic id.
 
-func createTopics(_ context.Context, c *conn, req *kmsg.CreateTopicsRequest) kmsg.Response {
-	resp := response[*kmsg.CreateTopicsResponse](req)
+// maxCreatedPartitions bounds what one request makes, as Kafka does.
+const maxCreatedPartitions = 10_000
+
+// createdTopic is what became of a topic that a request names.
+type createdTopic struct {
+	spec  commitlog.TopicSpec
+	topic *commitlog.Topic // nil: only validated, or refused
+	err   error
+}
+
+// startCreateTopics makes the topics. Their settings, which are many times as large
+// as the request, are told when it is the answer's turn.
+func startCreateTopics(_ context.Context, c *conn, req *kmsg.CreateTopicsRequest) func(context.Context) kmsg.Response {
 	named := map[string]int{}
 	for i := range req.Topics {
 		named[req.Topics[i].Topic]++
 	}
+	var made []createdTopic
+	partitions := int64(0)
 	for i := range req.Topics {
 		rt := &req.Topics[i]
-		st := kmsg.NewCreateTopicsResponseTopic()
-		st.Topic = rt.Topic
 		spec, err := c.srv.topicSpec(rt)
 		if named[rt.Topic] > 1 {
 			if named[rt.Topic] == alreadyAnswered {
@@ -40,18 +52,31 @@ func createTopics(_ context.Context, c *conn, req *kmsg.CreateTopicsRequest) kms
 			named[rt.Topic] = alreadyAnswered
 			err = refuse(kerr.InvalidRequest, "the request names the topic more than once")
 		}
-		var t *commitlog.Topic
-		if err == nil {
-			t, err = c.srv.makeTopic(spec, req.ValidateOnly)
+		if partitions += min(max(1, int64(spec.Partitions)), commitlog.MaxPartitions); err == nil && partitions > maxCreatedPartitions {
+			err = refuse(kerr.PolicyViolation, fmt.Sprintf("one request makes at most %d partitions", maxCreatedPartitions))
 		}
-		st.ErrorCode, st.ErrorMessage = c.srv.code(err), text(err)
+		one := createdTopic{spec: spec, err: err}
+		if err == nil {
+			one.topic, one.err = c.srv.makeTopic(spec, req.ValidateOnly)
+		}
+		made = append(made, one)
+	}
+	return func(context.Context) kmsg.Response { return createTopics(c, req, made) }
+}
+
+func createTopics(c *conn, req *kmsg.CreateTopicsRequest, made []createdTopic) kmsg.Response {
+	resp := response[*kmsg.CreateTopicsResponse](req)
+	for _, one := range made {
+		st := kmsg.NewCreateTopicsResponseTopic()
+		st.Topic = one.spec.Name
+		st.ErrorCode, st.ErrorMessage = c.srv.code(one.err), text(one.err)
 		st.NumPartitions, st.ReplicationFactor = -1, -1
-		if err == nil {
-			st.NumPartitions, st.ReplicationFactor = spec.Partitions, 1
-			st.Configs = createdConfigs(c.srv, spec)
+		if one.err == nil {
+			st.NumPartitions, st.ReplicationFactor = one.spec.Partitions, 1
+			st.Configs = createdConfigs(c.srv, one.spec)
 		}
-		if t != nil {
-			st.TopicID = t.ID()
+		if one.topic != nil {
+			st.TopicID = one.topic.ID()
 		}
 		resp.Topics = append(resp.Topics, st)
 	}

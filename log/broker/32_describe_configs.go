@@ -20,7 +20,8 @@ import (
 // rest; a broker is named by its id or by the empty name, which asks for settings
 // that were changed while it runs, of which there are none. Nothing is secret.
 // Synonyms are a topic's own value, where it has one, and the default of all topics
-// under the broker's name for it.
+// under the broker's name for it. A resource that is named more than once is answered
+// once.
 // Kafka Connect refuses its topics unless cleanup.policy is exactly what it asked
 // for, so set values are given back as they were set.
 //
@@ -98,14 +99,18 @@ func (s *Server) brokerConfigs() []config {
 
 func describeConfigs(_ context.Context, c *conn, req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	resp := response[*kmsg.DescribeConfigsResponse](req)
-	for i := range req.Resources {
-		rr := &req.Resources[i]
+	resources := distinct(req.Resources, func(rr *kmsg.DescribeConfigsRequestResource) resource {
+		return resource{rr.ResourceType, rr.ResourceName}
+	})
+	for i := range resources {
+		rr := &resources[i]
 		sr := kmsg.NewDescribeConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
 		list, err := c.srv.configsOf(rr)
 		sr.ErrorCode, sr.ErrorMessage = c.srv.code(err), text(err)
+		names := setOf(rr.ConfigNames)
 		for _, one := range list {
-			if rr.ConfigNames == nil || slices.Contains(rr.ConfigNames, one.name) {
+			if rr.ConfigNames == nil || names[one.name] {
 				sr.Configs = append(sr.Configs, describeConfig(one, rr.ResourceType, req))
 			}
 		}

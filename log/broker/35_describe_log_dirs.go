@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -23,19 +22,19 @@ func describeLogDirs(_ context.Context, c *conn, req *kmsg.DescribeLogDirsReques
 	if u, err := c.srv.log.Usage(); err == nil {
 		dir.TotalBytes, dir.UsableBytes = u.Total, u.Free
 	}
+	asked := map[string]map[int32]bool{}
+	for i := range req.Topics {
+		asked[req.Topics[i].Topic] = setOf(req.Topics[i].Partitions)
+	}
 	for _, t := range c.srv.log.Topics() {
-		want := func(int32) bool { return true }
-		if req.Topics != nil {
-			i := slices.IndexFunc(req.Topics, func(rt kmsg.DescribeLogDirsRequestTopic) bool { return rt.Topic == t.Name() })
-			if i < 0 {
-				continue
-			}
-			want = func(p int32) bool { return slices.Contains(req.Topics[i].Partitions, p) }
+		want := asked[t.Name()]
+		if req.Topics != nil && want == nil {
+			continue
 		}
 		st := kmsg.NewDescribeLogDirsResponseDirTopic()
 		st.Topic = t.Name()
 		for _, p := range t.Partitions() {
-			if !want(p.Index()) {
+			if req.Topics != nil && !want[p.Index()] {
 				continue
 			}
 			sp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()

@@ -7,17 +7,26 @@ import (
 )
 
 // DescribeProducers: what partitions know of their producers (KIP-664), to find
-// who holds readers of committed records back.
+// who holds readers of committed records back. A partition that is named more than
+// once is answered once.
 //
 // Versions: 0 is the only one, and flexible.
 
 func describeProducers(_ context.Context, c *conn, req *kmsg.DescribeProducersRequest) kmsg.Response {
 	resp := response[*kmsg.DescribeProducersResponse](req)
+	seen := map[string]map[int32]bool{}
 	for i := range req.Topics {
 		rt := kmsg.NewDescribeProducersResponseTopic()
 		rt.Topic = req.Topics[i].Topic
+		if seen[rt.Topic] == nil {
+			seen[rt.Topic] = map[int32]bool{}
+		}
 		topic, notFound := c.srv.find(rt.Topic, [16]byte{}, false)
 		for _, n := range req.Topics[i].Partitions {
+			if seen[rt.Topic][n] {
+				continue
+			}
+			seen[rt.Topic][n] = true
 			rp := kmsg.NewDescribeProducersResponseTopicPartition()
 			rp.Partition = n
 			p, err := partitionOf(topic, n, notFound)

@@ -9,13 +9,14 @@ import (
 	"github.com/weirstream/weir/log/group"
 )
 
-// DescribeTransactions: the state of transactional ids (KIP-664).
+// DescribeTransactions: the state of transactional ids (KIP-664), of each that is
+// named once.
 //
 // Versions: 0 is the only one, and flexible.
 
 func describeTransactions(_ context.Context, c *conn, req *kmsg.DescribeTransactionsRequest) kmsg.Response {
 	resp := response[*kmsg.DescribeTransactionsResponse](req)
-	for _, id := range req.TransactionalIDs {
+	for _, id := range distinctNames(req.TransactionalIDs) {
 		resp.TransactionStates = append(resp.TransactionStates, c.srv.describeTransaction(id))
 	}
 	return resp

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"regexp"
 	"slices"
 	"time"
@@ -20,6 +21,9 @@ import (
 // longer than a time (KIP-994), 2 for ids that match a regular expression, the
 // whole of them (KIP-1152).
 
+// maxPattern bounds a regular expression, which is held against every id.
+const maxPattern = 1 << 10
+
 func listTransactions(_ context.Context, c *conn, req *kmsg.ListTransactionsRequest) kmsg.Response {
 	resp := response[*kmsg.ListTransactionsResponse](req)
 	if !c.srv.txns.loaded.Load() {
@@ -28,8 +32,11 @@ func listTransactions(_ context.Context, c *conn, req *kmsg.ListTransactionsRequ
 	}
 	var pattern *regexp.Regexp
 	if p := req.TransactionalIDPattern; p != nil && *p != "" {
-		var err error
-		if pattern, err = regexp.Compile(`^(?:` + *p + `)$`); err != nil {
+		err := errors.New("too long")
+		if len(*p) <= maxPattern {
+			pattern, err = regexp.Compile(`^(?:` + *p + `)$`)
+		}
+		if err != nil {
 			resp.ErrorCode = c.srv.code(kerr.InvalidRegularExpression)
 			return resp
 		}
@@ -40,12 +47,13 @@ func listTransactions(_ context.Context, c *conn, req *kmsg.ListTransactionsRequ
 		}
 	}
 	now := time.Now()
+	states, producers := setOf(req.StateFilters), setOf(req.ProducerIDFilters)
 	for _, t := range c.srv.txns.all() {
 		open := req.Version < 1 || req.DurationFilterMillis < 0 ||
 			!t.Started.IsZero() && now.Sub(t.Started) > time.Duration(req.DurationFilterMillis)*time.Millisecond
 		switch {
-		case len(req.StateFilters) > 0 && !slices.Contains(req.StateFilters, t.State.String()),
-			len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, t.Producer.ID),
+		case len(states) > 0 && !states[t.State.String()],
+			len(producers) > 0 && !producers[t.Producer.ID],
 			!open, pattern != nil && !pattern.MatchString(t.ID):
 			continue
 		}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -76,6 +77,8 @@ func checkBeat(req *kmsg.ConsumerGroupHeartbeatRequest) error {
 		return bad("a member that joins has no partitions")
 	case req.MemberEpoch == 0 && req.SubscribedTopicNames == nil && (req.SubscribedTopicRegex == nil || *req.SubscribedTopicRegex == ""):
 		return bad("a member that joins must subscribe to something")
+	case req.SubscribedTopicRegex != nil && len(*req.SubscribedTopicRegex) > maxPattern:
+		return refuse(kerr.InvalidRegularExpression, fmt.Sprintf("a pattern of topics has at most %d bytes", maxPattern))
 	case req.ServerAssignor != nil && !group.KnownAssignor(*req.ServerAssignor):
 		return refuse(kerr.UnsupportedAssignor, "server assignors are uniform and range")
 	}

@@ -15,12 +15,13 @@ import (
 // protocol.
 //
 // Behaviour: a classic group, and one that does not exist, is GROUP_ID_NOT_FOUND.
+// A group that is named more than once is answered once.
 //
 // Versions: 1 says of each member which protocol it speaks: here always this one.
 
 func consumerGroupDescribe(_ context.Context, c *conn, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
 	resp := response[*kmsg.ConsumerGroupDescribeResponse](req)
-	for _, id := range req.Groups {
+	for _, id := range distinctNames(req.Groups) {
 		sg := kmsg.NewConsumerGroupDescribeResponseGroup()
 		sg.Group, sg.AuthorizedOperations = id, noOperations
 		err := c.srv.describeConsumerGroup(&sg)
@@ -65,7 +66,7 @@ func (s *Server) describeSlots(slots group.Slots) kmsg.Assignment {
 		n := len(a.TopicPartitions)
 		if n == 0 || a.TopicPartitions[n-1].TopicID != x.Topic {
 			tp := kmsg.AssignmentTopicPartition{TopicID: x.Topic}
-			if t, ok := s.topicByID(x.Topic); ok {
+			if t, ok := s.log.TopicByID(x.Topic); ok {
 				tp.Topic = t.Name()
 			}
 			a.TopicPartitions = append(a.TopicPartitions, tp)

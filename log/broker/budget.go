@@ -6,8 +6,8 @@ import (
 )
 
 // budget bounds the bytes that all connections hold at once. A taker waits while
-// nothing is left and may then overdraw once: so any single request fits, and
-// nobody who already holds a share waits for another.
+// nothing is left and may then overdraw once: so any single request fits. Who holds
+// a share already waits for another for a limited time only.
 type budget struct {
 	mu    sync.Mutex
 	all   int64
@@ -37,6 +37,9 @@ func (b *budget) take(ctx context.Context, n int64) error {
 		}
 	}
 }
+
+// overdraw takes n bytes, whatever is left.
+func (b *budget) overdraw(n int64) { b.takeUpTo(n, n) }
 
 // takeUpTo takes what is left, at most n and at least floor, without waiting.
 func (b *budget) takeUpTo(n, floor int64) int64 {

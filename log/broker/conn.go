@@ -21,10 +21,11 @@ const (
 	// maxPending is how many requests of one connection may be started and not yet
 	// answered.
 	maxPending = 64
-	// maxControlBytes bounds requests other than Produce. Decoded, they can take
-	// controlWeight times their size in memory, which is what the budget counts.
+	// maxControlBytes bounds requests other than Produce.
 	maxControlBytes = 1 << 20
-	controlWeight   = 128
+	// maxConnMemory bounds what the started requests of one connection take in memory
+	// until they are answered: beyond it no more are read.
+	maxConnMemory = 8 << 20
 	// firstAlloc is what a frame's announced size may allocate before any of its
 	// bytes has arrived.
 	firstAlloc = 1 << 20
@@ -45,6 +46,7 @@ type conn struct {
 	ctx    context.Context // of the connection: done when its client is gone or the server stops
 	hard   context.Context // done when started requests must be given up
 	queue  chan pending    // reader to writer
+	share  *budget         // maxConnMemory
 	frame  frame           // the writer's
 	cur    cursors         // the writer's
 	opened []int32         // fetch sessions made here; the writer's
@@ -79,6 +81,7 @@ type pending struct {
 	head   header
 	answer answer
 	since  time.Time
+	memory int64 // held until it is answered
 }
 
 func (s *Server) serveConn(ctx, hard context.Context, nc net.Conn) {
@@ -88,7 +91,7 @@ func (s *Server) serveConn(ctx, hard context.Context, nc net.Conn) {
 	defer cancel()
 	hard, cancelHard := context.WithCancel(hard)
 	defer cancelHard()
-	c := &conn{srv: s, nc: nc, ctx: ctx, hard: hard, queue: make(chan pending, maxPending),
+	c := &conn{srv: s, nc: nc, ctx: ctx, hard: hard, queue: make(chan pending, maxPending), share: newBudget(maxConnMemory),
 		cur: cursors{total: &s.idleBytes}, logger: s.opt.Logger.With("remote", nc.RemoteAddr().String())}
 	// A reader blocked on the socket learns of the end through its deadline; a
 	// writer blocked on the socket when the drain time is over, by the close.
@@ -103,7 +106,7 @@ func (s *Server) serveConn(ctx, hard context.Context, nc net.Conn) {
 		// Whatever ended the writer, the reader has no one to read for.
 		cancel()
 		for p := range c.queue {
-			p.answer.written()
+			c.done(p)
 		}
 	}()
 	c.readLoop()
@@ -134,8 +137,12 @@ func (c *conn) readLoop() {
 }
 
 // readOne reads one request and starts it. What it holds meanwhile comes out of
-// the budget as its bytes arrive: to announce a large request holds nothing.
+// the budget as its bytes arrive: to announce a large request holds nothing. A
+// client that does not take its answers is not read any further.
 func (c *conn) readOne(r *bufio.Reader) (pending, error) {
+	if err := c.share.take(c.ctx, 0); err != nil {
+		return pending{}, err
+	}
 	size, err := c.readSize(r)
 	if err != nil {
 		return pending{}, err
@@ -156,11 +163,6 @@ func (c *conn) readOne(r *bufio.Reader) (pending, error) {
 	}
 	if err := w.fill(first); err != nil {
 		return pending{}, err
-	}
-	if !produce {
-		if err := w.take(c.ctx, int64(size)*controlWeight); err != nil {
-			return pending{}, err
-		}
 	}
 	return c.start(w)
 }
@@ -209,6 +211,28 @@ func (c *conn) readPiece(r io.Reader, b []byte, over time.Time) error {
 	return err
 }
 
+// hold takes n bytes for p until done, waiting as long as a request that began
+// may. The connection's share has room: only the reader takes of it.
+func (c *conn) hold(p *pending, n int64) error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.opt.SlowGrace/3)
+	defer cancel()
+	if err := c.srv.requests.take(ctx, n); err != nil {
+		return fmt.Errorf("waiting for memory to decode a request: %w", err)
+	}
+	c.share.overdraw(n)
+	p.memory += n
+	return nil
+}
+
+// done gives back what a started request holds.
+func (c *conn) done(p pending) {
+	if p.answer != nil {
+		p.answer.written()
+	}
+	c.share.give(p.memory)
+	c.srv.requests.give(p.memory)
+}
+
 // start reads the header of a request and starts it. It does not keep w.
 func (c *conn) start(w *window) (pending, error) {
 	since := time.Now()
@@ -236,13 +260,35 @@ func (c *conn) start(w *window) (pending, error) {
 	if a.stream != nil {
 		p.answer, err = a.stream(c, h, w)
 	} else {
-		p.answer, err = a.start(c, h, b.Src)
+		p.answer, err = c.decoded(&p, b.Src)
 	}
 	if err != nil {
+		c.done(p)
 		return pending{}, fmt.Errorf("%s v%d from client %q: %w", a.name, h.version, h.clientID, err)
 	}
 	c.srv.metrics.requests(a).Inc()
+	switch answer := p.answer.(type) {
+	case nil: // acks 0
+		c.done(p)
+	case *produceAnswer:
+		n := answer.memory()
+		c.srv.requests.overdraw(n)
+		c.share.overdraw(n)
+		p.memory += n
+	}
 	return p, nil
+}
+
+// decoded starts a request that is decoded as a whole.
+func (c *conn) decoded(p *pending, body []byte) (answer, error) {
+	memory, err := p.api.memory(p.head.version, body)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.hold(p, memory); err != nil {
+		return nil, err
+	}
+	return p.api.start(c, p.head, body)
 }
 
 // writeLoop finishes and answers started requests in order.
@@ -251,7 +297,7 @@ func (c *conn) writeLoop() {
 	defer c.forgetSessions()
 	for p := range c.queue {
 		err := c.write(p)
-		p.answer.written()
+		c.done(p)
 		c.frame.forget()
 		if err != nil {
 			if c.hard.Err() == nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {

@@ -28,10 +28,11 @@
 //     follows its marker (transactions.go).
 //  6. A byte from the network never decides an allocation by itself: buffers grow
 //     as bytes arrive, arrays are bounded by the bytes that are there, and what a
-//     request can hold while it is read and decoded comes out of one budget. A
-//     Produce request passes through a window of one batch (window.go). Nor
-//     does it decide how long something is counted: log/layout goes over a flexible
-//     request before kmsg does.
+//     request can hold until it is answered comes out of one budget, of which a
+//     connection has a share (conn.go). A Produce request passes through a window of
+//     one batch (window.go). Nor does a byte decide how long something is counted:
+//     log/layout goes over a flexible request before kmsg does. An answer is bounded
+//     by what there is to tell (distinct.go).
 //  7. A malformed frame, an unknown key or an unsupported version closes the one
 //     connection it came on, with a line in the log at debug level.
 //

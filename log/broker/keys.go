@@ -41,7 +41,7 @@ func keyTable() map[int16]*api {
 		{key: 0, name: "Produce", min: 0, max: 13, flexible: 9, stream: startProduce},
 		{key: 1, name: "Fetch", min: 4, max: 18, flexible: 12, start: startFetch},
 		{key: 2, name: "ListOffsets", min: 1, max: 11, flexible: 6, start: reads(listOffsets)},
-		{key: 3, name: "Metadata", min: 0, max: 13, flexible: 9, start: changes(metadata)},
+		{key: 3, name: "Metadata", min: 0, max: 13, flexible: 9, start: decides(startMetadata)},
 		{key: 8, name: "OffsetCommit", min: 2, max: 10, flexible: 8, start: reads(offsetCommit)},
 		{key: 9, name: "OffsetFetch", min: 1, max: 10, flexible: 6, start: reads(offsetFetch)},
 		{key: 10, name: "FindCoordinator", min: 0, max: 6, flexible: 3, start: reads(findCoordinator)},
@@ -52,7 +52,7 @@ func keyTable() map[int16]*api {
 		{key: 15, name: "DescribeGroups", min: 0, max: 6, flexible: 5, start: reads(describeGroups)},
 		{key: 16, name: "ListGroups", min: 0, max: 5, flexible: 3, start: reads(listGroups)},
 		{key: 18, name: "ApiVersions", min: 0, max: 5, flexible: 3, start: changes(apiVersions)},
-		{key: 19, name: "CreateTopics", min: 2, max: 7, flexible: 5, start: changes(createTopics)},
+		{key: 19, name: "CreateTopics", min: 2, max: 7, flexible: 5, start: decides(startCreateTopics)},
 		{key: 20, name: "DeleteTopics", min: 1, max: 6, flexible: 4, start: changes(deleteTopics)},
 		{key: 21, name: "DeleteRecords", min: 0, max: 2, flexible: 2, start: changes(deleteRecords)},
 		{key: 22, name: "InitProducerId", min: 0, max: 5, flexible: 2, start: reads(initProducerID)},
@@ -91,9 +91,25 @@ type request[R any] interface {
 	kmsg.Request
 }
 
-// decode reads a request's body. kmsg is generated code over hostile input: it is
-// given only what its loops end on, and a panic in it is this connection's error,
-// not the process's.
+// memory is what a request's body takes once decoded, at most about. kmsg is
+// generated code over hostile input: it is given only what passes here.
+func (a *api) memory(version int16, body []byte) (int64, error) {
+	m := layout.Request(a.key)
+	if m == nil {
+		if version < a.flexible {
+			return int64(layout.Rigid(body)), nil
+		}
+		return 0, fmt.Errorf("%w: no layout", errMalformed)
+	}
+	n, err := m.Check(version, body)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return int64(n), nil
+}
+
+// decode reads a request's body that passed api.memory. A panic in kmsg is this
+// connection's error, not the process's.
 func decode[R any, P request[R]](version int16, body []byte) (req P, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -102,15 +118,6 @@ func decode[R any, P request[R]](version int16, body []byte) (req P, err error) 
 	}()
 	req = new(R)
 	req.SetVersion(version)
-	if req.IsFlexible() {
-		m := layout.Request(req.Key())
-		if m == nil {
-			return nil, fmt.Errorf("%w: no layout of %s", errMalformed, kmsg.NameForKey(req.Key()))
-		}
-		if err := m.Check(version, body); err != nil {
-			return nil, fmt.Errorf("%w: %w", errMalformed, err)
-		}
-	}
 	if err := req.ReadFrom(body); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
@@ -141,7 +148,8 @@ func reads[R any, P request[R]](f func(ctx context.Context, c *conn, req P) kmsg
 }
 
 // decides makes an api's start of a function that takes effect on arrival and
-// returns what waits for that to be durable and answers.
+// returns what waits for that to be durable and answers, or what makes a large
+// answer when it is the turn of it.
 func decides[R any, P request[R]](f func(ctx context.Context, c *conn, req P) func(context.Context) kmsg.Response) func(*conn, header, []byte) (answer, error) {
 	return func(c *conn, h header, body []byte) (answer, error) {
 		req, err := decode[R, P](h.version, body)

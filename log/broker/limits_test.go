@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/log/broker"
@@ -179,4 +181,120 @@ func TestConnectionsPerAddressDefault(t *testing.T) {
 	}
 	closes(t, dial(t, n))
 	becomes(t, reg, "weir_broker_connections_refused_total", "address", 1)
+}
+
+// TestUnanswered: what a client has the broker begin, before it is answered, is
+// bounded: it is not read any further, others are served, and what it is answered is
+// free again.
+func TestUnanswered(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	n := startNode(t, broker.Options{Registerer: reg})
+	n.topic("t", 1)
+	// A fetch that waits keeps the answers behind it from being written.
+	wait := fetchRequest(n, "t", 0)
+	wait.MaxWaitMillis, wait.MinBytes = 60_000, 1
+	nc := dial(t, n)
+	nc.Write(encodeRequest(wait, 1))
+	large := &kmsg.DescribeGroupsRequest{Version: 5}
+	for range 100_000 {
+		large.Groups = append(large.Groups, "g")
+	}
+	sent := make(chan error, 1)
+	go func() {
+		nc.SetDeadline(time.Now().Add(time.Minute))
+		for i := range 64 { // 13 MB, 100 and more when decoded
+			if _, err := nc.Write(encodeRequest(large, int32(i))); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	held := func() float64 { return counted(t, reg, "weir_broker_request_bytes", "") }
+	for deadline := time.Now().Add(10 * time.Second); held() < 8<<20; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%v bytes held", held())
+		}
+	}
+	for range 50 {
+		rawRequest(t, n, kmsg.NewPtrMetadataRequest())
+		if held := held(); held > 20<<20 {
+			t.Fatalf("%v bytes held for one client", held)
+		}
+	}
+	select {
+	case err := <-sent:
+		t.Fatalf("all of it was taken: %v", err)
+	default:
+	}
+	// The fetch has something to say, and all goes on.
+	rawRequest(t, n, produceRequest("t", 12, -1, batchOf(t, record.BatchOptions{}, "a")))
+	for range 1 + 64 {
+		readResponse(t, nc)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, reg, "weir_broker_request_bytes", "", 0)
+}
+
+// TestRepeated: an answer is as large as what there is to tell, however often a
+// request names it.
+func TestRepeated(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	n.topic("t", 1000)
+	cl := kgoClient(t, n)
+	adm := kadm.NewClient(cl)
+	commit := kadm.Offsets{}
+	commit.Add(kadm.Offset{Topic: "t", Partition: 0, At: 1, Metadata: strings.Repeat("m", 4000)})
+	if _, err := adm.CommitOffsets(within(t, 10*time.Second), "g", commit); err != nil {
+		t.Fatal(err)
+	}
+	many := 2000
+	name, names := "t", make([]string, many)
+	partitions := make([]int32, many)
+	for i := range names {
+		names[i] = "g"
+	}
+	topics := make([]kmsg.MetadataRequestTopic, many)
+	configs := make([]kmsg.DescribeConfigsRequestResource, many)
+	groups := make([]kmsg.OffsetFetchRequestGroup, many)
+	for i := range many {
+		topics[i] = kmsg.MetadataRequestTopic{Topic: &name}
+		configs[i] = kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "t"}
+		groups[i] = kmsg.OffsetFetchRequestGroup{Group: "g", MemberEpoch: -1, Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", Partitions: []int32{0, 0}}}}
+	}
+	for _, req := range []kmsg.Request{
+		&kmsg.MetadataRequest{Version: 9, Topics: topics},
+		&kmsg.DescribeConfigsRequest{Version: 4, Resources: configs, IncludeDocumentation: true},
+		&kmsg.DescribeGroupsRequest{Version: 5, Groups: names},
+		&kmsg.ConsumerGroupDescribeRequest{Version: 0, Groups: names},
+		&kmsg.OffsetFetchRequest{Version: 8, Groups: groups},
+		&kmsg.OffsetFetchRequest{Version: 6, Group: "g", Topics: []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: partitions}}},
+		&kmsg.FindCoordinatorRequest{Version: 4, CoordinatorKeys: names},
+		&kmsg.DescribeProducersRequest{Version: 0, Topics: []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: partitions}}},
+		&kmsg.DescribeTransactionsRequest{Version: 0, TransactionalIDs: names},
+		&kmsg.DescribeLogDirsRequest{Version: 4, Topics: []kmsg.DescribeLogDirsRequestTopic{{Topic: "t", Partitions: partitions}}},
+	} {
+		raw := rawRequest(t, n, req)
+		if err := req.ResponseKind().ReadFrom(raw); err != nil || len(raw) > 100<<10 {
+			t.Errorf("%s: %d bytes, %v", kmsg.NameForKey(req.Key()), len(raw), err)
+		}
+	}
+	// Kafka refuses this one.
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version = 7
+	req.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "t"}}
+	for _, i := range []int32{0, 1, 0} {
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions, kmsg.ListOffsetsRequestTopicPartition{Partition: i, Timestamp: -3, CurrentLeaderEpoch: -1})
+	}
+	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+	if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int16{kerr.InvalidRequest.Code, 0, kerr.InvalidRequest.Code} {
+		if got := resp.Topics[0].Partitions[i].ErrorCode; got != want {
+			t.Errorf("partition %d: %d, expected %d", i, got, want)
+		}
+	}
 }

@@ -150,7 +150,6 @@ type Server struct {
 	metrics  *metrics
 	requests *budget
 	fetches  *budget
-	ids      topicIDs
 	sessions *fetchSessions
 	txns     *transactions
 	configs  sync.Mutex // held over the change of a topic's settings

@@ -129,6 +129,7 @@ type Log struct {
 
 	mu     sync.RWMutex
 	topics map[string]*Topic
+	byID   map[[16]byte]*Topic
 	alike  map[string][]string // names of topics, by undotted
 	closed bool
 
@@ -193,6 +194,7 @@ func Open(ctx context.Context, dir string, o Options) (*Log, error) {
 		files:   newFileCache(o.FS, o.MaxOpenFiles),
 		metrics: newMetrics(),
 		topics:  map[string]*Topic{},
+		byID:    map[[16]byte]*Topic{},
 		alike:   map[string][]string{},
 	}
 	l.damage.init(l.logger, l.metrics)
@@ -313,7 +315,7 @@ func (l *Log) addTopic(m *topicMeta) error {
 		now.partitions = append(now.partitions, newPartition(t, i))
 	}
 	t.now.Store(now)
-	l.topics[m.Name] = t
+	l.topics[m.Name], l.byID[t.id] = t, t
 	l.alike[undotted(m.Name)] = append(l.alike[undotted(m.Name)], m.Name)
 	return nil
 }
@@ -327,6 +329,14 @@ func (l *Log) Topic(name string) (*Topic, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	t, ok := l.topics[name]
+	return t, ok
+}
+
+// TopicByID is the topic with that id, if there is one.
+func (l *Log) TopicByID(id [16]byte) (*Topic, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	t, ok := l.byID[id]
 	return t, ok
 }
 
@@ -569,6 +579,7 @@ func (l *Log) DeleteTopic(name string) error {
 	l.mu.Lock()
 	t := l.topics[name]
 	delete(l.topics, name)
+	delete(l.byID, t.id)
 	l.alike[undotted(name)] = slices.DeleteFunc(l.alike[undotted(name)], func(one string) bool { return one == name })
 	if len(l.alike[undotted(name)]) == 0 {
 		delete(l.alike, undotted(name))

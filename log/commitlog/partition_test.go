@@ -364,6 +364,13 @@ func TestTopicsSurvive(t *testing.T) {
 	m := vfs.NewMem(1)
 	l := mustOpen(t, "data", testOptions(m))
 	id := mustTopic(t, l, "a", 1, "cleanup.policy", "compact").ID()
+	gone := mustTopic(t, l, "gone", 1).ID()
+	if err := l.DeleteTopic("gone"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := l.TopicByID(gone); ok {
+		t.Error("a deleted topic has its id")
+	}
 	cluster := l.ClusterID()
 	if err := l.AddPartitions("a", 3); err != nil {
 		t.Fatal(err)
@@ -382,6 +389,9 @@ func TestTopicsSurvive(t *testing.T) {
 	topic, ok := l.Topic("a")
 	if !ok || topic.ID() != id || len(topic.Partitions()) != 3 || len(topic.Configs()) != 1 || topic.Configs()["retention.ms"] != "5" || l.ClusterID() != cluster {
 		t.Fatalf("%+v", topic)
+	}
+	if byID, ok := l.TopicByID(id); !ok || byID != topic {
+		t.Fatal(byID)
 	}
 	if mustPartition(t, l, "a", 2).End() != 6 {
 		t.Fatal("records are lost")

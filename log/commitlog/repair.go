@@ -35,7 +35,7 @@ type LostRange struct {
 // ErrDiskFull, ctx.Err, and those of the disk; it may then be run again.
 func Repair(ctx context.Context, dir, topic string, partition int32, o Options) (*RepairReport, error) {
 	o.setDefaults()
-	l := &Log{o: o, fs: o.FS, dir: dir, logger: o.Logger, files: newFileCache(o.FS, o.MaxOpenFiles), metrics: newMetrics(), topics: map[string]*Topic{}, alike: map[string][]string{}}
+	l := &Log{o: o, fs: o.FS, dir: dir, logger: o.Logger, files: newFileCache(o.FS, o.MaxOpenFiles), metrics: newMetrics(), topics: map[string]*Topic{}, byID: map[[16]byte]*Topic{}, alike: map[string][]string{}}
 	l.damage.init(l.logger, l.metrics)
 	if _, err := o.FS.Stat(dir); err != nil {
 		return nil, err // acquire would make it

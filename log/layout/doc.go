@@ -17,7 +17,8 @@
 //     fields that kmsg decodes, too.
 //  2. What kmsg would decode, Check accepts, except more than MaxTags tagged fields
 //     in one structure. Bytes after the end are ignored, as kmsg ignores them.
-//  3. Check is linear and allocates nothing but its error. It keeps nothing.
+//  3. Check is linear and allocates nothing but its error. It keeps nothing. The
+//     memory that it tells is as much as kmsg takes to decode a request.
 //  4. A line covers every flexible version that kmsg knows.
 //
 // Goroutines: none; a Message is not changed once made.

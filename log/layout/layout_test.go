@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -70,7 +72,8 @@ func (s subject) check(b []byte) (rest int, err error) {
 	if len(b) < s.head {
 		return 0, ErrLayout
 	}
-	return s.layout.check(s.version, b[s.head:])
+	rest, _, err = s.layout.walk(s.version, b[s.head:])
+	return rest, err
 }
 
 // fill gives the fields of a message values at random, its version apart.
@@ -262,11 +265,11 @@ func TestKnownTags(t *testing.T) {
 	plain.SetVersion(17)
 	b := plain.AppendTo(nil)
 	b = append(b[:len(b)-1], tagged...)
-	if err := Request(1).Check(17, b); !errors.Is(err, ErrLayout) {
+	if _, err := Request(1).Check(17, b); !errors.Is(err, ErrLayout) {
 		t.Errorf("a replica state with 2^32-1 tagged fields: %v", err)
 	}
 	b[len(b)-len(huge)] = 0
-	if err := Request(1).Check(17, b); err != nil {
+	if _, err := Request(1).Check(17, b); err != nil {
 		t.Errorf("with none: %v", err)
 	}
 }
@@ -297,6 +300,73 @@ func TestAllocates(t *testing.T) {
 			t.Errorf("%v allocations", n)
 		}
 	})
+}
+
+// crowd gives every list of a message n elements, a tag to every structure where
+// tags is true, and no other value.
+func crowd(v reflect.Value, n int, tags bool) {
+	if t, ok := v.Addr().Interface().(*kmsg.Tags); ok {
+		if tags {
+			t.Set(100, nil)
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			crowd(v.Field(i), n, tags)
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.Uint8 {
+			v.Set(reflect.MakeSlice(v.Type(), n, n))
+			for i := range n {
+				crowd(v.Index(i), max(1, n/8), tags)
+			}
+		}
+	case reflect.Pointer: // null is smaller, and nothing in memory
+		v.Set(reflect.New(v.Type().Elem()))
+		crowd(v.Elem(), n, tags)
+	}
+}
+
+// TestMemory: what Check says of a message's memory is as much as kmsg takes, of
+// those that take the most for their bytes, too.
+func TestMemory(t *testing.T) {
+	for key, m := range requests {
+		for version := int16(0); version <= kmsg.RequestForKey(int16(key)).MaxVersion(); version++ {
+			for _, n := range []int{0, 1, 8, 300} {
+				for _, tags := range []bool{false, true} {
+					req := kmsg.RequestForKey(int16(key))
+					crowd(reflect.ValueOf(req).Elem(), n, tags)
+					req.SetVersion(version)
+					b := req.AppendTo(nil)
+					memory, err := m.Check(version, b)
+					if err != nil {
+						t.Fatal(err)
+					}
+					back := kmsg.RequestForKey(int16(key))
+					back.SetVersion(version)
+					if took := allocated(func() { back.ReadFrom(b) }); took > uint64(memory) {
+						t.Errorf("%s v%d of %d bytes, %d elements: kmsg took %d, expected at most %d", key.Name(), version, len(b), n, took, memory)
+					}
+				}
+			}
+		}
+	}
+}
+
+// allocated is how many bytes f allocates, the least of several runs: others may
+// allocate meanwhile.
+func allocated(f func()) uint64 {
+	least := uint64(math.MaxUint64)
+	var before, after runtime.MemStats
+	for range 3 {
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	return least
 }
 
 // FuzzLayout: whatever is accepted, kmsg decodes, and soon.
