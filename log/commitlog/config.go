@@ -59,7 +59,7 @@ var configDefs = []ConfigDef{
 	{Name: "min.cleanable.dirty.ratio", Type: ConfigDouble, Default: "0.5", max: 1, Doc: "The share of bytes not compacted yet from which compaction starts. Has an effect with policy compact."},
 	{Name: "min.compaction.lag.ms", Type: ConfigLong, Default: "0", max: maxLong, Doc: "How long a record stays uncompacted. Has an effect with policy compact."},
 	{Name: "min.insync.replicas", Type: ConfigInt, Default: "1", min: 1, max: maxInt, Doc: "Replicas that must have a batch before acks=all is answered. There is one: with more, acks=all is refused. Has an effect."},
-	{Name: "preallocate", Type: ConfigBool, Default: "false", Doc: "Accepted, without effect: segments are not preallocated."},
+	{Name: "preallocate", Type: ConfigBool, Default: "false", Doc: "Accepted, without effect: space for a segment is taken ahead, in part, where writes are large."},
 	{Name: "retention.bytes", Type: ConfigLong, Default: "-1", min: -1, max: maxLong, Doc: "The size from which a partition loses its oldest segments; -1: none. Has an effect with policy delete."},
 	{Name: "retention.ms", Type: ConfigLong, Default: "-1", min: -1, max: maxLong, Doc: "The age from which a segment is deleted, by its newest record; -1: never. Has an effect with policy delete."},
 	{Name: "segment.bytes", Type: ConfigInt, Default: "", min: 1024, max: maxInt, Doc: "The size of a segment file. Has an effect."},

@@ -83,6 +83,10 @@
 // only where a topic's settings need them: in compacted topics, to refuse those
 // without a key, with bounds on their time, and to recompress.
 //
+// The active segment of a partition with large writes has space on the disk beyond
+// its size (segment.reserve), so that a sync need not look for blocks; it is given
+// back when the segment is closed, and after a crash with the next one that is.
+//
 // There is no checksum over a whole sealed segment. Every byte of it is under a
 // batch's CRC-32C or is one of two fields that must be exactly what offset and
 // epoch say; batches follow one another without a gap from the offset in the name

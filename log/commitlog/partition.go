@@ -323,7 +323,7 @@ func (p *Partition) cut(seg *segment) error {
 	if err := f.f.Truncate(seg.size); err != nil {
 		return err
 	}
-	seg.unclean = false
+	seg.unclean, seg.room = false, 0
 	return nil
 }
 
@@ -333,6 +333,7 @@ func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, err
 		if err := p.saveIndex(old); err != nil {
 			return nil, err
 		}
+		p.giveBack(old)
 	}
 	seg := newSegment(p.dir, base, now)
 	f, err := p.log.files.acquire(seg, true)
@@ -349,6 +350,18 @@ func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, err
 	p.segs = append(p.segs, seg)
 	p.newDir = true
 	return seg, nil
+}
+
+// giveBack returns the space that was taken ahead for a segment. The caller holds
+// appendMu.
+func (p *Partition) giveBack(seg *segment) {
+	if seg.room == 0 {
+		return
+	}
+	if f, err := p.log.files.acquire(seg, false); err == nil {
+		seg.giveBack(f.f)
+		f.release()
+	}
 }
 
 // saveIndex brings the index file of the active segment up to date; the next
@@ -378,6 +391,7 @@ func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte, ste
 		return err
 	}
 	defer f.release()
+	seg.reserve(f.f, int64(len(batch)), p.topic.now.Load().parsed.segmentBytes)
 	if err := writeAll(f.f, batch, seg.size); err != nil {
 		seg.unclean = true
 		if cerr := p.cut(seg); cerr != nil {
@@ -492,13 +506,18 @@ func (p *Partition) fail(err error) {
 	}
 }
 
-// refuse takes no more appends, and waits for one under way.
+// refuse takes no more appends, waits for one under way, and gives back the space
+// that was taken for others.
 func (p *Partition) refuse(why error) {
 	p.appendMu.Lock()
 	defer p.appendMu.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.refused = why
+	segs := p.segs
+	p.mu.Unlock()
+	if n := len(segs); n > 0 {
+		p.giveBack(segs[n-1])
+	}
 }
 
 // shut ends the partition for everybody: deleted or closed.

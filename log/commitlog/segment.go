@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,6 +39,8 @@ type segment struct {
 	index index // of the active segment; of others see indexCache
 	// unclean: bytes of a failed write may follow size; only the appender looks.
 	unclean bool
+	// room is the end of the space that was taken for it; only the appender looks.
+	room int64
 }
 
 func segmentName(base int64) string { return fmt.Sprintf("%020d%s", base, logSuffix) }
@@ -54,6 +57,38 @@ func segmentBase(name string) (int64, bool) {
 
 func newSegment(dir string, base int64, made time.Time) *segment {
 	return &segment{base: base, file: filepath.Join(dir, segmentName(base)), end: base, maxTime: noTime, made: made, index: index{end: base, maxTime: noTime}}
+}
+
+const (
+	// largeWrite is from where it pays to take space ahead: the file system then
+	// need not find blocks for each sync, which is most of what a large one costs.
+	largeWrite = 64 << 10
+	// Space is taken for half as much as there is, within these bounds.
+	roomMin, roomMax = 1 << 20, 16 << 20
+)
+
+// reserve takes space for a write of n bytes and for those after it, where that is
+// possible and worth it.
+func (s *segment) reserve(f vfs.File, n, segmentBytes int64) {
+	end := s.size + n
+	ahead, ok := f.(vfs.Preallocator)
+	if !ok || n < largeWrite || end <= s.room {
+		return
+	}
+	room := max(end, min(end+min(max(end/2, roomMin), roomMax), segmentBytes))
+	if ahead.Preallocate(s.size, room-s.size) != nil {
+		room = math.MaxInt64 // a disk that is full or cannot: not tried again
+	}
+	s.room = room
+}
+
+// giveBack returns what was taken and not written. Where that fails the space is
+// free when the segment is deleted.
+func (s *segment) giveBack(f vfs.File) {
+	if s.room > s.size && s.room < math.MaxInt64 {
+		_ = f.Truncate(s.size)
+	}
+	s.room = 0
 }
 
 func (s *segment) indexFile() string { return strings.TrimSuffix(s.file, logSuffix) + indexSuffix }

@@ -20,6 +20,14 @@ func (f osFile) Sync() error {
 	}
 }
 
+// Preallocate implements Preallocator.
+func (f osFile) Preallocate(from, n int64) error {
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, n); err != nil {
+		return fmt.Errorf("fallocate %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
 func (osFS) Usage(dir string) (Usage, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {

@@ -44,6 +44,13 @@ type File interface {
 	Close() error
 }
 
+// Preallocator is what a File may be as well.
+type Preallocator interface {
+	// Preallocate takes space on the disk for n bytes from an offset on. The size of
+	// the file stays as it is; Truncate to it gives back what was not written.
+	Preallocate(from, n int64) error
+}
+
 // Info is what Stat tells.
 type Info struct {
 	Size int64
