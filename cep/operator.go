@@ -53,6 +53,7 @@ type Stats struct {
 type KeyStats struct {
 	Key    string // for people
 	Events int64
+	Bytes  int64 // its share of the memory in use
 }
 
 // Fault is a feature that could not be computed for a row.

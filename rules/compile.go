@@ -279,6 +279,32 @@ func (g *group) identity(s *event.Schema) string {
 	return b.String()
 }
 
+// name is what people call a group's operator: its part of the windows' text, with a
+// hash for the rest where that is long.
+func (g *group) name(s *event.Schema) string {
+	var b strings.Builder
+	b.WriteString("by(")
+	for i, k := range g.keys {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(s.Alias + "." + s.Fields[k].Name)
+	}
+	b.WriteByte(')')
+	if g.where != "" {
+		fmt.Fprintf(&b, ".where(%s)", g.where)
+	}
+	name := b.String()
+	if len(name) <= nameMax {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.ToValidUTF8(name[:nameMax-10], "") + "... " + hex.EncodeToString(sum[:4])
+}
+
+// nameMax bounds an operator's name, which is a label of metrics.
+const nameMax = 120
+
 // keeps is what the windows of a group keep between them: how far back; how many
 // events, and sessions of which gap, each behind which delay.
 func (g *group) keeps() []string {

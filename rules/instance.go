@@ -69,7 +69,7 @@ func newInstance(p *streamProgram) (*instance, error) {
 			return nil, err
 		}
 		in.windows = append(in.windows, st)
-		in.operators = append(in.operators, engine.Operator{Identity: g.identity(p.schema), Operator: op})
+		in.operators = append(in.operators, engine.Operator{Identity: g.identity(p.schema), Name: g.name(p.schema), Rules: ids(st.readers), Operator: op})
 	}
 	return in, nil
 }
@@ -80,6 +80,14 @@ func (g *group) readersAmong(rules []*compiledRule) []*compiledRule {
 		if slices.ContainsFunc(g.outputs, func(o window.Output) bool { return slices.Contains(r.windows, o.Slot) }) {
 			out = append(out, r)
 		}
+	}
+	return out
+}
+
+func ids(rules []*compiledRule) []string {
+	out := make([]string, len(rules))
+	for i, r := range rules {
+		out[i] = r.rule.ID
 	}
 	return out
 }

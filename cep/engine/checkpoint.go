@@ -94,6 +94,7 @@ func (s *shard) save(ctx context.Context) error {
 		}
 	}
 	s.metrics.checkpoint.Observe(s.savedAt.Sub(begun).Seconds())
+	s.show(true)
 	return nil
 }
 

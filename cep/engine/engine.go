@@ -100,6 +100,11 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if e.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(newOperatorMetrics(e)); err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+	}
 	e.shards, err = e.shardsOf(streams, prog, o.SourcePartitions)
 	return e, err
 }

@@ -52,6 +52,11 @@ func newBench(seed uint64, in [][]string) *bench {
 // the status at the end.
 func (b *bench) run(t *testing.T) []ShardStatus {
 	t.Helper()
+	return b.runEngine(t).Status()
+}
+
+func (b *bench) runEngine(t *testing.T) *Engine {
+	t.Helper()
 	o := b.opts
 	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
 	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
@@ -67,7 +72,7 @@ func (b *bench) run(t *testing.T) []ShardStatus {
 	if err := <-done; err != nil && !killed {
 		t.Fatal(err)
 	}
-	return e.Status()
+	return e
 }
 
 // result is what the engine wrote, by source partition and topic.

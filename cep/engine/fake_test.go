@@ -229,10 +229,24 @@ type testProgram struct {
 func (p testProgram) ID() string { return p.id }
 
 func (p testProgram) Instance(s *schema.Stream) (Instance, error) {
+	return newTestInstance(s, p.longest, 0)
+}
+
+// cappedProgram holds at most so many events of a key.
+type cappedProgram struct {
+	testProgram
+	events int
+}
+
+func (p cappedProgram) Instance(s *schema.Stream) (Instance, error) {
+	return newTestInstance(s, p.longest, p.events)
+}
+
+func newTestInstance(s *schema.Stream, longest time.Duration, maxEvents int) (Instance, error) {
 	amount := func(b *event.Batch, row int) (uint64, bool) { return uint64(b.Cols[2].Int64[row]), true }
-	op, err := window.New(window.Config{Keys: []int{1}, Values: []window.Value{{Type: s.Schema.Fields[2].Type, Read: amount}},
-		Outputs: []window.Output{{Slot: 0, Extent: window.Extent{Length: p.longest}, Aggregate: window.Count, Value: -1}, {Slot: 1, Extent: window.Extent{Length: p.longest}, Aggregate: window.Sum}}})
-	return &testInstance{op: Operator{Identity: fmt.Sprint("w", p.longest), Operator: op}, scale: s.Schema.Fields[2].Type}, err
+	op, err := window.New(window.Config{Keys: []int{1}, MaxEvents: maxEvents, Values: []window.Value{{Type: s.Schema.Fields[2].Type, Read: amount}},
+		Outputs: []window.Output{{Slot: 0, Extent: window.Extent{Length: longest}, Aggregate: window.Count, Value: -1}, {Slot: 1, Extent: window.Extent{Length: longest}, Aggregate: window.Sum}}})
+	return &testInstance{op: Operator{Identity: fmt.Sprint("w", longest), Name: "by(s.key)", Rules: []string{"often", "big"}, Operator: op}, scale: s.Schema.Fields[2].Type}, err
 }
 
 type testInstance struct {

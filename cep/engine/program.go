@@ -39,6 +39,8 @@ type Preparer interface {
 // identities have the same state after the same events.
 type Operator struct {
 	Identity string
+	Name     string   // for people: no other operator of the instance has it
+	Rules    []string // that read it
 	cep.Operator
 }
 

@@ -54,6 +54,7 @@ func (s *shard) restore(ctx context.Context) error {
 		s.settled = max(s.settled, s.outputs.topics[i].reach)
 	}
 	s.publish(s.cursor)
+	s.show(true)
 	return nil
 }
 

@@ -36,7 +36,8 @@ type shard struct {
 
 	mu     sync.Mutex
 	status ShardStatus
-	shown  *counts // what the metrics have counted, nil before the first restore
+	shown  *counts         // what the metrics have counted, nil before the first restore
+	holds  []operatorStats // as of the last show
 
 	// The rest belongs to the shard's goroutine.
 	state
@@ -50,6 +51,7 @@ type shard struct {
 	outbox   cep.Outbox
 	findings []Finding
 	outputs  outputs
+	costs    []operatorStats // by operator, since the process began
 
 	generation uint64 // of the newest checkpoint
 	saved      int64  // its cursor
@@ -285,22 +287,6 @@ func (s *shard) process(recs []source.Record) {
 
 func (s *shard) watermark() event.Time { return cep.Watermark(s.greatest, s.stream.Lateness) }
 
-// operate runs the operators on the batch.
-func (s *shard) operate() error {
-	if p, ok := s.instance.(Preparer); ok {
-		p.Prepare(&s.batch, &s.outbox)
-	}
-	for _, op := range s.instance.Operators() {
-		if err := op.Process(&s.batch, &s.outbox); err != nil {
-			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)
-		}
-		if err := op.Advance(s.watermark(), &s.outbox); err != nil {
-			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)
-		}
-	}
-	return nil
-}
-
 // decide runs the rules on the batch and makes the outputs.
 func (s *shard) decide() error {
 	var err error
@@ -424,6 +410,7 @@ func (s *shard) publish(highWatermark int64) {
 		s.metrics.watermark.Set(seconds(wm))
 	}
 	s.count()
+	s.show(false)
 }
 
 // count adds to the metrics what this process has not counted before: a restart

@@ -254,12 +254,11 @@ func (s *Sliding) reset() {
 
 // Stats reports what the operator holds.
 func (s *Sliding) Stats() cep.Stats {
-	perRecord := int64(40 + 8*len(s.extents) + 8*s.cells)
 	return cep.Stats{
 		Keys:   int64(s.table.n),
 		Events: s.entries,
 		Capped: int64(len(s.capped)),
-		Bytes:  int64(len(s.table.slots))*8 + int64(len(s.records))<<recordShift*perRecord + s.arena.held*8 + s.dict.bytes(),
+		Bytes:  int64(len(s.table.slots))*8 + int64(len(s.records))<<recordShift*s.recordBytes() + s.arena.held*8 + s.dict.bytes(),
 	}
 }
 
@@ -271,11 +270,12 @@ func (s *Sliding) TopKeys(n int) []cep.KeyStats {
 		if slot == 0 || n <= 0 {
 			continue
 		}
-		r := s.rec(uint32(slot) - 1)
+		id := uint32(slot) - 1
+		r := s.rec(id)
 		if len(top) == n && top[n-1].Events >= int64(r.n) {
 			continue
 		}
-		one := cep.KeyStats{Key: s.keyText(r), Events: int64(r.n)}
+		one := cep.KeyStats{Key: s.keyText(r), Events: int64(r.n), Bytes: s.keyBytes(id, r)}
 		at, _ := slices.BinarySearchFunc(top, one, func(a, b cep.KeyStats) int {
 			if a.Events >= b.Events {
 				return -1
@@ -289,6 +289,35 @@ func (s *Sliding) TopKeys(n int) []cep.KeyStats {
 	}
 	return top
 }
+
+// keyBytes is the memory that a key is using: its record and its blocks, texts aside,
+// which keys share.
+func (s *Sliding) keyBytes(id uint32, r *record) int64 {
+	bytes := s.recordBytes() + unitWords*8<<r.class
+	if r.keyLen > 8 {
+		bytes += unitWords * 8 << classFor((int(r.keyLen)+7)/8)
+	}
+	cells := s.cellsOf(id)
+	add := func(at int) {
+		if b := (block{cells[at:]}); b.there() {
+			bytes += unitWords * 8 << b.class()
+		}
+	}
+	for i := range s.extents {
+		for _, p := range s.extents[i].parts {
+			if p.kind == setPart || p.kind == sketchPart {
+				add(p.at)
+			}
+		}
+	}
+	for i := range s.deques {
+		add(s.deques[i].at)
+	}
+	return bytes
+}
+
+// recordBytes is what a key costs beside its blocks and its place in the table.
+func (s *Sliding) recordBytes() int64 { return int64(40 + 8*len(s.extents) + 8*s.cells) }
 
 // keyText is a key for people: text as it is where it is printable, else quoted or
 // in hexadecimal digits.

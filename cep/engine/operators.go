@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirstream/weir/cep"
+)
+
+// OperatorStatus is what an operator holds and costs, over all shards of its stream.
+type OperatorStatus struct {
+	Stream string
+	Name   string   // as in Operator
+	Rules  []string // that read it
+	Shards int
+	cep.Stats
+	// Since the process began: events and the time that the operator took for them,
+	// and values that a limit showed in.
+	Processed    int64
+	Time         time.Duration
+	CappedValues int64
+	// Top are the keys with the most events, most first, as of each shard's start or
+	// newest checkpoint.
+	Top []cep.KeyStats
+}
+
+// topKeys is how many keys are told of an operator.
+const topKeys = 10
+
+// operatorStats is one operator of a shard, for Operators.
+type operatorStats struct {
+	name      string
+	rules     []string
+	stats     cep.Stats
+	processed int64
+	took      time.Duration
+	capped    int64
+	top       []cep.KeyStats
+}
+
+// holder and topper are operators that tell what they hold, and of which keys.
+type (
+	holder interface{ Stats() cep.Stats }
+	topper interface{ TopKeys(n int) []cep.KeyStats }
+)
+
+// operate runs the operators on the batch and notes what each takes.
+func (s *shard) operate() error {
+	if p, ok := s.instance.(Preparer); ok {
+		p.Prepare(&s.batch, &s.outbox)
+	}
+	ops := s.instance.Operators()
+	s.meet(ops)
+	start := time.Now()
+	for i, op := range ops {
+		marks := len(s.outbox.Marks)
+		err := op.Process(&s.batch, &s.outbox)
+		if err == nil {
+			err = op.Advance(s.watermark(), &s.outbox)
+		}
+		if err != nil {
+			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)
+		}
+		now := time.Now()
+		c := &s.costs[i]
+		c.took += now.Sub(start)
+		c.processed += int64(s.batch.Len())
+		c.capped += int64(len(s.outbox.Marks) - marks)
+		start = now
+	}
+	return nil
+}
+
+// meet makes a place for each operator; what was counted in an earlier life stays.
+func (s *shard) meet(ops []Operator) {
+	if len(s.costs) == len(ops) {
+		return
+	}
+	s.costs = make([]operatorStats, len(ops))
+	for i, op := range ops {
+		s.costs[i] = operatorStats{name: op.Name, rules: op.Rules}
+	}
+}
+
+// show tells Operators what the operators hold now; top, also of which keys, for
+// which each of them is looked at.
+func (s *shard) show(top bool) {
+	if s.instance == nil {
+		return
+	}
+	ops := s.instance.Operators()
+	s.meet(ops)
+	for i, op := range ops {
+		if h, ok := op.Operator.(holder); ok {
+			s.costs[i].stats = h.Stats()
+		}
+		if t, ok := op.Operator.(topper); ok && top {
+			s.costs[i].top = t.TopKeys(topKeys)
+		}
+	}
+	s.mu.Lock()
+	s.holds = append(s.holds[:0], s.costs...)
+	s.mu.Unlock()
+}
+
+// Operators is what each operator holds and costs, by stream and in program order. It
+// may be called at any time from any goroutine.
+func (e *Engine) Operators() []OperatorStatus {
+	var out []OperatorStatus
+	for _, s := range e.shards {
+		s.mu.Lock()
+		costs := slices.Clone(s.holds)
+		s.mu.Unlock()
+		for i := range costs {
+			out = costs[i].addTo(out, s.stream.Schema.Stream)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b OperatorStatus) int { return cmp.Compare(a.Stream, b.Stream) })
+	return out
+}
+
+// addTo adds an operator of a shard to what the others hold.
+func (c *operatorStats) addTo(all []OperatorStatus, stream string) []OperatorStatus {
+	at := slices.IndexFunc(all, func(o OperatorStatus) bool { return o.Stream == stream && o.Name == c.name })
+	if at < 0 {
+		at = len(all)
+		all = append(all, OperatorStatus{Stream: stream, Name: c.name, Rules: c.rules})
+	}
+	o := &all[at]
+	o.Shards++
+	o.Keys, o.Events, o.Capped, o.Bytes = o.Keys+c.stats.Keys, o.Events+c.stats.Events, o.Capped+c.stats.Capped, o.Bytes+c.stats.Bytes
+	o.Processed, o.Time, o.CappedValues = o.Processed+c.processed, o.Time+c.took, o.CappedValues+c.capped
+	o.Top = append(o.Top, c.top...)
+	slices.SortStableFunc(o.Top, func(a, b cep.KeyStats) int { return cmp.Compare(b.Events, a.Events) })
+	o.Top = o.Top[:min(len(o.Top), topKeys)]
+	return all
+}
+
+// operatorMetrics shows Operators to Prometheus. Its labels are the stream and the
+// operator, which the rule files bound; keys are no label.
+type operatorMetrics struct {
+	engine                                                *Engine
+	keys, events, bytes, capped, processed, seconds, lost *prometheus.Desc
+}
+
+func newOperatorMetrics(e *Engine) *operatorMetrics {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("weir_engine_operator_"+name, help, []string{"stream", "operator"}, nil)
+	}
+	return &operatorMetrics{
+		engine:    e,
+		keys:      desc("keys", "Keys that the operator holds something of."),
+		events:    desc("events", "Events that the operator holds."),
+		bytes:     desc("bytes", "Memory of the operator, reserved blocks included."),
+		capped:    desc("capped_keys", "Keys of which events are left out because of the limit of events per key."),
+		processed: desc("processed_events_total", "Events that went through the operator in this process."),
+		seconds:   desc("seconds_total", "Time that the operator took for them."),
+		lost:      desc("capped_values_total", "Values read of windows that lack events because of the limit of events per key."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *operatorMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.keys, m.events, m.bytes, m.capped, m.processed, m.seconds, m.lost} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *operatorMetrics) Collect(ch chan<- prometheus.Metric) {
+	for _, o := range m.engine.Operators() {
+		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
+			ch <- prometheus.MustNewConstMetric(d, t, v, o.Stream, o.Name)
+		}
+		send(m.keys, prometheus.GaugeValue, float64(o.Keys))
+		send(m.events, prometheus.GaugeValue, float64(o.Events))
+		send(m.bytes, prometheus.GaugeValue, float64(o.Bytes))
+		send(m.capped, prometheus.GaugeValue, float64(o.Capped))
+		send(m.processed, prometheus.CounterValue, float64(o.Processed))
+		send(m.seconds, prometheus.CounterValue, o.Time.Seconds())
+		send(m.lost, prometheus.CounterValue, float64(o.CappedValues))
+	}
+}

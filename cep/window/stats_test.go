@@ -1,0 +1,67 @@
+package window
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// TestTopKeys: the keys with the most events are told, and the memory of all keys is
+// what the operator has in use.
+func TestTopKeys(t *testing.T) {
+	seeds(t, 20, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		cfg := Config{Keys: []int{1}, Values: testValues[:2]}
+		var types []event.Type
+		for i, a := range []Aggregate{Count, Sum, Distinct, Quantile, Max, Min} {
+			cfg.Outputs = append(cfg.Outputs, Output{Slot: i, Extent: Extent{Length: time.Hour * time.Duration(1+i%2)}, Aggregate: a, Q: 0.5})
+			types = append(types, ResultType(a, testValues[0].Type))
+		}
+		op, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]int64{}
+		var b event.Batch
+		var out cep.Outbox
+		project(&b)
+		keys := 1 + r.IntN(40)
+		for i := range 2000 {
+			key := fmt.Sprintf("%0*d", 1+r.IntN(20), r.IntN(1+r.IntN(keys)))
+			appendInput(&b, input{key: &key, t: event.Time(i), amount: int64(r.IntN(500))})
+			want[key]++
+		}
+		out.Reset(types)
+		watermarks(&out, event.MinTime, 0, b.Time)
+		if err := op.Process(&b, &out); err != nil {
+			t.Fatal(err)
+		}
+		top := op.TopKeys(5)
+		var counts []int64
+		for _, n := range want {
+			counts = append(counts, n)
+		}
+		slices.SortFunc(counts, func(a, b int64) int { return cmp.Compare(b, a) })
+		if len(top) != min(5, len(want)) {
+			t.Fatalf("%d keys of %d", len(top), len(want))
+		}
+		for i, k := range top {
+			if k.Events != counts[i] || want[k.Key] != k.Events {
+				t.Errorf("key %d is %+v, expected one with %d events", i, k, counts[i])
+			}
+		}
+		bytes := int64(0)
+		for _, k := range op.TopKeys(len(want)) {
+			bytes += k.Bytes
+		}
+		if used := op.arena.used*8 + int64(len(want))*op.recordBytes(); bytes != used {
+			t.Errorf("the keys have %d bytes, in use are %d", bytes, used)
+		}
+	})
+}
