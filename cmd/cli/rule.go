@@ -13,12 +13,13 @@ import (
 	"github.com/weirstream/weir/rules"
 )
 
-// newRule has the commands for rule files; they need no running weir.
+// newRule has the commands for rule files, which need no running weir, and operators,
+// which asks one.
 func newRule() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "rule", Short: "Check, list and test the rules of a configuration",
+		Use: "rule", Short: "Check, list and test rules, and see what their windows cost",
 		RunE: func(*cobra.Command, []string) error {
-			return mistake{errors.New("which one? weir rule check, weir rule list, or weir rule test")}
+			return mistake{errors.New("which one? weir rule check, weir rule list, weir rule test, or weir rule operators")}
 		},
 	}
 	var path string
@@ -40,6 +41,7 @@ events named under expect and on no other.`,
 			Example: "  weir rule test\n  weir rule test card-testing --config weir.yaml",
 			RunE:    func(cmd *cobra.Command, args []string) error { return testRules(cmd.OutOrStdout(), path, args) },
 		},
+		newOperators(),
 	)
 	return cmd
 }

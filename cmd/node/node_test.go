@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -281,6 +282,29 @@ func TestNode(t *testing.T) {
 			t.Error(problem.Detail)
 		}
 	})
+	t.Run("operators", func(t *testing.T) {
+		var all []OperatorView
+		eventually(t, "a checkpoint of both keys", func() bool {
+			get(t, n, "/v1/operators?rule=thrice", 200, &all)
+			return len(all) == 1 && len(all[0].Top) == 2
+		})
+		v := all[0]
+		if v.Stream != "payments" || v.Name != "by(tx.card)" || !slices.Equal(v.Rules, []string{"thrice"}) || v.Keys != 2 || v.Events != 4 || v.Bytes == 0 || v.Processed < 4 || v.NanosEach <= 0 {
+			t.Errorf("%+v", v)
+		}
+		if k := v.Top[0]; k.Key != "a" || k.Events != 3 || k.Bytes == 0 {
+			t.Errorf("%+v", v.Top)
+		}
+		get(t, n, "/v1/operators?rule=large", 200, &all)
+		if len(all) != 0 {
+			t.Errorf("a rule without windows has %+v", all)
+		}
+		var problem struct{ Detail string }
+		get(t, n, "/v1/operators?rule=thrise", 404, &problem)
+		if !strings.Contains(problem.Detail, `did you mean "thrice"?`) {
+			t.Error(problem.Detail)
+		}
+	})
 	t.Run("metrics", func(t *testing.T) {
 		resp, err := http.Get("http://" + n.HTTPAddr() + "/metrics")
 		if err != nil {
@@ -295,7 +319,7 @@ func TestNode(t *testing.T) {
 	t.Run("openapi", func(t *testing.T) {
 		var spec struct{ Paths map[string]any }
 		get(t, n, "/v1/openapi.json", 200, &spec)
-		for _, path := range []string{"/v1/overview", "/v1/alerts", "/v1/sql", "/v1/streams/{name}", "/v1/rules"} {
+		for _, path := range []string{"/v1/overview", "/v1/alerts", "/v1/sql", "/v1/streams/{name}", "/v1/rules", "/v1/operators"} {
 			if spec.Paths[path] == nil {
 				t.Errorf("OpenAPI does not have %s", path)
 			}

@@ -176,6 +176,7 @@ func (n *Node) registerAPI(api huma.API) {
 		func(context.Context, *struct{}) (*answer[[]RuleView], error) {
 			return &answer[[]RuleView]{n.ruleViews()}, nil
 		})
+	n.registerOperators(api)
 	n.registerReplay(api)
 	n.registerVersions(api)
 	n.registerStreams(api)
