@@ -42,7 +42,7 @@
 // log to when the batch was written; it is no part of what is decided.
 //
 // Goroutines: Run and Declare start one for each shard; Run waits for all of them. A
-// shard's state belongs to its goroutine; Status takes a copy under a lock.
+// shard's state belongs to its goroutine; Status and Operators take copies under a lock.
 //
 // What it does not do: windows by other keys than the partition key (keyed
 // streams), changes of program and models at run time, incremental checkpoints.

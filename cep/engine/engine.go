@@ -100,13 +100,15 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if e.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	if e.shards, err = e.shardsOf(streams, prog, o.SourcePartitions); err != nil {
+		return nil, err
+	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(newOperatorMetrics(e)); err != nil {
 			return nil, fmt.Errorf("engine: %w", err)
 		}
 	}
-	e.shards, err = e.shardsOf(streams, prog, o.SourcePartitions)
-	return e, err
+	return e, nil
 }
 
 // shardsOf are new shards, one for each partition.
@@ -180,6 +182,11 @@ func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[
 		}
 		if !slices.ContainsFunc(streams, func(n *schema.Stream) bool { return n.Schema.Stream == s.stream.Schema.Stream }) {
 			e.metrics.forget(s.stream.Schema.Stream)
+		}
+		for _, n := range next {
+			if n.stream.Schema.Stream == s.stream.Schema.Stream && n.partition == s.partition {
+				n.before = s.spent()
+			}
 		}
 	}
 	e.mu.Lock()

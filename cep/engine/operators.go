@@ -75,15 +75,28 @@ func (s *shard) operate() error {
 	return nil
 }
 
-// meet makes a place for each operator; what was counted in an earlier life stays.
+// meet makes a place for each operator. What was counted in an earlier life stays, as
+// does what the shard before this one counted of an operator of that name.
 func (s *shard) meet(ops []Operator) {
 	if len(s.costs) == len(ops) {
 		return
 	}
 	s.costs = make([]operatorStats, len(ops))
 	for i, op := range ops {
-		s.costs[i] = operatorStats{name: op.Name, rules: op.Rules}
+		c := &s.costs[i]
+		if old := slices.IndexFunc(s.before, func(c operatorStats) bool { return c.name == op.Name }); old >= 0 {
+			c.processed, c.took, c.capped = s.before[old].processed, s.before[old].took, s.before[old].capped
+		}
+		c.name, c.rules = op.Name, op.Rules
 	}
+}
+
+// spent is what was counted in this shard and those before it, once it has ended.
+func (s *shard) spent() []operatorStats {
+	if s.costs == nil {
+		return s.before
+	}
+	return s.costs
 }
 
 // show tells Operators what the operators hold now; top, also of which keys, for
@@ -110,8 +123,11 @@ func (s *shard) show(top bool) {
 // Operators is what each operator holds and costs, by stream and in program order. It
 // may be called at any time from any goroutine.
 func (e *Engine) Operators() []OperatorStatus {
+	e.mu.Lock()
+	shards := e.shards
+	e.mu.Unlock()
 	var out []OperatorStatus
-	for _, s := range e.shards {
+	for _, s := range shards {
 		s.mu.Lock()
 		costs := slices.Clone(s.holds)
 		s.mu.Unlock()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/weirstream/weir/ingest/schema"
 )
 
 // TestOperators: what operators hold and cost is told over all shards, and of the keys
@@ -93,5 +96,35 @@ func TestOperatorsCapped(t *testing.T) {
 	// From its fifth event on a count and a sum lack some.
 	if o.Capped != 1 || o.CappedValues != 2*6 || o.Events != 4+10 {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestOperatorsDeclared: what was counted of an operator stays when another shard takes
+// its place.
+func TestOperatorsDeclared(t *testing.T) {
+	b := newBench(14, [][]string{{`{"ts": 1000, "key": "k", "amount": 1}`, `{"ts": 1001, "key": "k", "amount": 1}`}})
+	b.stream = testStream(1)
+	o := b.opts
+	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
+	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	b.log.waitEnds("in", 1)
+	again := *b.stream
+	if err := e.Declare([]*schema.Stream{&again}, b.prog, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.log.produce("in", 0, `{"ts": 1002, "key": "k", "amount": 1}`)
+	b.log.waitEnds("in", 1)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if all := e.Operators(); len(all) != 1 || all[0].Processed != 3 || all[0].Events != 3 {
+		t.Errorf("%+v", all)
 	}
 }

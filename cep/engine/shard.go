@@ -52,6 +52,7 @@ type shard struct {
 	findings []Finding
 	outputs  outputs
 	costs    []operatorStats // by operator, since the process began
+	before   []operatorStats // of the shard that was here before a Declare
 
 	generation uint64 // of the newest checkpoint
 	saved      int64  // its cursor

@@ -78,7 +78,7 @@ func (n *Node) registerOperators(api huma.API) {
 
 func (n *Node) hasRule(id string) error {
 	var ids []string
-	for _, r := range n.program.Rules() {
+	for _, r := range n.program.Load().Rules() {
 		if r.ID == id {
 			return nil
 		}
