@@ -61,6 +61,8 @@ type fetchedPart struct {
 	watermark        int64 // as of the last read
 	stable           int64
 	start            int64
+	end              int64 // where it ended before the last read
+	flushed          int64 // likewise
 	cursor           *cursor
 	data             []byte // the cursor's
 	aborted          []commitlog.AbortedTransaction
@@ -183,8 +185,9 @@ func (a *fetchAnswer) readPart(part *fetchedPart, limit int64, first bool) {
 		a.fail(part, err)
 		return
 	}
-	part.start = p.Start()
+	part.start, part.flushed = p.Start(), p.Flushed()
 	a.measure(part)
+	part.end = a.end(part)
 	if part.offset < part.start || part.offset > p.End() {
 		part.err = kerr.OffsetOutOfRange
 		return
@@ -193,7 +196,7 @@ func (a *fetchAnswer) readPart(part *fetchedPart, limit int64, first bool) {
 		return
 	}
 	limit = min(limit, int64(part.limit))
-	if part.offset >= a.end(part) || limit <= 0 && !first {
+	if part.offset >= part.end || limit <= 0 && !first {
 		return
 	}
 	part.cursor = a.c.cur.take(p, part.offset)
@@ -259,7 +262,7 @@ func (a *fetchAnswer) await(ctx context.Context, wait time.Duration) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	for {
-		if a.moved() { // also before Watch
+		if a.worthReading() { // also before Watch
 			a.release()
 			if a.enough(a.read()) {
 				return
@@ -275,19 +278,32 @@ func (a *fetchAnswer) await(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// moved reports whether a partition is not as it was read.
-func (a *fetchAnswer) moved() bool {
+// worthReading reports whether what is new since the last read may make the answer
+// enough: to read all again with each batch that comes would cost the square of
+// MinBytes.
+func (a *fetchAnswer) worthReading() bool {
+	bytes, moved := int64(0), false
 	for i := range a.parts {
 		part := &a.parts[i]
-		end := part.partition.HighWatermark
-		if a.committed {
-			end = part.partition.LastStableOffset
-		}
-		if end() > a.end(part) || part.partition.Start() > part.offset || part.partition.Err() != nil {
+		p := part.partition
+		if p.Start() > part.offset || p.Err() != nil {
 			return true
 		}
+		end := p.HighWatermark
+		if a.committed {
+			end = p.LastStableOffset
+		}
+		bytes += int64(len(part.data))
+		switch {
+		case end() <= part.end:
+		case a.committed && part.stable < part.watermark:
+			return true // what a transaction held back was there before
+		default:
+			moved = true
+			bytes += p.Flushed() - part.flushed
+		}
 	}
-	return false
+	return moved && a.enough(bytes, false)
 }
 
 // release gives back what read took.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // fetcher sends fetches on one connection.
@@ -437,5 +439,105 @@ func TestFetchMinBytes(t *testing.T) {
 	}
 	if _, err := n.log.Partition("t", 2); !errors.Is(err, commitlog.ErrUnknownPartition) {
 		t.Fatal(err)
+	}
+}
+
+// readCounter counts the bytes that are read from files, and calls after after the
+// next read.
+type readCounter struct {
+	vfs.FS
+	read  atomic.Int64
+	after atomic.Pointer[func()]
+}
+
+type countedFile struct {
+	vfs.File
+	fs *readCounter
+}
+
+func (c *readCounter) file(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return countedFile{f, c}, nil
+}
+func (c *readCounter) Create(name string) (vfs.File, error)   { return c.file(c.FS.Create(name)) }
+func (c *readCounter) Open(name string) (vfs.File, error)     { return c.file(c.FS.Open(name)) }
+func (c *readCounter) OpenFile(name string) (vfs.File, error) { return c.file(c.FS.OpenFile(name)) }
+func (f countedFile) ReadAt(b []byte, off int64) (int, error) {
+	f.fs.read.Add(int64(len(b)))
+	n, err := f.File.ReadAt(b, off)
+	if after := f.fs.after.Swap(nil); after != nil {
+		(*after)()
+	}
+	return n, err
+}
+
+// TestFetchMinBytesDuringRead: what becomes durable while a fetch reads what was
+// there before counts: nothing else will wake it.
+func TestFetchMinBytesDuringRead(t *testing.T) {
+	fs := &readCounter{FS: vfs.NewMem(1)}
+	n := startNodeOn(t, fs, broker.Options{})
+	n.topic("t", 1)
+	topic, _ := n.log.Topic("t")
+	p, _ := topic.Partition(0)
+	add := func() {
+		if _, err := p.Append(t.Context(), batchOf(t, record.BatchOptions{}, "0123456789"), -1); err != nil {
+			t.Error(err)
+		}
+	}
+	add()
+	req := wants(12, topic, at(0, 0))
+	req.MinBytes, req.MaxWaitMillis = 100, 9000
+	fs.after.Store(&add)
+	began := time.Now()
+	if r, took := newFetcher(t, n).fetch(req), time.Since(began); len(r.Topics[0].Partitions[0].RecordBatches) < 100 || took > 5*time.Second {
+		t.Fatalf("%d bytes after %v", len(r.Topics[0].Partitions[0].RecordBatches), took)
+	}
+}
+
+// TestFetchMinBytesReads: a fetch that waits for many bytes does not read those that
+// are there again with each batch that comes, and is answered when they are there,
+// also when the end of a transaction sets them free.
+func TestFetchMinBytesReads(t *testing.T) {
+	const batches = 2000
+	for _, committed := range []bool{false, true} {
+		fs := &readCounter{FS: vfs.NewMem(1)}
+		n := startNodeOn(t, fs, broker.Options{})
+		n.topic("t", 1)
+		topic, _ := n.log.Topic("t")
+		p, _ := topic.Partition(0)
+		f := newFetcher(t, n)
+		part := at(0, 0)
+		part.PartitionMaxBytes = 4 << 20
+		req := wants(12, topic, part)
+		value := string(make([]byte, 1000))
+		req.MinBytes, req.MaxBytes, req.MaxWaitMillis = batches*1000, 4<<20, 9000
+		o := record.BatchOptions{}
+		if committed {
+			req.IsolationLevel, o.ProducerID, o.Transactional = 1, 5, true
+		}
+		got := make(chan *kmsg.FetchResponse)
+		before := fs.read.Load()
+		began := time.Now()
+		go func() { got <- f.fetch(req) }()
+		for i := range batches {
+			o.BaseSequence = int32(i)
+			if _, err := p.Append(t.Context(), batchOf(t, o, value), -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if committed {
+			if _, err := p.AppendMarker(t.Context(), commitlog.Marker{ProducerID: 5, Commit: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := (<-got).Topics[0].Partitions[0]
+		if took := time.Since(began); len(r.RecordBatches) < batches*1000 || took > 8*time.Second {
+			t.Fatalf("%d bytes after %v", len(r.RecordBatches), took)
+		}
+		if read := fs.read.Load() - before; read > 2*batches*1000 {
+			t.Fatalf("committed=%v: %d bytes were read for an answer of %d", committed, read, len(r.RecordBatches))
+		}
 	}
 }

@@ -211,6 +211,7 @@ func (f *flusher) publish(t *task) {
 	covered := min(t.covered, p.behind) // less where the partition ended meanwhile
 	if p.failed == nil {
 		p.hw, p.hwPos = t.end, t.endPos
+		p.flushed += covered
 		p.settle()
 	}
 	p.behind -= covered

@@ -53,6 +53,7 @@ type Partition struct {
 	queued   bool              // with the flusher
 	newDir   bool              // a segment's name is not durable yet
 	behind   int64             // bytes accepted and not durable
+	flushed  int64             // bytes made durable since the log was opened
 
 	saved saved // about the last checkpoint; guarded by mu
 
@@ -88,6 +89,9 @@ func (p *Partition) HighWatermark() int64 { p.mu.Lock(); defer p.mu.Unlock(); re
 // End is the offset after the last accepted record; those from HighWatermark on
 // are not durable yet.
 func (p *Partition) End() int64 { p.mu.Lock(); defer p.mu.Unlock(); return p.end }
+
+// Flushed is how many bytes became readable since the log was opened.
+func (p *Partition) Flushed() int64 { p.mu.Lock(); defer p.mu.Unlock(); return p.flushed }
 
 // LeaderEpoch is stamped on every batch.
 func (p *Partition) LeaderEpoch() int32 { p.mu.Lock(); defer p.mu.Unlock(); return p.epoch }
@@ -409,6 +413,7 @@ func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte, ste
 	p.transact(seg, h, step, first)
 	if p.log.o.NoSync {
 		p.hw, p.hwPos = p.end, position{seg.base, seg.size}
+		p.flushed += int64(len(batch))
 		p.settle()
 		p.wake()
 		p.mu.Unlock()
