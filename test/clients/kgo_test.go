@@ -24,6 +24,7 @@ var mayNotRun = regexp.MustCompile(`^Test(Share|ConsumeRegexShare|SCRAM|IssuePro
 // TestKgo runs franz-go's own tests against Weir. They ask the broker what it
 // serves and leave out what it does not: what is left out has to be expected.
 func TestKgo(t *testing.T) {
+	t.Parallel()
 	franz := clients[1]
 	dir := filepath.Dir(franz.build(t)[0])
 	module := filepath.Join(published.Root(t), "test", "clients", "go")

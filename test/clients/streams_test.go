@@ -17,6 +17,7 @@ import (
 // application, so that a word's counts have to be 1, 2, 3, ... without a gap and
 // without a repetition.
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	c := clients[len(clients)-1] // kafka-clients, whose program has Kafka Streams
 	argv := c.build(t)
 	b := startBroker(t)
