@@ -109,9 +109,13 @@ func keyBytes(key string) []byte {
 	return []byte(key)
 }
 
-// deadLetter is what the decoder calls for a record it refuses.
+// deadLetter writes the dead letter of a record that the decoder refused.
 func (s *shard) deadLetter(r *source.Record, f decode.Failure) {
 	s.counts.deadLetters++
+	s.letter(r, f)
+}
+
+func (s *shard) letter(r *source.Record, f decode.Failure) {
 	o := &s.outputs
 	d := event.DeadLetter{Stream: s.stream.Schema.Stream, Reason: f.Reason, Field: f.Field, Detail: f.Detail,
 		Topic: s.origin.Topic, Partition: s.partition, Offset: r.Offset, Column: f.Column, Raw: r.Value[:min(len(r.Value), rawMax)]}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -50,6 +51,7 @@ type shard struct {
 	batch    event.Batch
 	outbox   cep.Outbox
 	findings []Finding
+	refused  []refusal // of the batch, in log order
 	outputs  outputs
 	costs    []operatorStats // by operator, since the process began
 	before   []operatorStats // of the shard that was here before a Declare
@@ -275,15 +277,50 @@ func (s *shard) process(recs []source.Record) {
 		s.deadLetter(&recs[0], decode.Failure{Reason: "panic", Detail: text})
 		recs = nil
 	}
-	s.decoder.Decode(&s.batch, s.origin, recs, s.deadLetter)
+	s.refused = s.refused[:0]
+	s.decoder.Decode(&s.batch, s.origin, recs, s.refuse)
 	s.outbox.Reset(s.instance.Features())
+	refused := s.refused
 	for row, t := range s.batch.Time {
 		s.greatest = s.outbox.Arrive(t, s.greatest, s.stream.Lateness)
 		if s.outbox.Late[row] {
 			s.counts.late++
+			refused = s.lettersBefore(refused, s.batch.Offset[row])
+			for recs[0].Offset < s.batch.Offset[row] {
+				recs = recs[1:]
+			}
+			s.lateLetter(&recs[0], row)
 		}
 	}
+	s.lettersBefore(refused, math.MaxInt64)
 	s.counts.events += int64(s.batch.Len())
+}
+
+// refusal is a record that the decoder did not take.
+type refusal struct {
+	record *source.Record
+	why    decode.Failure
+}
+
+func (s *shard) refuse(r *source.Record, f decode.Failure) {
+	s.refused = append(s.refused, refusal{r, f})
+}
+
+// lettersBefore writes the dead letters of records before an offset, so that those of
+// late events stand among them in the order of the log, and returns the others.
+func (s *shard) lettersBefore(refused []refusal, offset int64) []refusal {
+	for len(refused) > 0 && refused[0].record.Offset < offset {
+		s.deadLetter(refused[0].record, refused[0].why)
+		refused = refused[1:]
+	}
+	return refused
+}
+
+// lateLetter copies a late event to the dead letters; the event itself is taken.
+func (s *shard) lateLetter(r *source.Record, row int) {
+	at, wm := s.batch.Time[row], s.outbox.Watermark[row]
+	s.letter(r, decode.Failure{Reason: decode.ReasonLate, Field: s.stream.Schema.Fields[s.stream.Schema.Time].Name,
+		Detail: fmt.Sprintf("the event time %v is %v behind the watermark: the event was taken, this is a copy", at, wm.Time().Sub(at.Time()))})
 }
 
 func (s *shard) watermark() event.Time { return cep.Watermark(s.greatest, s.stream.Lateness) }

@@ -84,22 +84,25 @@ func runInfer(cmd *cobra.Command, path string, f inferFlags) error {
 		return err
 	}
 	if g.Whole && !f.noCheck {
-		good, bad, err := checkRows(cmd.Context(), path, cfg.Streams[0])
+		good, bad, err := checkRows(cmd.Context(), path, cfg.Streams[0], g)
 		if err != nil {
 			return err
 		}
-		block = fmt.Sprintf("# Checked with every row of the file: %s fit, %s do not.\n", count(good), count(bad)) + block
+		block = fmt.Sprintf("# Checked with every row of the file: %s fit, %s do not.\n", count(good), count(bad)) + g.YAML()
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), block)
 	return err
 }
 
-// checkRows reads a whole file as a load into the stream would.
-func checkRows(ctx context.Context, path string, s *schema.Stream) (good, bad int64, err error) {
+// checkRows reads a whole file as a load into the stream would, and tells g how far
+// its rows are out of order.
+func checkRows(ctx context.Context, path string, s *schema.Stream, g *infer.Guess) (good, bad int64, err error) {
 	rows, end, err := loader.OpenRows(ctx, path, s)
 	if err != nil {
 		return 0, 0, err
 	}
-	err = rows.Each(ctx, func(*loader.Row) error { good++; return nil }, func(int64, *event.DeadLetter) error { bad++; return nil })
+	var order infer.Disorder
+	err = rows.Each(ctx, func(r *loader.Row) error { good++; order.Add(r.Time); return nil }, func(int64, *event.DeadLetter) error { bad++; return nil })
+	g.SetDisorder(&order)
 	return good, bad, errors.Join(err, end())
 }

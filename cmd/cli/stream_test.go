@@ -14,32 +14,24 @@ import (
 // TestInferPublished infers each of the published files and reads every row of it
 // with the block, unedited: none may be a dead letter.
 func TestInferPublished(t *testing.T) {
-	for file, c := range map[string]struct {
-		rows int64
-		has  []string
-	}{
-		"transactions.csv.gz": {1_754_155, []string{"time: TX_DATETIME", "id: TRANSACTION_ID", "key: CUSTOMER_ID", "TX_AMOUNT: decimal(2)", `TX_DATETIME: {type: timestamp, layout: "%Y-%m-%d %H:%M:%S"}`}},
-		"ticks.csv.gz":        {414_569, []string{"time: recv_ns", "key: symbol", "price: {type: decimal(8), optional: true}", "event_ms: {type: timestamp, layout: unix_ms, optional: true}"}},
-		"clicks.csv.gz":       {9_999, []string{"time: ts", "key: visitor", "bytes: int64"}},
+	for file, has := range map[string][]string{
+		"transactions.csv.gz": {"1,754,155 fit, 0 do not", "time: TX_DATETIME", "id: TRANSACTION_ID", "key: CUSTOMER_ID", "TX_AMOUNT: decimal(2)", `TX_DATETIME: {type: timestamp, layout: "%Y-%m-%d %H:%M:%S"}`},
+		"ticks.csv.gz":        {"414,569 fit, 0 do not", "time: recv_ns", "lateness: 15m ", "key: symbol", "price: {type: decimal(8), optional: true}", "event_ms: {type: timestamp, layout: unix_ms, optional: true}"},
+		"clicks.csv.gz":       {"9,999 fit, 0 do not", "time: ts", "lateness: 1m ", "key: visitor", "bytes: int64"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			path := published.File(t, file)
 			var out, errs bytes.Buffer
-			if code := Main([]string{"stream", "infer", path, "--no-check", "--quiet"}, strings.NewReader(""), &out, &errs); code != exitDone {
+			if code := Main([]string{"stream", "infer", path, "--quiet"}, strings.NewReader(""), &out, &errs); code != exitDone {
 				t.Fatalf("exit code %d: %s", code, errs.String())
 			}
-			for _, want := range c.has {
+			for _, want := range has {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("there is no %q in\n%s", want, out.String())
 				}
 			}
-			cfg, err := config.Parse("weir.yaml", out.Bytes(), config.ParseOptions{})
-			if err != nil {
+			if _, err := config.Parse("weir.yaml", out.Bytes(), config.ParseOptions{}); err != nil {
 				t.Fatalf("%v in\n%s", err, out.String())
-			}
-			good, bad, err := checkRows(t.Context(), path, cfg.Streams[0])
-			if err != nil || good != c.rows || bad != 0 {
-				t.Errorf("%d of %d rows fit, %d do not: %v", good, c.rows, bad, err)
 			}
 		})
 	}

@@ -306,3 +306,32 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseStream: a declaration on its own is a stream or problems, and what Streams
+// takes out of a file is what Parse reads there.
+func FuzzParseStream(f *testing.F) {
+	for _, seed := range []string{`{"time":"ts","key":"id","fields":{"ts":"timestamp","id":"string"}}`, "time: ts\nfields: &a\n  ts: timestamp\n  b: *a\n", "[1]", "", "~", "{}", `{"fields":{"a":{"type":"list","of":{"type":"map"}}}}`,
+		"topic: ${env:HOME}\ntime: ts\nfields: {ts: timestamp}", "time: ts\nformat: csv\ncsv: {columns: [a]}\nfields: {ts: {type: timestamp, from: a}}", "streams:\n  a: {}\n", "a: &a [*a]"} {
+		f.Add(seed)
+	}
+	beside := Default()
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := beside.ParseStream("one", []byte(text), nil)
+		var ps schema.Problems
+		if (err == nil) != (s != nil) || err != nil && !errors.As(err, &ps) {
+			t.Fatalf("%v, %v", s, err)
+		}
+		if s != nil {
+			if _, err := beside.ParseStream("One", []byte(text), []*schema.Stream{s}); err == nil {
+				t.Fatal("two streams of one name")
+			}
+		}
+		names, declarations, err := Streams("f", []byte(text))
+		if err != nil {
+			return
+		}
+		for _, name := range names {
+			_, _ = beside.ParseStream(name, declarations[name], nil)
+		}
+	})
+}

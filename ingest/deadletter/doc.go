@@ -22,8 +22,9 @@
 //     from its start have it twice; HeaderOriginal names it, so that they may pass
 //     over the copy.
 //
-//  5. A duplicate (decode.ReasonDuplicate) is never replayed, not even where its
-//     reason is asked for: its event is in the stream.
+//  5. A duplicate (decode.ReasonDuplicate) and the copy of a late event
+//     (decode.ReasonLate) are never replayed, not even where their reason is asked
+//     for: their events are in the stream.
 //
 // Goroutines: none.
 //

@@ -251,8 +251,8 @@ func (p *replay) take(l *letter) bool {
 		p.res.Already++
 	case l.Reason == ReasonPanic && p.q.Reason != ReasonPanic:
 		p.res.Bad[ReasonPanic]++
-	case l.Reason == decode.ReasonDuplicate:
-		p.res.Bad[decode.ReasonDuplicate]++
+	case l.Reason == decode.ReasonDuplicate, l.Reason == decode.ReasonLate:
+		p.res.Bad[l.Reason]++
 	case len(l.Raw) >= loader.MaxRaw:
 		p.res.Cut++
 	case !inTopic && l.columns == nil && !p.columnsSeen && !isObject(l.Raw):

@@ -21,6 +21,9 @@ const (
 	ReasonEncoding = "encoding"
 	// ReasonDuplicate is of good records that are left out: see Options.Seen.
 	ReasonDuplicate = "duplicate"
+	// ReasonLate is of good records that are taken and behind the watermark: no Decoder
+	// gives it, cep/engine does.
+	ReasonLate = "late"
 )
 
 // Limits on a record.

@@ -37,6 +37,8 @@
 //	duplicate a good record of a stream with dedupe whose id was there before
 //	          (ingest/dedupe); only where Options.Seen is given
 //
+// A dead letter of the reason late is the engine's: a copy of a record that was taken.
+//
 // In a list, map or struct, Failure.Field is the path to what is wrong, as
 // items[2].price or attrs["k"] (attrs[entry 3] where the key may not be shown). A
 // null element or member that is not optional is missing, one of another type is

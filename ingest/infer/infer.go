@@ -43,6 +43,8 @@ type Guess struct {
 	key     *field
 	id      *field
 	keyWhy  string
+
+	lateness, lateWhy string // see SetDisorder
 }
 
 type left struct{ from, why string }

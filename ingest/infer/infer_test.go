@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirstream/weir/ingest/schema"
 )
@@ -210,4 +211,49 @@ func FuzzFile(f *testing.F) {
 			t.Error(g.YAML())
 		}
 	})
+}
+
+// TestDisorder: the proposed lateness leaves at most one row in a thousand late, and
+// is the smallest on the list that does; the oracle counts rows behind the greatest.
+func TestDisorder(t *testing.T) {
+	for name, c := range map[string]struct {
+		rows func(i int64) int64 // ms
+		want string
+	}{
+		"in order":           {func(i int64) int64 { return i * 1000 }, ""},
+		"within the default": {func(i int64) int64 { return i*1000 - i%2*4000 }, ""},
+		"one late in 2000":   {func(i int64) int64 { return i*1000 - map[bool]int64{true: 3_600_000}[i%2000 == 1999] }, ""},
+		"8 s behind":         {func(i int64) int64 { return i*1000 - i%2*8000 }, "10s"},
+		"one in 2000 more":   {func(i int64) int64 { return i*1000 - i%2*8000 - map[bool]int64{true: 3_600_000}[i%2000 == 1999] }, "10s"},
+		"by key":             {func(i int64) int64 { return i % 5000 * 1000 }, "2h"},
+		"backwards":          {func(i int64) int64 { return -i * 1000_000 }, ""},
+	} {
+		var d Disorder
+		var all []int64
+		for i := range int64(10_000) {
+			d.Add(c.rows(i))
+			all = append(all, c.rows(i))
+		}
+		got, why := d.lateness()
+		if got != c.want || got != "" && !strings.Contains(why, "5s, the default") {
+			t.Errorf("%s: %q, %s; want %q", name, got, why, c.want)
+		}
+		if got == "" {
+			continue
+		}
+		l, err := time.ParseDuration(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		late, greatest := 0, all[0]
+		for _, ms := range all {
+			if ms < greatest-l.Milliseconds() {
+				late++
+			}
+			greatest = max(greatest, ms)
+		}
+		if late*lateShare > len(all) {
+			t.Errorf("%s: with %s %d rows are late", name, got, late)
+		}
+	}
 }

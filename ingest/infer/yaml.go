@@ -22,6 +22,12 @@ func (g *Guess) YAML() string {
 	} else {
 		w.line(2, "# key:", "no column is there in every row, comes again and is named like a key; windows go by it")
 	}
+	switch {
+	case g.lateness != "":
+		w.line(2, "lateness: "+g.lateness, g.lateWhy)
+	case g.lateWhy != "":
+		w.line(2, "# lateness:", g.lateWhy)
+	}
 	w.line(2, "fields:", "")
 	for i := range g.fields {
 		f := &g.fields[i]

@@ -49,6 +49,7 @@ streams:
     time: ts
     key: card
     partitions: 3
+    lateness: 1h
     fields:
       ts: timestamp
       card: {type: string, sensitive: hmac}
@@ -65,6 +66,7 @@ streams:
   lines:
     as: line
     format: csv
+    lateness: 1h
     time: ts
     key: card
     fields:
