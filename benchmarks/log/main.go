@@ -35,7 +35,7 @@ var cells = []cell{
 
 func main() {
 	var o options
-	flag.StringVar(&o.weir, "weir", "bin/weir", "the binary to measure")
+	flag.StringVar(&o.weir, "weir", "", "the binary to measure (default: one built of this source for the run)")
 	flag.StringVar(&o.kafka, "kafka", "bin/kafka", "directory with Apache Kafka's jars; they are got with mvn where it is absent")
 	flag.StringVar(&o.dir, "dir", "", "where to put the data directories (default: the system's temporary directory)")
 	flag.StringVar(&o.out, "out", "", "also write what is printed into this Markdown file")
@@ -58,6 +58,17 @@ func main() {
 func run(ctx context.Context, o options) error {
 	if o.short {
 		o.runs, o.produce, o.latency, o.fill = 1, 200*time.Millisecond, 200*time.Millisecond, 1_000_000
+	}
+	if o.weir == "" {
+		dir, err := os.MkdirTemp(o.dir, "weir-binary")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		o.weir = filepath.Join(dir, "weir")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", o.weir, "./cmd/weir").CombinedOutput(); err != nil {
+			return fmt.Errorf("build weir: %w\n%s", err, out)
+		}
 	}
 	var text strings.Builder
 	err := measure(ctx, o, io.MultiWriter(os.Stdout, &text))
