@@ -298,6 +298,7 @@ func (c *compactTest) reopen(fsys *vfs.Mem, crashed bool) {
 			c.Fatal(err)
 		}
 	}
+	repairSound(c, c.o, c.rng)
 	c.l = mustOpen(c, "data", c.o)
 	c.p = mustPartition(c, c.l, "a", 0)
 }

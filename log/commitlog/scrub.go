@@ -69,8 +69,9 @@ type VerifyProgress struct {
 	Total     int64 // when Verify began
 }
 
-// Verify reads everything durable and checks each batch. It returns the damage it
-// found, which is also logged and counted; err is of ctx or of the disk. progress,
+// Verify reads everything durable and checks each batch, and that the transaction
+// indexes have every aborted transaction that the batches show. It returns the damage
+// it found, which is also logged and counted; err is of ctx or of the disk. progress,
 // if not nil, is called after each segment.
 func (l *Log) Verify(ctx context.Context, progress func(VerifyProgress)) ([]*CorruptError, error) {
 	return l.verify(ctx, progress, func(int) {})
@@ -90,8 +91,9 @@ func (l *Log) verify(ctx context.Context, progress func(VerifyProgress), read fu
 			p.mu.Lock()
 			segs := slices.Clone(p.segs)
 			p.mu.Unlock()
+			replay := newTxnReplay()
 			for _, seg := range segs {
-				some, n, err := p.verifySegment(ctx, seg, read)
+				some, n, err := p.verifySegment(ctx, seg, &replay, read)
 				found = append(found, some...)
 				if err != nil {
 					return found, err
@@ -109,7 +111,7 @@ func (l *Log) verify(ctx context.Context, progress func(VerifyProgress), read fu
 
 // verifySegment checks one segment, and goes on after what is damaged. A segment
 // that was removed meanwhile is in order.
-func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(int)) (found []*CorruptError, n int64, err error) {
+func (p *Partition) verifySegment(ctx context.Context, seg *segment, replay *txnReplay, read func(int)) (found []*CorruptError, n int64, err error) {
 	p.mu.Lock()
 	there := p.gone == nil && slices.Contains(p.segs, seg)
 	limit := p.limit(seg)
@@ -128,13 +130,15 @@ func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(i
 	}
 	defer h.release()
 	s := scanner{f: h.f, epochs: epochs, next: seg.base, limit: limit, crc: true, read: read}
+	var aborts segment // what seg's transaction index must have
 	for {
 		if err := ctx.Err(); err != nil {
 			return found, s.pos, err
 		}
-		_, _, d, err := s.batch()
+		head, b, d, err := s.batch()
 		switch {
 		case errors.Is(err, io.EOF):
+			found = append(found, p.verifyAborts(seg, aborts.aborts)...)
 			if !active && s.next != end && len(found) == 0 {
 				d = &damage{pos: s.pos, offset: s.next, reason: fmt.Sprintf("the segment ends before offset %d", end)}
 				found = append(found, asCorrupt(p.damaged(seg, d)))
@@ -143,6 +147,7 @@ func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(i
 		case err != nil:
 			return found, s.pos, p.lost(seg, s.pos, s.next, err)
 		case d == nil:
+			replay.batch(&aborts, &head, b)
 			continue
 		}
 		found = append(found, asCorrupt(p.damaged(seg, d)))
@@ -154,6 +159,28 @@ func (p *Partition) verifySegment(ctx context.Context, seg *segment, read func(i
 			return found, limit, nil
 		}
 	}
+}
+
+// verifyAborts finds aborted transactions that seg's index lacks: who reads committed
+// records would take theirs for good. An index may have more than want, of records
+// that compaction or retention took.
+func (p *Partition) verifyAborts(seg *segment, want []aborted) (found []*CorruptError) {
+	p.mu.Lock()
+	there, have := slices.Contains(p.segs, seg), seg.aborts
+	p.mu.Unlock()
+	if !there {
+		return nil // compacted meanwhile: batches and index are others'
+	}
+	for _, w := range want {
+		if slices.ContainsFunc(have, func(a aborted) bool { return a.ProducerID == w.ProducerID && a.LastOffset == w.LastOffset }) {
+			continue
+		}
+		e := &CorruptError{Topic: p.topic.name, Partition: p.index, Offset: w.LastOffset, File: seg.txnIndexFile(),
+			Reason: fmt.Sprintf("the transaction index lacks that of producer %d, which was aborted here; weir log repair makes it anew", w.ProducerID)}
+		p.log.damage.found(e)
+		found = append(found, e)
+	}
+	return found
 }
 
 func asCorrupt(err error) *CorruptError {

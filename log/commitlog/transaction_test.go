@@ -141,8 +141,76 @@ func reopenTransactions(t *testing.T, l *Log, m **vfs.Mem, o Options, rng *rand.
 			t.Fatal(err)
 		}
 	}
+	repairSound(t, o, rng)
 	l = mustOpen(t, "data", o)
+	if found, err := l.Verify(context.Background(), nil); err != nil || len(found) > 0 {
+		t.Fatal(found, err)
+	}
 	return l, mustPartition(t, l, "a", 0)
+}
+
+// repairSound sometimes repairs a partition that is not damaged: all that is found
+// afterwards, transactions, producers, leader epochs, must be as without.
+func repairSound(t testing.TB, o Options, rng *rand.Rand) {
+	t.Helper()
+	if rng.IntN(3) > 0 {
+		return
+	}
+	report, err := Repair(context.Background(), "data", "a", 0, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range report.Lost {
+		if lost.From < lost.To {
+			t.Fatalf("a repair of what is not damaged lost %+v", lost)
+		}
+	}
+}
+
+// TestVerifyTransactionIndex: an aborted transaction that an index lacks is named, and
+// a repair puts it there.
+func TestVerifyTransactionIndex(t *testing.T) {
+	o := testOptions(vfs.NewMem(1))
+	l := mustOpen(t, "data", o)
+	p := mustTopic(t, l, "a", 1).Partitions()[0]
+	for id := int64(1); id <= 3; id++ {
+		mustAppend(t, p, newBatch(record.BatchOptions{ProducerID: id, Transactional: true}, "txn", 1, 10, 1))
+		if _, err := p.AppendMarker(context.Background(), Marker{ProducerID: id, Commit: id == 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := slices.Clone(p.segs[0].aborts)
+	verify := func(damage int) []*CorruptError {
+		t.Helper()
+		found, err := l.Verify(context.Background(), nil)
+		if err != nil || len(found) != damage {
+			t.Fatal(found, err)
+		}
+		return found
+	}
+	verify(0)
+	p.segs[0].aborts = want[:1] // as if the third had never been noted
+	found := verify(1)[0]
+	if found.Offset != 5 || found.File != p.segs[0].txnIndexFile() || !strings.Contains(found.Error(), "producer 3") {
+		t.Error(found)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, "data", o)
+	verify(1)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Repair(context.Background(), "data", "a", 0, o); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, "data", o)
+	defer l.Close()
+	verify(0)
+	if got := mustPartition(t, l, "a", 0).segs[0].aborts; !slices.Equal(got, want) {
+		t.Errorf("aborted after the repair: %v, want %v", got, want)
+	}
 }
 
 func checkTransactions(t *testing.T, p *Partition, model *txnModel, rng *rand.Rand) {
