@@ -571,7 +571,7 @@ func (s *Sliding) push(id uint32, t event.Time) bool {
 			continue
 		}
 		m.hi++
-		if at < m.lo {
+		if at <= m.lo { // not in, so that a session's mark stays in one session
 			m.lo++
 		} else {
 			s.apply(s.cellsOf(id), v.event(at), id, s.extents[i].parts, false)
