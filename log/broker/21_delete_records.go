@@ -17,7 +17,8 @@ import (
 // answer, which tells the first offset that is left.
 //
 // Behaviour: -1 is the high watermark, beyond which nothing can be deleted. Who may
-// not delete a topic may not empty it. A topic that is only compacted keeps its
+// not delete a topic may not empty it; the coordinators' topics are
+// INVALID_TOPIC_EXCEPTION, as with Kafka. A topic that is only compacted keeps its
 // last record of each key, so there it is POLICY_VIOLATION.
 //
 // Versions: 2 is flexible.
@@ -58,6 +59,9 @@ func (s *Server) deletable(name string) (*commitlog.Topic, error) {
 	t, err := s.find(name, [16]byte{}, false)
 	if err != nil {
 		return nil, err
+	}
+	if internalTopic(name) {
+		return nil, kerr.InvalidTopicException
 	}
 	if !s.opt.MayWrite(name, OpDelete) {
 		return nil, notForClients(name, OpDelete)

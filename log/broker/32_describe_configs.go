@@ -20,8 +20,8 @@ import (
 // rest; a broker is named by its id or by the empty name, which asks for settings
 // that were changed while it runs, of which there are none. Nothing is secret.
 // Synonyms are a topic's own value, where it has one, and the default of all topics
-// under the broker's name for it. A resource that is named more than once is answered
-// once.
+// under the broker's name for it. No names of settings, null or empty, are all. A
+// resource that is named more than once is answered once.
 // Kafka Connect refuses its topics unless cleanup.policy is exactly what it asked
 // for, so set values are given back as they were set.
 //
@@ -110,7 +110,7 @@ func describeConfigs(_ context.Context, c *conn, req *kmsg.DescribeConfigsReques
 		sr.ErrorCode, sr.ErrorMessage = c.srv.code(err), text(err)
 		names := setOf(rr.ConfigNames)
 		for _, one := range list {
-			if rr.ConfigNames == nil || names[one.name] {
+			if len(names) == 0 || names[one.name] {
 				sr.Configs = append(sr.Configs, describeConfig(one, rr.ResourceType, req))
 			}
 		}
@@ -122,6 +122,9 @@ func describeConfigs(_ context.Context, c *conn, req *kmsg.DescribeConfigsReques
 func (s *Server) configsOf(rr *kmsg.DescribeConfigsRequestResource) ([]config, error) {
 	switch rr.ResourceType {
 	case kmsg.ConfigResourceTypeTopic:
+		if !validTopicName(rr.ResourceName) {
+			return nil, fmt.Errorf("%w %q", commitlog.ErrInvalidTopic, rr.ResourceName)
+		}
 		t, err := s.find(rr.ResourceName, [16]byte{}, false)
 		if err != nil {
 			return nil, err

@@ -107,6 +107,7 @@ func TestAlterConfigs(t *testing.T) {
 func TestConfigSynonyms(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	n.topic("t", 1)
+	n.topic("u", 1)
 	if err := n.log.SetConfigs("t", map[string]string{"retention.ms": "7"}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +119,9 @@ func TestConfigSynonyms(t *testing.T) {
 		{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: ""},
 		{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "2"},
 		{ResourceType: kmsg.ConfigResourceTypeBrokerLogger, ResourceName: "1"},
+		{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "a b"},
+		{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "nosuch"},
+		{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "u", ConfigNames: []string{}},
 	}
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {
@@ -154,13 +158,16 @@ func TestConfigSynonyms(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nexpected\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	for i, want := range []int16{0, 0, 0, kerr.InvalidRequest.Code, kerr.InvalidRequest.Code} {
+	for i, want := range []int16{0, 0, 0, kerr.InvalidRequest.Code, kerr.InvalidRequest.Code, kerr.InvalidTopicException.Code, kerr.UnknownTopicOrPartition.Code} {
 		if resp.Resources[i].ErrorCode != want {
 			t.Errorf("%+v", resp.Resources[i])
 		}
 	}
 	if len(resp.Resources[2].Configs) > 0 {
 		t.Error("settings that nobody changed while the broker runs")
+	}
+	if n := len(resp.Resources[7].Configs); n < 20 {
+		t.Errorf("%d settings where none are named", n)
 	}
 }
 
@@ -202,6 +209,7 @@ func TestDeleteRecords(t *testing.T) {
 	n.topic("t", 2)
 	n.topic("compacted", 1)
 	n.topic("weir.alerts", 1)
+	n.topic("__consumer_offsets", 1)
 	if err := n.log.SetConfigs("compacted", map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
 	}
@@ -229,6 +237,7 @@ func TestDeleteRecords(t *testing.T) {
 		{"nosuch", 0, 0, kerr.UnknownTopicOrPartition, -1},
 		{"compacted", 0, 0, kerr.PolicyViolation, -1},
 		{"weir.alerts", 0, 0, kerr.TopicAuthorizationFailed, -1},
+		{"__consumer_offsets", 0, 0, kerr.InvalidTopicException, -1},
 	} {
 		req := &kmsg.DeleteRecordsRequest{Version: 2, TimeoutMillis: 5000, Topics: []kmsg.DeleteRecordsRequestTopic{
 			{Topic: c.topic, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Partition: c.partition, Offset: c.offset}}}}}

@@ -82,6 +82,87 @@ func TestMalformed(t *testing.T) {
 	rawRequest(t, n, kmsg.NewPtrMetadataRequest())
 }
 
+// TestKafkasErrors: a length of 2 GiB, a truncated frame, a bad CRC and an unknown
+// version get what Kafka answers, which for a request that cannot be read is the end
+// of its connection; another client notices nothing.
+func TestKafkasErrors(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	n.topic("t", 1)
+	other := dial(t, n)
+	good := batchOf(t, record.BatchOptions{}, "a")
+	produced := int64(0)
+	wellServed := func() {
+		t.Helper()
+		produced++
+		other.SetDeadline(time.Now().Add(10 * time.Second))
+		req := produceRequest("t", 12, -1, good)
+		other.Write(encodeRequest(req, 5))
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		if err := resp.ReadFrom(readResponse(t, other)[5:]); err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+			t.Fatalf("%v %+v", err, resp)
+		}
+	}
+	ends := func(what string, send []byte) {
+		t.Helper()
+		nc := dial(t, n)
+		nc.Write(send)
+		nc.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(nc); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %x, %v", what, got, err)
+		}
+		wellServed()
+	}
+	answers := func(what string, batch []byte, version int16, want *kerr.Error) {
+		t.Helper()
+		req := produceRequest("t", version, -1, batch)
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {
+			t.Fatal(err)
+		}
+		if got := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); !errors.Is(got, error(want)) {
+			t.Errorf("%s: %v, expected %v", what, got, want)
+		}
+		wellServed()
+	}
+	huge := []byte{0x7f, 0xff, 0xff, 0xff}
+	ends("a frame of 2 GiB", append(bytes.Clone(huge), head(3, 1)...))
+	ends("2 GiB of topics", frame(append(head(3, 1), huge...)...))
+	ends("a topic's name of 2 GiB", frame(append(append(head(3, 9), 0, 2), 0x80, 0x80, 0x80, 0x80, 0x08)...))
+	request := encodeRequest(produceRequest("t", 8, -1, good), 1)
+	at := bytes.Index(request, good) - 4
+	ends("records of 2 GiB", bytes.Join([][]byte{request[:at], huge, request[at+4:]}, nil))
+	long := bytes.Clone(good)
+	binary.BigEndian.PutUint32(long[8:], 0x7fffffff)
+	answers("a batch of 2 GiB", long, 12, kerr.CorruptMessage)
+
+	for at := range request {
+		ends(fmt.Sprintf("a frame that ends after %d of %d bytes", at, len(request)), request[:at])
+	}
+	corrupt := bytes.Clone(good)
+	corrupt[len(corrupt)-1] ^= 1
+	for version := int16(3); version <= 12; version++ {
+		answers("a bad CRC", corrupt, version, kerr.CorruptMessage)
+	}
+	answers("Produce 2", good, 2, kerr.UnsupportedVersion)
+	play := func(in []byte) []byte {
+		nc := dial(t, n)
+		nc.Write(in)
+		return append(make([]byte, 4), readResponse(t, nc)...)
+	}
+	for _, k := range servedKeys(t, play) {
+		if k.ApiKey != 18 { // TestApiVersionsUnknown
+			ends(kmsg.NameForKey(k.ApiKey)+" of an unknown version", frame(append(head(k.ApiKey, k.MaxVersion+1), 0, 0, 0, 0, 0, 0)...))
+		}
+	}
+	ends("an unknown key", frame(head(4, 0)...))
+	// What was produced is there, and nothing else.
+	p, _ := n.log.Partition("t", 0)
+	problems, err := n.log.Verify(t.Context(), nil)
+	if err != nil || len(problems) > 0 || p.End() != produced {
+		t.Errorf("%v, %v, %d records of %d", problems, err, p.End(), produced)
+	}
+}
+
 // TestTagCounts: however many tagged fields a request of any key claims to have,
 // it costs nothing but its connection.
 func TestTagCounts(t *testing.T) {
