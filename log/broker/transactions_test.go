@@ -255,6 +255,8 @@ func copyInTransactions(t *testing.T, ctx context.Context, n *node, id string, o
 		return
 	}
 	defer s.Close()
+	// A transaction that it left open would hold readers back until its timeout.
+	defer func() { _, _ = s.End(within(t, 10*time.Second), kgo.TryAbort) }()
 	for ctx.Err() == nil {
 		fetches := s.PollRecords(ctx, 50)
 		if ctx.Err() != nil {
