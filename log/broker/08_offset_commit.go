@@ -20,6 +20,8 @@ import (
 //     after a crash, and OffsetFetch shows no offset that could still be lost;
 //   - a member names its generation; generation -1 without a member is for groups
 //     without members, which are made by it;
+//   - a member of the consumer protocol names its epoch; one of before is as good for
+//     partitions that it has had since then (KIP-1251), else STALE_MEMBER_EPOCH;
 //   - a commit counts as a heartbeat;
 //   - partitions that do not exist are UNKNOWN_TOPIC_OR_PARTITION, metadata over
 //     4096 bytes is OFFSET_METADATA_TOO_LARGE; the others are committed;
@@ -189,12 +191,29 @@ func (g *groups) accept(ctx context.Context, in *commit) (stored, error) {
 	return c.last, nil
 }
 
+// held reports whether the member has had all of the partitions since the epoch that
+// it names.
+func (in *commit) held(g *group.Consumer) bool {
+	for i := range in.topics {
+		t := &in.topics[i]
+		for j := range t.parts {
+			if p := &t.parts[j]; p.err == nil && !g.HeldSince(in.caller.MemberID, in.caller.Generation, group.Slot{Topic: t.topic.ID(), Partition: p.index}) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // mayCommit says whether the caller may commit to c, whose lock is held.
 func (g *groups) mayCommit(c *cell, now time.Time, in *commit) error {
 	var err *kerr.Error
 	switch {
 	case c.consumer != nil:
 		err = c.consumer.MayCommit(now, in.caller, in.txn, in.version)
+		if err == kerr.StaleMemberEpoch && in.held(c.consumer) {
+			err = nil
+		}
 	case c.classic == nil && in.caller.Generation < 0:
 	default:
 		err = g.members(c, now).MayCommit(now, in.caller, in.txn)

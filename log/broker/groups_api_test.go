@@ -181,3 +181,51 @@ func TestGroupMembers(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 }
+
+// TestCommitWithEarlierEpoch: a member that commits with the epoch of before, while
+// the new one is on its way to it, is refused only for what it does not have any more.
+func TestCommitWithEarlierEpoch(t *testing.T) {
+	n := startNode(t, broker.Options{})
+	n.topic("t", 2)
+	topic, _ := n.log.Topic("t")
+	beat := func(member string, epoch int32, owned ...int32) *kmsg.ConsumerGroupHeartbeatResponse {
+		t.Helper()
+		req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		req.Group, req.MemberID, req.MemberEpoch = "g", member, epoch
+		if epoch == 0 {
+			req.SubscribedTopicNames, req.RebalanceTimeoutMillis = []string{"t"}, 10_000
+		}
+		if owned != nil {
+			req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{{TopicID: topic.ID(), Partitions: owned}}
+		}
+		resp := ask[*kmsg.ConsumerGroupHeartbeatResponse](t, n, req, -1)
+		if resp.ErrorCode != 0 {
+			t.Fatal(kerr.ErrorForCode(resp.ErrorCode))
+		}
+		return resp
+	}
+	commit := func(epoch, partition int32) error {
+		t.Helper()
+		req := kmsg.NewPtrOffsetCommitRequest()
+		req.Group, req.MemberID, req.Generation = "g", "a", epoch
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset = partition, 1
+		req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+		return kerr.ErrorForCode(ask[*kmsg.OffsetCommitResponse](t, n, req, 9).Topics[0].Partitions[0].ErrorCode)
+	}
+	first := beat("a", 0).MemberEpoch
+	beat("b", 0)
+	kept := beat("a", first).Assignment.Topics[0].Partitions
+	if len(kept) != 1 {
+		t.Fatalf("keeps %v", kept)
+	}
+	if now := beat("a", first, kept...).MemberEpoch; now <= first {
+		t.Fatalf("epoch %d after %d", now, first)
+	}
+	if err := commit(first, kept[0]); err != nil {
+		t.Errorf("what it still has: %v", err)
+	}
+	if err := commit(first, 1-kept[0]); err != error(kerr.StaleMemberEpoch) {
+		t.Errorf("what it has no more: %v", err)
+	}
+}

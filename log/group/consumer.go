@@ -149,6 +149,7 @@ type consumerMember struct {
 	epoch, previous int32
 	state           memberState
 	assigned        Slots
+	since           map[Slot]int32 // the epoch from which it has one of assigned; the present one where unknown
 	revoking        Slots
 	target          Slots
 	expires         time.Time
@@ -312,7 +313,7 @@ func (g *Consumer) staticMember(b *Beat) (*consumerMember, BeatResult) {
 	// It is back, with what it had.
 	m := *old
 	g.drop(old)
-	m.id, m.epoch, m.previous, m.state = b.MemberID, 0, 0, memberStable
+	m.id, m.epoch, m.previous, m.state, m.since = b.MemberID, 0, 0, memberStable, nil
 	m.changed, m.changedTarget, m.changedCurrent = true, true, true
 	g.own(&m, m.assigned, Slots{})
 	g.members[m.id], g.static[*m.instance] = &m, m.id
@@ -325,7 +326,7 @@ func (g *Consumer) checkEpoch(m *consumerMember, b *Beat) BeatResult {
 	switch {
 	case b.Epoch == 0 && m.epoch != 0:
 		// It starts over: what it had is free.
-		m.epoch, m.previous, m.state = 0, 0, memberStable
+		m.epoch, m.previous, m.state, m.since = 0, 0, memberStable, nil
 		g.own(m, Slots{}, Slots{})
 		m.revokeBy = time.Time{}
 		m.changedCurrent, g.out.Store = true, true
@@ -557,12 +558,34 @@ func (g *Consumer) reconcile(now time.Time, m *consumerMember, owned Slots) {
 	if epoch == m.epoch && state == m.state && maps.Equal(keep, m.assigned) && maps.Equal(revoke, m.revoking) {
 		return
 	}
+	since := make(map[Slot]int32, len(keep))
+	for x := range keep {
+		if since[x] = epoch; m.assigned.has(x) {
+			since[x] = m.hasSince(x)
+		}
+	}
 	if epoch != m.epoch {
 		m.previous = m.epoch
 	}
-	m.epoch, m.state = epoch, state
+	m.epoch, m.state, m.since = epoch, state, since
 	g.own(m, keep, revoke)
 	m.changedCurrent, g.out.Store = true, true
+}
+
+// hasSince is the epoch from which m has a partition of those assigned to it.
+func (m *consumerMember) hasSince(x Slot) int32 {
+	if epoch, ok := m.since[x]; ok {
+		return epoch
+	}
+	return m.epoch
+}
+
+// HeldSince reports whether a member has had a partition without a break since an
+// epoch: then a commit from that epoch, on its way while the epoch grew, is as good
+// as one of now (KIP-1251). What is not known, after a restart, is not so.
+func (g *Consumer) HeldSince(member string, epoch int32, x Slot) bool {
+	m := g.members[member]
+	return m != nil && epoch > 0 && m.assigned.has(x) && m.hasSince(x) <= epoch
 }
 
 // Tick removes members that are overdue.

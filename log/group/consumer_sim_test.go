@@ -367,6 +367,56 @@ func TestConsumerStaticLeavesUnrevoked(t *testing.T) {
 	}
 }
 
+// TestConsumerHeldSince: of the partitions of a member those that it has had since an
+// epoch, and no other, may be committed for with that epoch.
+func TestConsumerHeldSince(t *testing.T) {
+	cfg := Config{}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	topics := simTopics{"t": {[16]byte{1}, 2}}
+	g := NewConsumer(&cfg, now)
+	beat := func(b Beat) BeatResult {
+		r, _ := g.Heartbeat(now, b, topics)
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return r
+	}
+	join := func(id string) BeatResult {
+		return beat(Beat{MemberID: id, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+	}
+	held := func(id string, epoch int32) (n int) {
+		for p := range int32(2) {
+			if g.HeldSince(id, epoch, Slot{[16]byte{1}, p}) {
+				n++
+			}
+		}
+		return n
+	}
+	first := join("a").Epoch
+	if held("a", first) != 2 || held("a", first-1) != 0 || held("b", first) != 0 {
+		t.Fatal("of the first member")
+	}
+	join("b")
+	kept := beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1}).Assigned
+	r := beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1, Owned: kept})
+	if r.Epoch <= first || held("a", first) != 1 || held("a", r.Epoch) != 1 {
+		t.Fatalf("%d of %v since epoch %d, now it is %d", held("a", first), kept, first, r.Epoch)
+	}
+	second := beat(Beat{MemberID: "b", Epoch: r.Epoch, Rebalance: -1})
+	if len(second.Assigned) != 1 || held("b", second.Epoch) != 1 || held("b", second.Epoch-1) != 0 {
+		t.Fatalf("of the second member: %+v", second)
+	}
+	// b goes, and what it had is a's, since now.
+	beat(Beat{MemberID: "b", Epoch: epochLeave, Rebalance: -1})
+	if now := beat(Beat{MemberID: "a", Epoch: r.Epoch, Rebalance: -1}).Epoch; held("a", first) != 1 || held("a", now) != 2 {
+		t.Fatalf("%d since %d, %d since %d", held("a", first), first, held("a", now), now)
+	}
+	join("a") // starts over
+	if held("a", first) != 0 {
+		t.Fatal("of a process before")
+	}
+}
+
 // BenchmarkAssignJoin is one member that joins a balanced group of the largest
 // size, which happens once for each that comes.
 func BenchmarkAssignJoin(b *testing.B) {
