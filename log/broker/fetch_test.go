@@ -154,6 +154,12 @@ func TestFetchSession(t *testing.T) {
 				want = "UNKNOWN_TOPIC_ID"
 			}
 			expect("a deleted topic", wants(version, topic), 0, "0:"+want, "1:"+want, "3:"+want)
+			n.topic("t", 4)
+			if version >= 13 { // another topic: the client has to learn of it
+				expect("a topic that is there again", wants(version, topic), 0, "0:"+want, "1:"+want, "3:"+want)
+			} else {
+				expect("a topic that is there again", wants(version, topic), 0, "0:OFFSET_OUT_OF_RANGE", "1:OFFSET_OUT_OF_RANGE", "3:0")
+			}
 		})
 	}
 }

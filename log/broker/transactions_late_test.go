@@ -157,11 +157,68 @@ func TestLateBatch(t *testing.T) {
 			}
 			c.stable("of one who was fenced")
 			n.restart()
-			eventually(t, "loaded", func() bool { return ask[*kmsg.ListTransactionsResponse](t, n, kmsg.NewPtrListTransactionsRequest(), -1).ErrorCode == 0 })
+			eventually(t, "loaded", func() bool {
+				return ask[*kmsg.ListTransactionsResponse](t, n, kmsg.NewPtrListTransactionsRequest(), -1).ErrorCode == 0
+			})
 			if err := c.send(late); err == nil {
 				t.Errorf("v2=%v: after a restart", v2)
 			}
 			c.stable("after a restart")
+		}
+	}
+}
+
+// TestTopicDeletedInTransaction: a transaction whose topic is deleted, and made
+// again, ends all the same, and leaves nothing open in either.
+func TestTopicDeletedInTransaction(t *testing.T) {
+	for _, v2 := range []bool{false, true} {
+		for _, again := range []string{"never", "empty", "written"} {
+			n := startNode(t, broker.Options{})
+			n.topic("t", 1)
+			c := &txnClient{t: t, n: n, v2: v2}
+			c.init()
+			if !v2 && c.add() != nil {
+				t.Fatal("add")
+			}
+			if err := c.send(c.batch("a")); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.log.DeleteTopic("t"); err != nil {
+				t.Fatal(err)
+			}
+			if again != "never" {
+				n.topic("t", 1)
+			}
+			if again == "written" {
+				if err := c.send(c.batch("b")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			next, err := c.end(c.epoch, true)
+			if err != nil {
+				t.Fatalf("v2=%v, %s again: %v", v2, again, err)
+			}
+			n.topic("t", 1)
+			c.stable("made again: " + again)
+			c.epoch = next
+			switch {
+			case v2:
+				c.seq = 0
+			case again == "empty":
+				// The marker is all that the new topic knows of the producer, whose next
+				// sequence is out of order then, as with Kafka: it takes a new epoch.
+				c.init()
+			}
+			if !v2 && c.add() != nil {
+				t.Fatal("add")
+			}
+			if err := c.send(c.batch("c")); err != nil {
+				t.Fatalf("v2=%v, made again: %s: the next transaction: %v", v2, again, err)
+			}
+			if _, err := c.end(c.epoch, true); err != nil {
+				t.Fatal(err)
+			}
+			c.stable("the next")
 		}
 	}
 }
