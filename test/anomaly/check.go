@@ -3,6 +3,7 @@ package anomaly
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -289,17 +290,26 @@ func (c *checker) sends(ops []*Op) {
 	}
 }
 
+// groupKey is a group's partition.
+type groupKey struct {
+	group string
+	key   Key
+}
+
+// committing is one commit of a position: when it may have taken effect, and whether
+// it did.
+type committing struct {
+	position, from, to int64
+	did                bool
+}
+
 // groups checks what groups committed: a member that is given a partition goes on
-// at a position that was committed when it was given it, or later, and of what lies
-// before a committed position each value was polled by a member.
+// at a position that may have been the committed one, and of what lies before a
+// committed position each value was polled by a member.
 func (c *checker) groups() {
-	type groupKey struct {
-		group string
-		key   Key
-	}
-	floor, end := map[groupKey]int64{}, map[groupKey]int64{}
+	commits, end := c.commits(), map[groupKey]int64{}
 	polled := map[string]map[place]bool{}
-	given := map[int]map[Key]int64{} // process: partition: the least position
+	given := map[int]map[Key]int64{} // process: partition: when, until it is polled
 	for _, op := range c.byTime() {
 		switch {
 		case op.Group == "":
@@ -307,7 +317,7 @@ func (c *checker) groups() {
 		case op.invoked && op.Assign != nil:
 			given[op.Process] = map[Key]int64{}
 			for k := range op.Assign {
-				given[op.Process][k] = floor[groupKey{op.Group, k}]
+				given[op.Process][k] = op.Invoked
 			}
 		case op.invoked:
 			continue
@@ -319,8 +329,10 @@ func (c *checker) groups() {
 			for _, r := range s.Records {
 				polled[op.Group][place{s.Key, r.Value}] = true
 			}
-			if least := given[op.Process][s.Key]; len(s.Records) > 0 && s.Records[0].Offset < least {
-				c.report("lost-commit", s.Key, "process %d of group %s polled offset %d, and position %d had been committed", op.Process, op.Group, s.Records[0].Offset, least)
+			if since, ok := given[op.Process][s.Key]; ok && len(s.Records) > 0 {
+				if least := leastPosition(commits[groupKey{op.Group, s.Key}], since, op.Completed); s.Records[0].Offset < least {
+					c.report("lost-commit", s.Key, "process %d of group %s polled offset %d, and position %d had been committed", op.Process, op.Group, s.Records[0].Offset, least)
+				}
 			}
 			if op.Outcome == OK {
 				delete(given[op.Process], s.Key)
@@ -330,11 +342,14 @@ func (c *checker) groups() {
 			if c.happened(op.Op) {
 				end[groupKey{op.Group, k}] = max(end[groupKey{op.Group, k}], position)
 			}
-			if op.Outcome == OK {
-				floor[groupKey{op.Group, k}] = max(floor[groupKey{op.Group, k}], position)
-			}
 		}
 	}
+	c.skipped(end, polled)
+}
+
+// skipped finds what lies before the last position that a group committed and was
+// not polled.
+func (c *checker) skipped(end map[groupKey]int64, polled map[string]map[place]bool) {
 	for g, position := range end {
 		o := c.order(g.key)
 		for _, offset := range o.offsets {
@@ -346,6 +361,61 @@ func (c *checker) groups() {
 			}
 		}
 	}
+}
+
+// commits are those that may have happened. One that nobody was told of may take
+// effect until the broker is down.
+func (c *checker) commits() map[groupKey][]committing {
+	var down []int64
+	for i := range c.history {
+		if c.history[i].Down {
+			down = append(down, c.history[i].Completed)
+		}
+	}
+	slices.Sort(down)
+	all := map[groupKey][]committing{}
+	for i := range c.history {
+		op := &c.history[i]
+		if op.Group == "" || op.Outcome == Fail {
+			continue
+		}
+		to := op.Completed
+		if op.Outcome == Info {
+			to = math.MaxInt64
+			if i, _ := slices.BinarySearch(down, op.Completed); i < len(down) {
+				to = down[i]
+			}
+		}
+		for k, position := range op.Committed {
+			g := groupKey{op.Group, k}
+			all[g] = append(all[g], committing{position, op.Invoked, to, c.happened(op)})
+		}
+	}
+	return all
+}
+
+// leastPosition is the least that may have been the committed position some time
+// between since and until. Any member of a group may commit for any partition, so a
+// commit that waited in a client may come after that of the next owner, and the
+// later one counts, not the higher one.
+func leastPosition(commits []committing, since, until int64) int64 {
+	// A commit was there no more if one that began after it was over by then.
+	var begun int64
+	for _, one := range commits {
+		if one.did && one.to <= since {
+			begun = max(begun, one.from)
+		}
+	}
+	if begun == 0 {
+		return 0 // perhaps there was none
+	}
+	least := int64(math.MaxInt64)
+	for _, one := range commits {
+		if one.from < until && one.to >= begun {
+			least = min(least, one.position)
+		}
+	}
+	return least
 }
 
 // moment is the beginning or the end of an operation.

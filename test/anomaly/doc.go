@@ -21,7 +21,8 @@
 //	nonmonotonic-send      a send was put before the process's earlier one
 //	int-poll-skip, int-nonmonotonic-poll, int-nonmonotonic-send
 //	                       the same within one operation
-//	lost-commit            a group went on before a position that it had committed
+//	lost-commit            a group went on before every position that may have been
+//	                       its committed one
 //	group-skip             a group committed a position past a value that none of
 //	                       its members polled
 //	reprocessed            an input has two committed outputs: not exactly once
@@ -35,7 +36,8 @@
 //  2. No anomaly is reported that a correct log could show: gaps in offsets are
 //     markers or aborted values, a reader of uncommitted values may see aborted
 //     ones, sends after an Info one may overtake it, a group's member may jump
-//     when its assignment changes.
+//     when its assignment changes, of two commits at the same time either may be
+//     the last, and an Info one may come late, as long as the broker lives.
 //  3. lost-write assumes that some reader of committed values reads each partition
 //     from its start, and unseen that it reads to the end.
 //

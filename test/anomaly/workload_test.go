@@ -139,6 +139,7 @@ func (r *run) trouble(worked <-chan struct{}) {
 		default:
 			r.crash(1 + rng.Int64N(100))
 		}
+		r.rec.Complete(Op{Invoked: r.rec.Invoke(), Outcome: OK, Down: true})
 		time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
 		r.start()
 	}
