@@ -31,7 +31,7 @@ const patience = time.Minute
 
 // plantedPatience is that with a bug planted: a marker that was acknowledged and
 // lost leaves a transaction open for ever.
-const plantedPatience = 5 * time.Second
+const plantedPatience = 2 * time.Second
 
 // run is one seed: processes against a cluster that keeps crashing, until each
 // has done its operations; then all is read once more.
