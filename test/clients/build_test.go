@@ -46,7 +46,7 @@ var all = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 var clients = []*client{
 	{name: "kcat", version: ofMachine("1.7.1 with librdkafka 2.0.2"), language: golang, program: "kcat", argv: goProgram("kcat"), codecs: all,
 		idempotent: true, transactions: true, leavesOut: true, assigned: true, plain: true,
-		remarks: "cannot commit offsets in a transaction, make topics, delete records, or choose timestamps"},
+		remarks: "with `-X transactional.id=ID` it commits at the end of its input, and aborts when it is interrupted before and has sent all that it read; cannot commit offsets in a transaction, make topics, delete records, or choose timestamps"},
 	{name: "franz-go", version: required("go/go.mod", `twmb/franz-go v(\S+)`), language: golang, argv: goProgram("franz"), codecs: all,
 		idempotent: true, next: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
 		remarks: "its own test suite passes, too"},

@@ -159,8 +159,13 @@ func group(a contract.Args) error {
 	return cmd.Wait()
 }
 
-// transact: a transaction is one kcat, which commits when its input ends and
-// aborts when it is interrupted.
+// chunk is what kcat reads of its input at once, waiting for all of it. Empty lines
+// it leaves out.
+const chunk = 1024
+
+// transact: a transaction is one kcat, which commits when its input ends, and
+// aborts if it was interrupted before. Interrupted with lines that it has not sent
+// it would end at once, and leave the transaction open.
 func transact(a contract.Args) error {
 	var cmd *exec.Cmd
 	var in io.WriteCloser
@@ -177,26 +182,23 @@ func transact(a contract.Args) error {
 			}
 			return cmd.Start()
 		case "produce":
+			var lines bytes.Buffer
 			for i := args[0]; i < args[0]+args[1]; i++ {
-				if _, err := io.WriteString(in, line(contract.Of(a.Text("run"), i, a.Int("partitions")))); err != nil {
-					return err
-				}
+				lines.WriteString(line(contract.Of(a.Text("run"), i, a.Int("partitions"))))
 			}
-			return nil
+			lines.WriteString(strings.Repeat("\n", chunk-lines.Len()%chunk))
+			_, err := lines.WriteTo(in)
+			return err
 		case "commit", "abort":
 			if step == "abort" {
 				if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 					return err
 				}
 			}
-			if err := in.Close(); err != nil { // it notices either at a line or the end
+			if err := in.Close(); err != nil { // which it notices, not the signal
 				return err
 			}
-			err := cmd.Wait()
-			if err != nil && step == "abort" { // it ends with 1 then
-				err = nil
-			}
-			if err != nil {
+			if err := cmd.Wait(); err != nil {
 				text := strings.ToLower(said.String())
 				if strings.Contains(text, "fenced") || strings.Contains(text, "newer instance") {
 					return fmt.Errorf("%w: %s", contract.ErrFenced, text)
