@@ -1,7 +1,8 @@
 // Command ingest measures ingest/decode beside encoding/json, encoding/csv and
 // the fastest peers that run with this Go, in one run and on the same records:
 // events a second of one core, ns, allocations and bytes allocated per event.
-// Results of a run are in results.md.
+// Results of a run are in
+// results.md, which -out writes.
 //
 // Invariants:
 //
