@@ -15,8 +15,8 @@
 //     letter in weir.deadletters, however often the load is interrupted and run
 //     again, as long as the file, its name and the stream's name stay the same.
 //     (Rows of a file are told from those of another by the load id: a hash of
-//     the stream's name, the file's base name, its size and its first and last
-//     64 KiB; of several files of those of each, in order.) A load with shifted
+//     the stream's name, the file's base name and all that is in it; of several
+//     files of those of each, in order.) A load with shifted
 //     times is a new one each time, and does not resume.
 //  2. The first record of each batch says which load it is of, which line is the
 //     batch's last (of several files: which row of them merged), and with how many

@@ -20,7 +20,6 @@ import (
 const (
 	readAheadBytes  = 256 << 10 // of one chunk
 	readAheadChunks = 8
-	idSample        = 64 << 10 // of the file's start and end, for the load id
 )
 
 // input is an open file whose content is unpacked by a goroutine of its own.
@@ -70,8 +69,9 @@ func (in *input) unchanged() error {
 	return fmt.Errorf("%s was written to while it was loaded (it had %d bytes and has %d): the load may have met half a row, and a load of the file as it is now would write its rows once more", in.name, in.size, st.Size())
 }
 
-// loadID names the load of this file into a stream.
-func (in *input) loadID(stream string) (string, error) {
+// loadID names the load of this file into a stream. All of the file counts: a file in
+// which one digit was mended is another one.
+func (in *input) loadID(ctx context.Context, stream string) (string, error) {
 	h := sha256.New()
 	var size [8]byte
 	binary.BigEndian.PutUint64(size[:], uint64(in.size))
@@ -79,13 +79,17 @@ func (in *input) loadID(stream string) (string, error) {
 		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
 		h.Write(part)
 	}
-	sample := make([]byte, idSample)
-	for _, at := range []int64{0, max(0, in.size-idSample)} {
-		n, err := in.file.ReadAt(sample, at)
-		if err != nil && !errors.Is(err, io.EOF) {
+	part := make([]byte, readAheadBytes)
+	for at := int64(0); at < in.size; {
+		n, err := in.file.ReadAt(part[:min(int64(len(part)), in.size-at)], at)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil { // io.EOF, too: the file has become shorter
 			return "", fmt.Errorf("%s: %w", in.name, err)
 		}
-		h.Write(sample[:n])
+		h.Write(part[:n])
+		at += int64(n)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12]), nil
 }
@@ -133,13 +137,13 @@ func (ins inputs) unchanged() error {
 }
 
 // loadID names the load of these files, in this order, into a stream.
-func (ins inputs) loadID(stream string) (string, error) {
+func (ins inputs) loadID(ctx context.Context, stream string) (string, error) {
 	if len(ins) == 1 {
-		return ins[0].loadID(stream)
+		return ins[0].loadID(ctx, stream)
 	}
 	h := sha256.New()
 	for _, in := range ins {
-		id, err := in.loadID(stream)
+		id, err := in.loadID(ctx, stream)
 		if err != nil {
 			return "", err
 		}

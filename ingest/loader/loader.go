@@ -163,7 +163,7 @@ type marks struct {
 
 // prepare finds the topics and how far an earlier call came.
 func (l *load) prepare() error {
-	base, err := l.inputs.loadID(l.o.Stream.Schema.Stream)
+	base, err := l.inputs.loadID(l.ctx, l.o.Stream.Schema.Stream)
 	if err != nil {
 		return err
 	}

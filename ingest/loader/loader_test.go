@@ -259,6 +259,33 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestMended: a file of the same name and size in which one digit in the middle was
+// mended is another file.
+func TestMended(t *testing.T) {
+	n := startNode(t)
+	path, dead := generated(t, "rows.csv", 12_000, 1000, 1)
+	if _, err := load(n, path, transactions(schema.JSON)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := len(text) / 2; ; at++ {
+		if text[at] == '1' {
+			text[at] = '2'
+			break
+		}
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := load(n, path, transactions(schema.JSON))
+	if err != nil || p.Already || p.Skipped != 0 || p.Accepted+p.Dead != 12_000 {
+		t.Fatalf("%v %+v, with %d dead letters before", err, p, dead)
+	}
+}
+
 // TestInterrupted cancels a load at random moments until it is through.
 func TestInterrupted(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
