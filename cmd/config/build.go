@@ -103,12 +103,8 @@ func (n *taken) check(w *walker, s *streamDraft) {
 	switch {
 	case !streamName.MatchString(s.name):
 		w.fail(s.v.named(), "", "found %q as a stream's name, expected a letter, then letters, digits and _, at most 63", clip(s.name))
-	case slices.Contains(ownTables, lower):
-		w.fail(s.v, "", "%q is the name of one of Weir's own tables", s.name)
-	case slices.Contains(sqlReserved, lower):
-		w.fail(s.v, "", "%q is a reserved word of SQL and cannot name a table", s.name)
-	case hasAnyPrefix(lower, "weir_", "pg_", "duckdb_", "sqlite_"):
-		w.fail(s.v, "", "%q begins like the names of system tables: weir_, pg_, duckdb_ and sqlite_ are reserved", s.name)
+	case ReservedTable(s.name) != "":
+		w.fail(s.v, "", "%s", ReservedTable(s.name))
 	}
 	once(w, n.name, lower, text{s: s.name, v: s.v, set: true}, "a stream of this name; SQL does not tell upper from lower case")
 

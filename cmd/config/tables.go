@@ -210,15 +210,10 @@ func (d *draft) buildTables(w *walker, c *Config) {
 	}
 	for _, t := range d.tables {
 		lower := strings.ToLower(t.name)
-		switch {
-		case t.list: // a list is no SQL table of its own
+		if t.list { // a list is no SQL table of its own
 			lower = "list " + t.name
-		case slices.Contains(ownTables, lower):
-			w.fail(t.v.named(), "", "%q is the name of one of Weir's own tables", t.name)
-		case slices.Contains(sqlReserved, lower):
-			w.fail(t.v.named(), "", "%q is a reserved word of SQL and cannot name a table", t.name)
-		case hasAnyPrefix(lower, "weir_", "pg_", "duckdb_", "sqlite_"):
-			w.fail(t.v.named(), "", "%q begins like the names of system tables: weir_, pg_, duckdb_ and sqlite_ are reserved", t.name)
+		} else if reason := ReservedTable(t.name); reason != "" {
+			w.fail(t.v.named(), "", "%s", reason)
 		}
 		once(w, seen, lower, text{s: t.name, v: t.v.named(), set: true}, "the name of a stream or table; SQL does not tell upper from lower case")
 		if slices.ContainsFunc(c.Tables, func(o Table) bool { return o.Definition.Name == t.name }) {
@@ -226,6 +221,19 @@ func (d *draft) buildTables(w *walker, c *Config) {
 		}
 		c.Tables = append(c.Tables, t.build(w, c))
 	}
+}
+
+// ReservedTable is why no SQL table can have a name; empty where one can.
+func ReservedTable(name string) string {
+	switch lower := strings.ToLower(name); {
+	case slices.Contains(ownTables, lower):
+		return fmt.Sprintf("%q is the name of one of Weir's own tables", name)
+	case slices.Contains(sqlReserved, lower):
+		return fmt.Sprintf("%q is a reserved word of SQL and cannot name a table", name)
+	case hasAnyPrefix(lower, "weir_", "pg_", "duckdb_", "sqlite_"):
+		return fmt.Sprintf("%q begins like the names of system tables: weir_, pg_, duckdb_ and sqlite_ are reserved", name)
+	}
+	return ""
 }
 
 func tableView(t Table) object {

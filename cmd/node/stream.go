@@ -41,7 +41,7 @@ type StreamView struct {
 type FieldView struct {
 	Name      string `json:"name"`
 	Type      string `json:"type"`
-	Optional  bool   `json:"optional"`
+	Optional  bool   `json:"optional" required:"false"`
 	From      string `json:"from,omitempty"`
 	Layout    string `json:"layout,omitempty"`
 	Sensitive string `json:"sensitive,omitempty" enum:"drop,mask,hmac,encrypt,none" doc:"What happens to the value before it is written; of a table hmac, mask or none."`

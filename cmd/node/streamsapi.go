@@ -117,6 +117,11 @@ func (n *Node) putStream(ctx context.Context, name string, declaration []byte, f
 	if err != nil {
 		return nil, streamError(name, err)
 	}
+	for _, d := range n.definitions() {
+		if !d.List && strings.EqualFold(d.Name, name) {
+			return nil, huma.Error409Conflict(name + " is the name of a table; SQL does not tell upper from lower case")
+		}
+	}
 	next := slices.Clone(n.streams())
 	if at < 0 {
 		next = append(next, s)

@@ -104,6 +104,7 @@ func TestStreamsAPIRefuses(t *testing.T) {
 	n, stop := startConfigured(t, dir, config)
 	const good = `{"time":"ts","key":"id","fields":{"ts":"timestamp","id":"string"}}`
 	ask(t, n, "PUT", "/v1/streams/orders", jsonKind, good, 200, nil)
+	ask(t, n, "POST", "/v1/tables", jsonKind, `{"name":"made","key":["a"],"fields":[{"name":"a","type":"string","optional":false}]}`, 200, nil)
 	for _, c := range []struct {
 		method, path, kind, body string
 		status                   int
@@ -121,6 +122,9 @@ func TestStreamsAPIRefuses(t *testing.T) {
 		{"PUT", "/v1/streams/x", jsonKind, `{"as":"b","time":"ts","fields":{"ts":"timestamp"}}`, 422, "name in rules"},
 		{"PUT", "/v1/streams/Orders", jsonKind, good, 422, "upper from lower"},
 		{"PUT", "/v1/streams/sized", jsonKind, good, 422, "name of a table"},
+		{"PUT", "/v1/streams/Made", jsonKind, good, 409, "name of a table"},
+		{"POST", "/v1/tables", jsonKind, `{"name":"Orders","key":["a"],"fields":[{"name":"a","type":"string","optional":false}]}`, 409, "name of a stream"},
+		{"POST", "/v1/tables", jsonKind, `{"name":"decisions","key":["a"],"fields":[{"name":"a","type":"string","optional":false}]}`, 422, "own tables"},
 		{"PUT", "/v1/streams/decisions", jsonKind, good, 422, "own tables"},
 		{"PUT", "/v1/streams/base", jsonKind, good, 409, "weir.yaml"},
 		{"DELETE", "/v1/streams/base", "", "", 409, "weir.yaml"},

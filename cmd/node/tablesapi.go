@@ -17,6 +17,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/protect"
 	"github.com/weirstream/weir/ingest/schema"
@@ -190,6 +191,14 @@ func (n *Node) makeTable(ctx context.Context, in *NewTable, list bool) (*answer[
 	if err := d.Validate(); err != nil {
 		return nil, tableError(err)
 	}
+	if reason := config.ReservedTable(in.Name); reason != "" && !list {
+		return nil, tableError(&schema.Problem{Field: "name", Message: reason})
+	}
+	n.changing.Lock() // a stream's table may get the name
+	defer n.changing.Unlock()
+	if !list && slices.ContainsFunc(n.streams(), func(s *schema.Stream) bool { return strings.EqualFold(s.Schema.Stream, in.Name) }) {
+		return nil, huma.Error409Conflict(in.Name + " is the name of a stream; SQL does not tell upper from lower case")
+	}
 	if n.declaredTable(in.Name) {
 		return nil, huma.Error409Conflict(in.Name + " is declared in weir.yaml: change it there")
 	}
@@ -197,10 +206,7 @@ func (n *Node) makeTable(ctx context.Context, in *NewTable, list bool) (*answer[
 		return nil, huma.Error409Conflict(fmt.Sprintf("%s is the name of a %s", in.Name, other.Definition().Kind()))
 	}
 	if len(d.Sensitive) > 0 {
-		n.changing.Lock()
-		err := n.protect(n.guardedStreams(), n.definitionsWith(d))
-		n.changing.Unlock()
-		if err != nil {
+		if err := n.protect(n.guardedStreams(), n.definitionsWith(d)); err != nil {
 			return nil, err
 		}
 	}

@@ -18,6 +18,10 @@ const depthMax = 128
 // values replaced, or, where w.finding, only notes where the subject stands. It
 // returns false where src is not one JSON object. It takes all that the decoder
 // takes and more.
+//
+// It is no use of the decoder's scanner: that one checks all of the syntax, stops at
+// the first fault and notes where declared values are; this one has to say something
+// of what lies before a fault, looks at what is not declared, and writes.
 func (w *worker) json() bool {
 	i := skipSpace(w.src, 0)
 	if i == len(w.src) || w.src[i] != '{' {

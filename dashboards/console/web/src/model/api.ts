@@ -7,12 +7,15 @@ export interface Field {
   optional?: boolean;
   from?: string;
   layout?: string;
+  sensitive?: string;
 }
 
 export interface Stream {
   name: string;
   topic: string;
   alias?: string;
+  declared?: string;
+  version?: number;
   partitions: number;
   format: string;
   key: string;

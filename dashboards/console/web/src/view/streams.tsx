@@ -97,7 +97,7 @@ function Fields({ s }: { s: Stream }): JSX.Element {
     <tr class="inset">
       <td colSpan={13}>
         <div class="inset-body">
-          <p class="unit">In rules it is called <code>{d.alias || d.name}</code>{d.time && <>, its event time is <code>{d.time}</code></>}. {count(s.decisions)} decisions. <a href={href('sql', `SELECT * FROM "${s.name}"\nORDER BY _offset DESC\nLIMIT 20`)}>Look at its events</a>{s.dead_letters > 0 && <>, or at its <a href={href('sql', `SELECT * FROM deadletters\nWHERE stream = '${s.name}'\nLIMIT 20`)}>dead letters</a></>}.</p>
+          <p class="unit">In rules it is called <code>{d.alias || d.name}</code>{d.time && <>, its event time is <code>{d.time}</code></>}.{d.version ? ` Version ${d.version}, ${d.declared === 'api' ? 'made over HTTP' : 'declared in weir.yaml'}.` : ''} {count(s.decisions)} decisions. <a href={href('sql', `SELECT * FROM "${s.name}"\nORDER BY _offset DESC\nLIMIT 20`)}>Look at its events</a>{s.dead_letters > 0 && <>, or at its <a href={href('sql', `SELECT * FROM deadletters\nWHERE stream = '${s.name}'\nLIMIT 20`)}>dead letters</a></>}.</p>
           <table class="fields">
             <thead><tr><th scope="col">Field</th><th scope="col">Type</th><th scope="col">Found at</th><th scope="col">Written as</th><th scope="col"><span class="hidden">Role</span></th></tr></thead>
             <tbody>
@@ -107,7 +107,7 @@ function Fields({ s }: { s: Stream }): JSX.Element {
                   <td class="mono">{f.type}{f.optional && <span class="unit"> optional</span>}</td>
                   <td class="mono">{f.from || f.name}</td>
                   <td class="mono">{f.layout || ''}</td>
-                  <td>{[f.name === d.time && 'event time', f.name === d.key && 'key'].filter(Boolean).join(', ')}</td>
+                  <td>{[f.name === d.time && 'event time', f.name === d.key && 'key', f.sensitive && `sensitive: ${f.sensitive}`].filter(Boolean).join(', ')}</td>
                 </tr>
               ))}
             </tbody>
