@@ -105,6 +105,13 @@ func (p *Partition) due(now time.Time) bool {
 	return p.saved.since >= p.log.o.CheckpointBytes && !p.log.o.NoSync || now.Sub(p.saved.at) >= p.log.o.CheckpointEvery
 }
 
+// slow reports that a checkpoint is due because of the time only: little was written.
+func (p *Partition) slow() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.saved.since < p.log.o.CheckpointBytes
+}
+
 // checkpoint writes one that covers all that is accepted now, once that is
 // durable.
 func (p *Partition) checkpoint(ctx context.Context) error {

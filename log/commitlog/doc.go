@@ -85,7 +85,8 @@
 //
 // The active segment of a partition with large writes has space on the disk beyond
 // its size (segment.reserve), so that a sync need not look for blocks; it is given
-// back when the segment is closed, and after a crash with the next one that is.
+// back when the segment is closed and when little was written from one checkpoint to
+// the next. After a crash it stays until the partition takes some again.
 //
 // There is no checksum over a whole sealed segment. Every byte of it is under a
 // batch's CRC-32C or is one of two fields that must be exactly what offset and

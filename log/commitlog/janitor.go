@@ -58,7 +58,11 @@ func (l *Log) tidy(ctx context.Context, retain bool) (failures int, first error)
 				return failures, first
 			}
 			if p.due(now) {
+				slow := p.slow()
 				note(p.checkpoint(ctx))
+				if slow {
+					p.yieldRoom()
+				}
 			}
 			if retain {
 				note(p.retain(now))

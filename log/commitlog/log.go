@@ -726,6 +726,7 @@ func (l *Log) Close() error {
 	}
 	for _, p := range parts {
 		p.refuse(ErrClosed)
+		p.yieldRoom()
 	}
 	l.flusher.stop()
 	var group errgroup.Group

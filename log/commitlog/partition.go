@@ -356,6 +356,19 @@ func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, err
 	return seg, nil
 }
 
+// yieldRoom returns the space that was taken ahead: many partitions that are seldom
+// written to must not hold it. The next large write takes some again.
+func (p *Partition) yieldRoom() {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	p.mu.Lock()
+	segs := p.segs
+	p.mu.Unlock()
+	if n := len(segs); n > 0 {
+		p.giveBack(segs[n-1])
+	}
+}
+
 // giveBack returns the space that was taken ahead for a segment. The caller holds
 // appendMu.
 func (p *Partition) giveBack(seg *segment) {
@@ -511,18 +524,13 @@ func (p *Partition) fail(err error) {
 	}
 }
 
-// refuse takes no more appends, waits for one under way, and gives back the space
-// that was taken for others.
+// refuse takes no more appends, and waits for one under way.
 func (p *Partition) refuse(why error) {
 	p.appendMu.Lock()
 	defer p.appendMu.Unlock()
 	p.mu.Lock()
 	p.refused = why
-	segs := p.segs
 	p.mu.Unlock()
-	if n := len(segs); n > 0 {
-		p.giveBack(segs[n-1])
-	}
 }
 
 // shut ends the partition for everybody: deleted or closed.

@@ -3,8 +3,10 @@ package commitlog
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
@@ -16,6 +18,8 @@ func TestRoomIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(vfs.OS)
 	o.SegmentBytes = 4 << 20
+	var later atomic.Int64
+	o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	l := mustOpen(t, dir, o)
 	large, small := mustTopic(t, l, "large", 1).Partitions()[0], mustTopic(t, l, "small", 1).Partitions()[0]
 	for range 6 { // the fifth begins a second segment
@@ -32,6 +36,18 @@ func TestRoomIsGivenBack(t *testing.T) {
 	if info, err := os.Stat(large.segs[1].file); err != nil || info.Size() != large.segs[1].size {
 		t.Errorf("%v, %v: expected a size of %d", info, err, large.segs[1].size)
 	}
+	// Where nothing much is written for a while, it is given back as well.
+	later.Store(int64(2 * time.Minute))
+	if failures, err := l.tidy(t.Context(), false); failures > 0 {
+		t.Fatal(err)
+	}
+	large.appendMu.Lock() // the janitor may be at it
+	if large.segs[1].room != 0 {
+		t.Errorf("room to %d is kept", large.segs[1].room)
+	}
+	large.appendMu.Unlock()
+	checkSpace(t, large.segs[1])
+	mustAppend(t, large, newBatch(record.BatchOptions{ProducerID: -1}, "r", 1, 100<<10, 1))
 	segs := append(large.segs, small.segs...)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
