@@ -211,7 +211,7 @@ func (g *groups) mayCommit(c *cell, now time.Time, in *commit) error {
 	switch {
 	case c.consumer != nil:
 		err = c.consumer.MayCommit(now, in.caller, in.txn, in.version)
-		if err == kerr.StaleMemberEpoch && in.held(c.consumer) {
+		if (err == kerr.StaleMemberEpoch || in.txn && err == kerr.IllegalGeneration) && in.held(c.consumer) {
 			err = nil
 		}
 	case c.classic == nil && in.caller.Generation < 0:

@@ -44,6 +44,7 @@ func (g *groups) applyConsumer(ctx context.Context, c *cell, now time.Time, eff 
 	if !eff.Store {
 		return nil
 	}
+	c.changed = now
 	if err := g.storePlain(ctx, c, now, c.consumer.Changes(c.id)); err != nil {
 		g.logger.Error("group not stored; tried again with its next change", "group", c.id, "err", err)
 		c.consumer.Unstored()

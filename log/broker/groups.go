@@ -70,6 +70,7 @@ type cell struct {
 	gone     bool // not in byID any more
 	classic  *group.Classic
 	consumer *group.Consumer // instead of classic
+	changed  time.Time       // consumer, last: where it is empty, since when
 	offsets  group.Offsets
 	last     stored // everything so far is durable with this
 	tickets  group.Ticket
@@ -425,6 +426,8 @@ func (c *cell) expired(now time.Time, retention time.Duration, p group.TopicPart
 		if c.subscribed(p.Topic) {
 			return false
 		}
+	case c.consumer != nil && c.changed.After(base):
+		base = c.changed
 	case c.classic != nil && c.classic.ProtocolType() != "" && c.classic.Since().After(base):
 		base = c.classic.Since()
 	}

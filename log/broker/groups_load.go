@@ -53,6 +53,9 @@ func (g *groups) replay(partition int32, h *record.BatchHeader, r *record.Record
 			c.consumer = group.NewConsumer(&g.cfg, time.Now())
 		}
 		c.consumer.Restore(l.Consumer)
+		if at := time.UnixMilli(r.Timestamp); at.After(c.changed) {
+			c.changed = at
+		}
 	}
 }
 

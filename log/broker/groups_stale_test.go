@@ -3,6 +3,7 @@ package broker
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -133,5 +134,62 @@ func TestCommitToDeletedTopic(t *testing.T) {
 	}
 	if got := fetched(t, s, false); got.Offset.Offset != -1 {
 		t.Fatalf("read %+v", got)
+	}
+}
+
+// TestRetentionFromLastMember: what a group committed long ago, for a partition that
+// nothing came into since, is kept from when it lost its last member on, in both
+// protocols and over a crash.
+func TestRetentionFromLastMember(t *testing.T) {
+	fs := vfs.NewMem(1)
+	s := txnServer(t, fs)
+	makeTopic(t, s, "t")
+	p := group.TopicPartition{Topic: "t"}
+	ctx, ids := t.Context(), []string{"classic", "consumer"}
+	for _, id := range ids {
+		c, err := s.groups.lock(id, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := group.Offset{Offset: 7, LeaderEpoch: -1, Time: time.Now().Add(-s.groups.cfg.Retention - time.Hour).UnixMilli()}
+		c.offsets.Commit(p, old)
+		err = s.groups.storePlain(ctx, c, time.Now(), []group.Record{group.StoredOffset(id, p, old)})
+		if c.mu.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	joined, err := s.groups.join(ctx, "classic", group.JoinRequest{NewID: "m", ProtocolType: "consumer", Protocols: []group.Protocol{{Name: "p"}}, Session: 10 * time.Second, Rebalance: 10 * time.Second})
+	if err == nil {
+		_, err = s.groups.leave(ctx, "classic", []group.Caller{{MemberID: joined.MemberID}})
+	}
+	for _, epoch := range []int32{0, -1} {
+		if err == nil {
+			_, err = s.groups.beat(ctx, "consumer", group.Beat{MemberID: "m", Epoch: epoch, Rebalance: time.Minute, Topics: []string{"t"}, Owned: group.Slots{}})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := func(id string) (at fetchedOffset) {
+		if err := s.groups.readOffsets(ctx, id, true, nil, -1, func(r reading) { at = r.of(p) }); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	for range 2 {
+		s.groups.sweep(ctx, time.Now().Add(s.groups.cfg.Retention-time.Minute))
+		for _, id := range ids {
+			if at := kept(id); at.Offset.Offset != 7 {
+				t.Fatalf("%s: read %d", id, at.Offset.Offset)
+			}
+		}
+		fs = fs.CrashClone()
+		s = txnServer(t, fs)
+	}
+	s.groups.sweep(ctx, time.Now().Add(s.groups.cfg.Retention+time.Minute))
+	for _, id := range ids {
+		if at := kept(id); at.Offset.Offset != -1 {
+			t.Fatalf("%s: is left after its time", id)
+		}
 	}
 }
