@@ -193,3 +193,32 @@ func TestRetentionFromLastMember(t *testing.T) {
 		}
 	}
 }
+
+// TestStateOfSmallBatches: where batches of clients must be small a group can still
+// commit for many partitions at once, and be removed.
+func TestStateOfSmallBatches(t *testing.T) {
+	l, err := commitlog.Open(t.Context(), "data", commitlog.Options{FS: vfs.NewMem(1), Logger: slog.New(slog.DiscardHandler), MaxBatchBytes: 2000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := New(l, Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.groups.stop()
+	topic, err := l.CreateTopic(commitlog.TopicSpec{Name: "t", Partitions: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := commit{group: "g", caller: group.Caller{Generation: -1}, version: 9, topics: []commitTopic{{name: "t"}}}
+	for i := range int32(100) {
+		in.topics[0].add(topic, i, 7, -1, nil)
+	}
+	if s.groups.commit(t.Context(), &in); in.topics[0].parts[99].err != nil {
+		t.Fatal(in.topics[0].parts[99].err)
+	}
+	if err := s.groups.remove(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -243,6 +243,7 @@ func (t *stateTopic) ensure() error {
 	}
 	topic, err := t.log.CreateTopic(commitlog.TopicSpec{Name: t.name, Partitions: statePartitions, Configs: map[string]string{
 		"cleanup.policy": "compact", "segment.bytes": "104857600",
+		"max.message.bytes": "16777216", // a large group's state is one batch, however small those of clients must be
 	}})
 	if err != nil {
 		return fmt.Errorf("make topic %s: %w", t.name, err)
