@@ -53,10 +53,11 @@ test-console: test-tools ## drive the console in a real browser
 	cd $(CONSOLE) && npm ci --no-audit --no-fund && npm test
 
 .PHONY: bench
-bench: build ## the whole path, decoding beside its peers, and the log beside Apache Kafka, with figures and the machine
+bench: build ## the whole path, the log beside Apache Kafka, windows beside Flink, decoding; with figures and the machine
 	go run ./benchmarks/path -weir $(CURDIR)/$(BIN)
 	go run ./benchmarks/ingest -out benchmarks/ingest/results.md
 	go run ./benchmarks/log -weir $(CURDIR)/$(BIN) -out benchmarks/log/results.md
+	go run ./benchmarks/cep -out benchmarks/cep/results.md
 
 .PHONY: clean
 clean: ## remove what was built

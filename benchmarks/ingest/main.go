@@ -11,9 +11,10 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/weirstream/weir/benchmarks/machine"
 )
 
 type options struct {
@@ -64,7 +65,7 @@ func measure(o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "machine   %s, %d CPUs, %s/%s, %s, load %s\n", cpuModel(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), load())
+	fmt.Fprintf(out, "machine   %s\n", machine.Describe())
 	fmt.Fprintf(out, "settings  GOMAXPROCS 1, chunks of %d events, %v warm-up, median of %d rounds of %v in which the sides take turns; events/s and ns by CPU time, collector included\n", o.events, o.warm, o.rounds, o.round)
 	fmt.Fprintf(out, "peers     %s\n", peers())
 	fmt.Fprintf(out, "work      each side gives the time in ns, card, merchant and an exact decimal of every event; texts are converted with time.Parse and event.ParseDecimal where a library does not\n")
@@ -113,7 +114,7 @@ func run(s side, long time.Duration, events int) (f figures, err error) {
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	cpu, err := cpuTime()
+	cpu, err := machine.CPUTime()
 	if err != nil {
 		return f, err
 	}
@@ -125,7 +126,7 @@ func run(s side, long time.Duration, events int) (f figures, err error) {
 		times++
 	}
 	wall := time.Since(began)
-	used, err := cpuTime()
+	used, err := machine.CPUTime()
 	if err != nil {
 		return f, err
 	}
@@ -139,15 +140,6 @@ func run(s side, long time.Duration, events int) (f figures, err error) {
 func median(rounds []figures) (m figures, least, most float64) {
 	slices.SortFunc(rounds, func(a, b figures) int { return int(1000 * (a.cpu - b.cpu)) })
 	return rounds[len(rounds)/2], rounds[0].cpu, rounds[len(rounds)-1].cpu
-}
-
-// cpuTime is what the process has used of all CPUs.
-func cpuTime() (time.Duration, error) {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0, err
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // peers is the versions of the libraries in this binary.
@@ -164,26 +156,4 @@ func peers() string {
 		}
 	}
 	return strings.Join(out, ", ") + ", the standard library; bytedance/sonic v1.14.2 is left out: it falls back to encoding/json with Go 1.26"
-}
-
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	one, _, _ := strings.Cut(string(text), " ")
-	return one
-}
-
-func cpuModel() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown CPU"
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(rest), ":"))
-		}
-	}
-	return "unknown CPU"
 }

@@ -16,13 +16,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/weirstream/weir/benchmarks/machine"
 )
 
 // want are the counts that a right run has on the handbook's whole file.
@@ -73,7 +73,7 @@ type figures struct {
 func (f figures) perSecond() float64 { return wantRows / f.wall.Seconds() }
 
 func measure(ctx context.Context, o options, out io.Writer) error {
-	fmt.Fprintf(out, "machine   %s, %d CPUs, %s/%s, %s\n", cpuModel(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	fmt.Fprintf(out, "machine   %s\n", machine.Describe())
 	fmt.Fprintf(out, "settings  defaults: fsync before ack, 4 partitions, JSON records, 2 rules (1 window of 1 h by card), 1 webhook receiver on loopback\n")
 	fmt.Fprintf(out, "input     transactions.csv.gz, %d rows\n", wantRows)
 	var all []figures
@@ -144,7 +144,7 @@ func one(ctx context.Context, o options) (f figures, err error) {
 	}
 	f.wall = time.Since(began)
 	f.receiverCalls = calls.Load()
-	f.peak, err = peakMemory(server.Process.Pid)
+	f.peak, err = machine.PeakMemory(server.Process.Pid)
 	if err != nil {
 		return f, err
 	}
@@ -223,21 +223,6 @@ func count(ctx context.Context, web, table string) (int64, error) {
 	return answer.Rows[0][0].Int64()
 }
 
-// peakMemory is the high-water mark of a process's resident set.
-func peakMemory(pid int) (int64, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, errors.New("no VmHWM in the process's status")
-}
-
 func size(dir string) (total int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -250,17 +235,4 @@ func size(dir string) (total int64, err error) {
 		return err
 	})
 	return total, err
-}
-
-func cpuModel() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown CPU"
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(rest), ":"))
-		}
-	}
-	return "unknown CPU"
 }

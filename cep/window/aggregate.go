@@ -3,6 +3,7 @@ package window
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
@@ -137,6 +138,11 @@ type Config struct {
 	// of all windows, and what is read of such windows is marked ErrCapped. It is
 	// part of what a window means. 0: DefaultMaxEvents.
 	MaxEvents int
+}
+
+// reads tells whether an output is an aggregate of an extent and a value.
+func (c *Config) reads(a Aggregate, x Extent, value int) bool {
+	return slices.ContainsFunc(c.Outputs, func(o Output) bool { return o.Aggregate == a && o.Extent == x && o.Value == value })
 }
 
 // ResultType is the type of an aggregate's feature column.

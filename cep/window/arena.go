@@ -17,12 +17,13 @@ type arena struct {
 
 const (
 	unitWords  = 4
-	chunkShift = 15 // units in a chunk: 1 MiB
+	chunkShift = 16 // units in a chunk: 2 MiB, a large page
 	chunkUnits = 1 << chunkShift
 	classes    = 30
 	// sharedClass is the largest class whose blocks share a chunk with others.
 	sharedClass = chunkShift - 3
 	noBlock     = ^uint32(0)
+	hugeFrom    = 8 // chunks from which on large pages are asked for
 )
 
 func newArena() arena {
@@ -71,7 +72,11 @@ func (a *arena) addChunk(units uint32) uint32 {
 		panic("window: more than 128 GiB of events in one operator")
 	}
 	a.held += int64(units) * unitWords
-	a.chunks = append(a.chunks, make([]uint64, int(units)*unitWords))
+	chunk := make([]uint64, int(units)*unitWords)
+	if len(a.chunks) >= hugeFrom {
+		hugePages(chunk)
+	}
+	a.chunks = append(a.chunks, chunk)
 	for n := uint32(chunkUnits); n < units; n += chunkUnits {
 		a.chunks = append(a.chunks, nil)
 	}

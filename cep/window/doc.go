@@ -43,7 +43,7 @@
 //     window that lacks some of its events is marked ErrCapped.
 //
 // Costs: an event that comes in order costs O(1) amortised for each extent and part,
-// O(log n) for the least and greatest, O(distinct values) for TopK and Entropy where
+// O(log n) for the least and greatest, O(distinct values) for TopK where
 // they are read; one that is d events behind the newest of its key costs O(d + log n),
 // and for the least and greatest the window's length where the best event is among
 // those d. A key costs 40 bytes and its name beyond 8 bytes, 11 for the table, 8 for

@@ -2,7 +2,6 @@ package window
 
 import (
 	"math"
-	"slices"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
@@ -254,7 +253,10 @@ func (w *view) double(o *read) (float64, bool) {
 	case Rate:
 		return w.rate(o)
 	case Entropy:
-		return w.entropy(o), true
+		if w.block(o.set).n() < 2 {
+			return 0, true
+		}
+		return entropy(w.cells[o.set : o.set+blockWords+frequencyWords]), true
 	case Speed:
 		return w.speed(o)
 	case Quantile:
@@ -378,26 +380,6 @@ func (w *view) emitNew(o *read, f *event.Column) {
 		own = 1
 	}
 	f.AppendBool(w.id == noRecord || s.setCount(w.cells[o.set:], s.now[o.Value]) <= own)
-}
-
-// entropy is that of the values' frequencies, in bits: log2 n - (sum of c log2 c)/n
-// over the counts c (Shannon 1948). The counts are added up in their order, so that
-// equal contents give equal bits.
-func (w *view) entropy(o *read) float64 {
-	b := w.block(o.set)
-	if b.n() < 2 {
-		return 0
-	}
-	s := w.s
-	s.counts = s.counts[:0]
-	s.eachInSet(w.cells[o.set:], func(_, count uint64) { s.counts = append(s.counts, count) })
-	slices.Sort(s.counts)
-	n, sum := 0.0, 0.0
-	for _, c := range s.counts {
-		n += float64(c)
-		sum += float64(c) * math.Log2(float64(c))
-	}
-	return math.Log2(n) - sum/n
 }
 
 // earthKm is the mean radius of the earth (IUGG).

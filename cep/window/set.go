@@ -2,6 +2,7 @@ package window
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/weirstream/weir/ingest/event"
@@ -174,6 +175,37 @@ func (s *Sliding) eachInSet(c []uint64, visit func(value, count uint64)) {
 			visit(table[i], table[i+1])
 		}
 	}
+}
+
+// A set whose entropy is read has two more words: how many values there are, and
+// the sum of c log2 c over their counts c as an integer, so that it does not drift.
+const frequencyWords = 2
+
+// entropyUnit is that integer's unit. 2^24 events, more than a key may have, make
+// less than 2^29 bits.
+const entropyUnit = 1.0 / (1 << 32)
+
+// frequency is c log2 c.
+func frequency(c uint64) uint64 {
+	return uint64(math.RoundToEven(float64(c) * math.Log2(float64(max(c, 1))) / entropyUnit))
+}
+
+// addFrequency follows the change of one value's count, which it now has.
+func addFrequency(c []uint64, count uint64, subtract bool) {
+	if f := c[blockWords : blockWords+frequencyWords]; subtract {
+		f[0]--
+		f[1] -= frequency(count+1) - frequency(count)
+	} else {
+		f[0]++
+		f[1] += frequency(count) - frequency(count-1)
+	}
+}
+
+// entropy is that of the values' frequencies, in bits (Shannon 1948): of n values
+// log2 n - (sum of c log2 c)/n. It is off by less than 2^-32.
+func entropy(c []uint64) float64 {
+	n := float64(c[blockWords])
+	return max(0, math.Log2(n)-float64(int64(c[blockWords+1]))*entropyUnit/n)
 }
 
 type setEntry struct{ value, count uint64 }

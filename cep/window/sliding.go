@@ -53,7 +53,6 @@ type Sliding struct {
 	scratch []uint64        // an event's words
 	now     []uint64        // the current event's values
 	nowHas  []bool
-	counts  []uint64 // of a query over a set
 	tops    []setEntry
 }
 
@@ -237,6 +236,9 @@ func (s *Sliding) part(x *extent, kind partKind, value int) int {
 		}
 	default:
 		p.words = blockWords
+		if kind == setPart && s.cfg.reads(Entropy, x.Extent, value) {
+			p.words += frequencyWords
+		}
 	}
 	s.cells += p.words
 	x.parts = append(x.parts, p)
@@ -751,6 +753,9 @@ func (s *Sliding) apply(cells, w []uint64, id uint32, parts []part, subtract boo
 			addSquare(c, bits, p.double, subtract)
 		case setPart:
 			s.setAdd(c, bits, subtract)
+			if len(c) > blockWords {
+				addFrequency(c, s.setCount(c, bits), subtract)
+			}
 		case sketchPart:
 			s.sketchAdd(c, bucketOf(bits, s.cfg.Values[p.value].Type.Kind), subtract)
 		}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weirstream/weir/benchmarks/machine"
+)
+
+type options struct {
+	round          time.Duration
+	rounds         int
+	keys, each     int   // of the part with many keys: keys, and events of each in the longest window
+	events         int   // measured there, after the windows are full
+	sizes          []int // of windows of one key, in events
+	flink, results string
+}
+
+func main() {
+	o := options{sizes: windowSizes}
+	flag.DurationVar(&o.round, "round", 100*time.Millisecond, "CPU time of one round of one figure")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of a figure; the median is printed")
+	flag.IntVar(&o.keys, "keys", 100_000, "keys beside Flink")
+	flag.IntVar(&o.each, "each", 16, "events of a key in the longest window beside Flink")
+	flag.IntVar(&o.events, "events", 400_000, "events beside Flink behind those that fill the windows")
+	flag.StringVar(&o.flink, "flink", "bin/flink", "directory with Flink's jars; they are got with mvn where it is absent; empty: no peer")
+	flag.StringVar(&o.results, "out", "", "file to write the figures to as well, as Markdown")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "benchmark:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	out := io.Writer(os.Stdout)
+	if o.results != "" {
+		f, err := os.Create(o.results)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(f, "# What windows cost\n\nWritten by `go run ./benchmarks/cep -out benchmarks/cep/results.md`.\n\n```\n")
+		defer func() {
+			_, werr := fmt.Fprint(f, "```\n")
+			err = errors.Join(err, werr, f.Close())
+		}()
+		out = io.MultiWriter(os.Stdout, f)
+	}
+	return measure(ctx, o, out)
+}
+
+func measure(ctx context.Context, o options, out io.Writer) error {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	fmt.Fprintf(out, "machine   %s\n", machine.Describe())
+	fmt.Fprintf(out, "settings  GOMAXPROCS 1, batches of %d events, median of %d rounds of %v; CPU time of Process, collector included, making the events not\n", batchRows, o.rounds, o.round)
+	if err := byAggregate(ctx, o, out); err != nil {
+		return err
+	}
+	if err := manyKeys(ctx, o, out); err != nil {
+		return err
+	}
+	return besideFlink(ctx, o, out)
+}
+
+// windowSizes are the events in a window; the second is the one that is told of more.
+var windowSizes = []int{64, 4096, 262_144}
+
+// behind is how far events are behind at most in the figures out of order.
+const behind = 1024
+
+func byAggregate(ctx context.Context, o options, out io.Writer) error {
+	fmt.Fprintf(out, "\nOne key, one window: ns/event by events in the window; out of order: every second event up to %d events behind\n", behind)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(table, "  aggregate\t")
+	for _, order := range []string{"", "ooo "} {
+		for _, n := range o.sizes {
+			fmt.Fprintf(table, "%s%d\t", order, n)
+		}
+	}
+	fmt.Fprintf(table, "events/s at %d\tallocs/event\t\n", o.sizes[1])
+	for _, a := range aggregates {
+		fmt.Fprintf(table, "  %s\t", a.name)
+		var middle figures
+		for _, late := range []int{0, behind} {
+			for _, n := range o.sizes {
+				f, err := figure(ctx, o, workload{outputs: []output{a.of}, lengths: []time.Duration{time.Duration(n)}, keys: 1, full: n + late, behind: late})
+				if err != nil {
+					return fmt.Errorf("%s: %w", a.name, err)
+				}
+				if late == 0 && n == o.sizes[1] {
+					middle = f
+				}
+				fmt.Fprintf(table, "%.0f\t", f.cpu)
+			}
+		}
+		fmt.Fprintf(table, "%.0f\t%.3f\t\n", 1e9/middle.cpu, middle.allocs)
+	}
+	return table.Flush()
+}
+
+func manyKeys(ctx context.Context, o options, out io.Writer) error {
+	const keys, each = 100_000, 64
+	fmt.Fprintf(out, "\n%d keys at random, %d events of each in the longest window; sum and count of each window\n", keys, each)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(table, "  windows\tns/event\tns/event and window\tevents/s\tallocs/event\tbytes/key\t\n")
+	for _, windows := range []int{1, 10} {
+		f, err := figure(ctx, o, workload{outputs: sumAndCount, lengths: lengths(windows, keys*each), keys: keys, full: keys * each})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(table, "  %d\t%.0f\t%.0f\t%.0f\t%.3f\t%.0f\t\n", windows, f.cpu, f.cpu/float64(windows), 1e9/f.cpu, f.allocs, f.bytesPerKey)
+	}
+	return table.Flush()
+}
+
+// lengths are those of n windows up to a longest: all of it, a half, a third...
+func lengths(n, longest int) []time.Duration {
+	var out []time.Duration
+	for i := range n {
+		out = append(out, time.Duration(longest/(i+1)))
+	}
+	return out
+}
+
+// figures are what one round gives, per event.
+type figures struct {
+	cpu         float64 // ns
+	allocs      float64
+	bytesPerKey float64 // of the operator's memory
+}
+
+// figure is the round with the median CPU time.
+func figure(ctx context.Context, o options, w workload) (figures, error) {
+	d, err := newDriver(w)
+	if err != nil {
+		return figures{}, err
+	}
+	for n := 0; n < w.full; n += batchRows {
+		if ctx.Err() != nil {
+			return figures{}, ctx.Err()
+		}
+		if _, err := d.batch(); err != nil {
+			return figures{}, err
+		}
+	}
+	var rounds []figures
+	for range o.rounds {
+		f, err := d.round(ctx, o.round)
+		if err != nil {
+			return f, err
+		}
+		rounds = append(rounds, f)
+	}
+	slices.SortFunc(rounds, func(a, b figures) int { return int(1000 * (a.cpu - b.cpu)) })
+	return rounds[len(rounds)/2], nil
+}
