@@ -63,12 +63,12 @@ func TestSnapshotWriterKeepsItsError(t *testing.T) {
 
 func TestOutbox(t *testing.T) {
 	var o Outbox
-	greatest := event.MinTime
 	for range 2 { // the second time with what the first left behind
 		o.Reset([]event.Type{{Kind: event.Int64}})
-		greatest = event.MinTime
-		for _, at := range []event.Time{10, 20, 14, 15, 30, 24} {
-			greatest = o.Arrive(at, greatest, 5*time.Nanosecond)
+		clock := NewClock(5*time.Nanosecond, nil, 0)
+		clock.Arrive(&event.Batch{Time: []event.Time{10, 20, 14, 15, 30, 24}}, &o)
+		if got := clock.Watermark(); got != 25 {
+			t.Errorf("watermark %d in the end", got)
 		}
 		if want := []bool{false, false, true, false, false, true}; !slices.Equal(o.Late, want) {
 			t.Errorf("late %v, want %v", o.Late, want)
@@ -76,12 +76,12 @@ func TestOutbox(t *testing.T) {
 		if want := []event.Time{event.MinTime, 5, 15, 15, 15, 25}; !slices.Equal(o.Watermark, want) {
 			t.Errorf("watermarks %v, want %v", o.Watermark, want)
 		}
+		if !slices.Equal(o.Low, o.Watermark) {
+			t.Errorf("lowest watermarks %v, want %v", o.Low, o.Watermark)
+		}
 		o.Fault(0, 3, io.EOF)
 		if o.FaultAt(0, 3) != io.EOF || o.FaultAt(0, 2) != nil || len(o.Faults) != 1 {
 			t.Errorf("faults %v", o.Faults)
 		}
-	}
-	if greatest != 30 {
-		t.Errorf("greatest %d", greatest)
 	}
 }

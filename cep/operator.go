@@ -1,18 +1,16 @@
 package cep
 
 import (
-	"time"
-
 	"github.com/weirstream/weir/ingest/event"
 )
 
 // Operator adds what it knows to each batch of a shard: the values of windows,
 // later matches of patterns and scores of models. It owns its state.
 type Operator interface {
-	// Process takes in a batch and leaves its findings in out, whose Late and
-	// Watermark describe the batch's rows. It retains neither.
+	// Process takes in a batch and leaves its findings in out, whose Late, Watermark
+	// and Low describe the batch's rows. It retains neither.
 	Process(b *event.Batch, out *Outbox) error
-	// Advance tells that the stream's watermark has reached t: what only events
+	// Advance tells that the stream's lowest watermark has reached t: what only events
 	// before t could still ask for may go.
 	Advance(t event.Time, out *Outbox) error
 	// Snapshot writes the state.
@@ -25,9 +23,12 @@ type Operator interface {
 type Outbox struct {
 	// Late tells for each row that its time is before Watermark of that row.
 	Late []bool
-	// Watermark is for each row the stream's watermark before that row's event:
-	// the greatest event time before it less the stream's lateness.
+	// Watermark is for each row the watermark before that row's event, of its group
+	// where the stream has groups; see Clock.
 	Watermark []event.Time
+	// Low is for each row the lowest watermark before it: what only events before it
+	// could ask for may go.
+	Low []event.Time
 	// Features are the columns that operators fill, by slot. An absent value is
 	// "no value", as the mean of an empty window.
 	Features []event.Column
@@ -65,7 +66,7 @@ type Fault struct {
 // Reset empties the outbox for a batch and gives its features their types. It
 // keeps the buffers it can reuse.
 func (o *Outbox) Reset(features []event.Type) {
-	o.Late, o.Watermark, o.Faults, o.Marks = o.Late[:0], o.Watermark[:0], o.Faults[:0], o.Marks[:0]
+	o.Late, o.Watermark, o.Low, o.Faults, o.Marks = o.Late[:0], o.Watermark[:0], o.Low[:0], o.Faults[:0], o.Marks[:0]
 	o.Skip = nil
 	if len(o.Features) != len(features) {
 		o.Features = make([]event.Column, len(features))
@@ -73,23 +74,6 @@ func (o *Outbox) Reset(features []event.Type) {
 	for i, t := range features {
 		o.Features[i].Reset(t)
 	}
-}
-
-// Arrive describes the next row, whose event has time t, where greatest is the
-// greatest event time before it (MinTime: none), and returns the new greatest.
-func (o *Outbox) Arrive(t, greatest event.Time, lateness time.Duration) event.Time {
-	wm := Watermark(greatest, lateness)
-	o.Watermark = append(o.Watermark, wm)
-	o.Late = append(o.Late, t < wm)
-	return max(greatest, t)
-}
-
-// Watermark is the watermark of a stream whose greatest event time is given.
-func Watermark(greatest event.Time, lateness time.Duration) event.Time {
-	if greatest == event.MinTime {
-		return event.MinTime
-	}
-	return greatest.Sub(lateness)
 }
 
 // Fault records that a feature could not be computed. The caller appends the

@@ -358,6 +358,9 @@ func programID(set Set, catalog Catalog, used map[string]*table.Definition) stri
 	slices.SortFunc(streams, func(a, b *schema.Stream) int { return cmp.Compare(a.Schema.Stream, b.Schema.Stream) })
 	for _, s := range streams {
 		fmt.Fprintf(h, "stream %q %q %q %v %q %d %d %d %v %v\n", s.Schema.Stream, s.Schema.Alias, s.Topic, s.Format, s.Columns, s.Schema.Time, s.Schema.Key, s.Lateness, s.Zone, s.MaxAhead)
+		if len(s.WatermarkBy) > 0 {
+			fmt.Fprintf(h, "watermark by %v %v\n", s.WatermarkBy, s.WatermarkIdle)
+		}
 		if s.Dedupe > 0 {
 			fmt.Fprintf(h, "dedupe %v %d\n", s.Dedupe, s.Schema.ID)
 		}

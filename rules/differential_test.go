@@ -169,6 +169,7 @@ func agree(t *testing.T, text string, g grammar, in *instance, node *node, plan 
 	var out cep.Outbox
 	out.Reset(in.p.features)
 	out.Late, out.Watermark = make([]bool, rows), make([]event.Time, rows)
+	out.Low = out.Watermark
 	for _, op := range in.operators {
 		if err := op.Process(&b, &out); err != nil {
 			t.Fatal(err)

@@ -179,6 +179,7 @@ func TestOlderTable(t *testing.T) {
 		var out cep.Outbox
 		out.Reset(in.Features())
 		out.Late, out.Watermark = make([]bool, 1), make([]event.Time, 1)
+		out.Low = out.Watermark
 		found, err := in.Decide(&b, &out, nil)
 		if err != nil || len(found) != want {
 			t.Errorf("%d findings, want %d, %v", len(found), want, err)

@@ -102,7 +102,7 @@ func fire(p *Program, s *schema.Stream, path string, data []byte, contents *tabl
 	if user, looks := in.(engine.TableUser); looks && contents != nil {
 		user.UseTables(contents)
 	}
-	project := append(slices.Clone(in.Needs()), s.Schema.ID)
+	project := append(append(slices.Clone(in.Needs()), s.Schema.ID), s.WatermarkBy...)
 	d, err := decode.New(s, project, decode.Options{})
 	if err != nil {
 		return nil, 0, err
@@ -133,10 +133,7 @@ func fire(p *Program, s *schema.Stream, path string, data []byte, contents *tabl
 func decideBatch(in engine.Instance, s *schema.Stream, b *event.Batch) ([]engine.Finding, error) {
 	var out cep.Outbox
 	out.Reset(in.Features())
-	greatest := event.MinTime
-	for _, t := range b.Time {
-		greatest = out.Arrive(t, greatest, s.Lateness)
-	}
+	cep.NewClock(s.Lateness, s.WatermarkBy, s.WatermarkIdle).Arrive(b, &out)
 	if p, ok := in.(engine.Preparer); ok {
 		p.Prepare(b, &out)
 	}

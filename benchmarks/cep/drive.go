@@ -81,18 +81,18 @@ type workload struct {
 
 // driver makes events and has an operator process them.
 type driver struct {
-	w        workload
-	op       *window.Sliding
-	types    []event.Type
-	columns  []int
-	b        event.Batch
-	out      cep.Outbox
-	n        uint64 // events made
-	greatest event.Time
+	w       workload
+	op      *window.Sliding
+	types   []event.Type
+	columns []int
+	b       event.Batch
+	out     cep.Outbox
+	n       uint64 // events made
+	clock   *cep.Clock
 }
 
 func newDriver(w workload) (*driver, error) {
-	d := &driver{w: w, greatest: event.MinTime, columns: []int{colKey}}
+	d := &driver{w: w, clock: cep.NewClock(time.Duration(w.behind), nil, 0), columns: []int{colKey}}
 	cfg := window.Config{Keys: []int{colKey}}
 	values := map[int]int{} // by column
 	valueOf := func(column int) int {
@@ -152,7 +152,6 @@ func (d *driver) make() {
 		}
 		b.Offset = append(b.Offset, int64(d.n))
 		b.Time = append(b.Time, t)
-		d.greatest = d.out.Arrive(t, d.greatest, time.Duration(d.w.behind))
 		for _, column := range d.columns {
 			c := &b.Cols[column]
 			switch column {
@@ -169,6 +168,7 @@ func (d *driver) make() {
 			}
 		}
 	}
+	d.clock.Arrive(b, &d.out)
 }
 
 // batch makes a batch and gives the CPU time of its processing.

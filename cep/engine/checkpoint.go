@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/cep"
-	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/log/vfs"
 )
 
@@ -25,7 +24,7 @@ import (
 // one before it does, with more to suppress.
 const (
 	checkpointMagic   = "WEIRCKP1"
-	checkpointVersion = 3 // 1 did not say of which source it is, 2 had no journal
+	checkpointVersion = 4 // 1 did not say of which source it is, 2 had no journal, 3 one watermark only
 	checkpointSuffix  = ".checkpoint"
 	generationsKept   = 2
 	identityMax       = 1 << 20
@@ -38,6 +37,7 @@ type savedState struct {
 	state
 	program   string
 	source    savedSource
+	clock     []byte // as cep.Clock writes it
 	ends      []savedEnd
 	operators map[string][]byte // state by identity
 }
@@ -137,7 +137,9 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 		w.Bytes([]byte(text))
 	}
 	w.Varint(s.cursor)
-	w.Varint(int64(s.greatest))
+	if err := appendSnapshot(w, s.clock.Snapshot); err != nil {
+		return nil, err
+	}
 	c := &s.counts
 	for _, n := range []int64{c.events, c.decisions, c.alerts, c.late, c.deadLetters} {
 		w.Varint(n)
@@ -153,21 +155,29 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 	ops := s.stateful()
 	w.Uvarint(uint64(len(ops)))
 	for _, op := range ops {
-		var one bytes.Buffer
-		ow := cep.NewSnapshotWriter(&one)
-		if err := op.Snapshot(ow); err != nil {
-			return nil, err
-		}
-		if err := ow.Flush(); err != nil {
-			return nil, err
-		}
 		w.Bytes([]byte(op.Identity))
-		w.Bytes(one.Bytes())
+		if err := appendSnapshot(w, op.Snapshot); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return nil, err
 	}
 	return binary.LittleEndian.AppendUint32(buf.Bytes(), crc32.Checksum(buf.Bytes(), castagnoli)), nil
+}
+
+// appendSnapshot writes a snapshot as bytes of its own.
+func appendSnapshot(w *cep.SnapshotWriter, snapshot func(*cep.SnapshotWriter) error) error {
+	var one bytes.Buffer
+	ow := cep.NewSnapshotWriter(&one)
+	if err := snapshot(ow); err != nil {
+		return err
+	}
+	if err := ow.Flush(); err != nil {
+		return err
+	}
+	w.Bytes(one.Bytes())
+	return nil
 }
 
 // decodeCheckpoint reads what encode wrote. data is retained by operators.
@@ -193,7 +203,12 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 		}
 	}
 	out.cursor = r.Varint()
-	out.greatest = event.Time(r.Varint())
+	if v > 3 {
+		out.clock = r.Bytes(nil, limit)
+	} else {
+		// The greatest time, and no groups.
+		out.clock = binary.AppendUvarint(binary.AppendVarint(nil, r.Varint()), 0)
+	}
 	c := &out.counts
 	for _, n := range []*int64{&c.events, &c.decisions, &c.alerts, &c.late, &c.deadLetters} {
 		*n = r.Varint()

@@ -16,9 +16,9 @@
 //     there is decided, with or without a decision record: a program that was
 //     edited meanwhile adds nothing to it but alerts that its decision names.
 //  3. A record that does not decode becomes a dead letter and nothing else.
-//  4. A late event (its time is before the watermark, the greatest event time
-//     seen less the stream's lateness) is decided and flagged, and a copy of it is a
-//     dead letter of the reason late, in log order with the others.
+//  4. A late event (its time is before its watermark; see cep.Clock) is decided and
+//     flagged, and a copy of it is a dead letter of the reason late, in log order with
+//     the others.
 //  5. Where a checkpoint is missing, damaged, from another program's operators or
 //     from before the stream's declaration changed, the operators' state is made
 //     again from the log; it is never guessed. A checkpoint of another topic, or of

@@ -145,11 +145,14 @@ func TestReplayEquality(t *testing.T) {
 		in := randomInput(r)
 		straight := newBench(seed, in)
 		straight.stream.AllDecisions = r.IntN(4) == 0
+		if r.IntN(3) == 0 {
+			straight.stream.WatermarkBy, straight.stream.WatermarkIdle = []int{1}, 8*time.Second
+		}
 		wantStatus := straight.run(t)
 		want := straight.result()
 
 		b := newBench(seed+1, in)
-		b.stream.AllDecisions = straight.stream.AllDecisions
+		b.stream = straight.stream
 		var status []ShardStatus
 		for kills := r.IntN(6); ; kills-- {
 			b.opts.BatchRows = 1 + r.IntN(300)

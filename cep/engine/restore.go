@@ -58,7 +58,7 @@ func (s *shard) restore(ctx context.Context) error {
 	return nil
 }
 
-func fresh() *savedState { return &savedState{state: state{greatest: event.MinTime}} }
+func fresh() *savedState { return &savedState{} }
 
 // beginAnew is restore where the topic was deleted and made again: its events have
 // the identities of others that were decided before. What is in the outputs now
@@ -126,6 +126,9 @@ func (s *shard) sourceNow() (savedSource, error) {
 			declared["members of "+s.stream.Schema.Fields[i].Name] = m
 		}
 	}
+	if len(s.stream.WatermarkBy) > 0 {
+		declared["watermark_by"], declared["watermark_idle"] = s.stream.WatermarkBy, s.stream.WatermarkIdle
+	}
 	if s.stream.Dedupe > 0 {
 		declared["dedupe"], declared["id"] = s.stream.Dedupe, s.stream.Schema.ID
 	}
@@ -159,6 +162,9 @@ func (s *shard) begin() error {
 	if k := s.stream.Schema.Key; k >= 0 {
 		needed[k] = true // for the outputs
 	}
+	for _, i := range s.stream.WatermarkBy {
+		needed[i] = true
+	}
 	for i := range s.stream.Schema.Fields {
 		if needed[i] {
 			s.project = append(s.project, i)
@@ -172,7 +178,8 @@ func (s *shard) begin() error {
 		return err
 	}
 	s.outputs = newOutputs(s.partition, s.engine.opts.OutputPartitions)
-	s.state, s.journal = state{greatest: event.MinTime}, journal{}
+	s.clock = cep.NewClock(s.stream.Lateness, s.stream.WatermarkBy, s.stream.WatermarkIdle)
+	s.state, s.journal = state{}, journal{}
 	return nil
 }
 
@@ -184,9 +191,10 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 	}
 	if st.source.known && st.source.declared != s.source.declared {
 		s.logger.Info("the stream's declaration has changed: the state of its windows is made from the log")
-		err := s.fill(ctx, st.cursor)
-		st.greatest = s.greatest
-		return err
+		return s.fill(ctx, st.cursor)
+	}
+	if err := s.clock.Restore(cep.NewSnapshotReader(bytes.NewReader(st.clock))); err != nil {
+		return fmt.Errorf("%s[%d]: the watermark in the checkpoint: %w", s.origin.Topic, s.partition, err)
 	}
 	for _, op := range s.stateful() {
 		data, found := st.operators[op.Identity]
@@ -198,8 +206,7 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 			s.logger.Warn("state in the checkpoint cannot be used: it is made again from the log", "operator", op.Identity, "err", err)
 			return s.fill(ctx, st.cursor)
 		}
-		s.greatest = st.greatest
-		if err := op.Advance(s.watermark(), &s.outbox); err != nil {
+		if err := op.Advance(s.clock.Watermark(), &s.outbox); err != nil {
 			return err
 		}
 	}

@@ -43,6 +43,7 @@ type shard struct {
 	// The rest belongs to the shard's goroutine.
 	state
 	journal
+	clock    *cep.Clock
 	project  []int
 	decoder  *decode.Decoder
 	seen     *dedupe.Seen // what decoder leaves out by; nil where the stream does not ask for it
@@ -69,9 +70,8 @@ type shard struct {
 
 // state is what a checkpoint holds beside the operators.
 type state struct {
-	cursor   int64
-	greatest event.Time // event time seen; MinTime before the first
-	counts   counts
+	cursor int64
+	counts counts
 	// The tables in force are those before the offset changes of weir.tables; the
 	// shard's marks before the offset journaled of the journal were used.
 	changes, journaled int64
@@ -272,7 +272,7 @@ func (s *shard) batches(ctx context.Context, recs []source.Record, then func() e
 // process decodes records into the batch and describes its rows in the outbox.
 func (s *shard) process(recs []source.Record) {
 	s.batch.Reset(s.stream.Schema, s.project)
-	s.batch.Watermark = s.watermark()
+	s.batch.Watermark = s.clock.Watermark()
 	if text, bad := s.poisoned[recs[0].Offset]; bad && len(recs) == 1 {
 		s.deadLetter(&recs[0], decode.Failure{Reason: "panic", Detail: text})
 		recs = nil
@@ -281,9 +281,9 @@ func (s *shard) process(recs []source.Record) {
 	s.decoder.Decode(&s.batch, s.origin, recs, s.refuse)
 	s.outbox.Reset(s.instance.Features())
 	refused := s.refused
-	for row, t := range s.batch.Time {
-		s.greatest = s.outbox.Arrive(t, s.greatest, s.stream.Lateness)
-		if s.outbox.Late[row] {
+	s.clock.Arrive(&s.batch, &s.outbox)
+	for row, late := range s.outbox.Late {
+		if late {
 			s.counts.late++
 			refused = s.lettersBefore(refused, s.batch.Offset[row])
 			for recs[0].Offset < s.batch.Offset[row] {
@@ -322,8 +322,6 @@ func (s *shard) lateLetter(r *source.Record, row int) {
 	s.letter(r, decode.Failure{Reason: decode.ReasonLate, Field: s.stream.Schema.Fields[s.stream.Schema.Time].Name,
 		Detail: fmt.Sprintf("the event time %v is %v behind the watermark: the event was taken, this is a copy", at, wm.Time().Sub(at.Time()))})
 }
-
-func (s *shard) watermark() event.Time { return cep.Watermark(s.greatest, s.stream.Lateness) }
 
 // decide runs the rules on the batch and makes the outputs.
 func (s *shard) decide() error {
@@ -434,7 +432,7 @@ func union(dst, more event.Values) event.Values {
 
 // publish shows where the shard stands.
 func (s *shard) publish(highWatermark int64) {
-	wm := s.watermark()
+	wm := s.clock.Watermark()
 	s.mu.Lock()
 	st := &s.status
 	st.Cursor, st.HighWatermark, st.Watermark, st.Err = s.cursor, max(st.HighWatermark, highWatermark, s.cursor), wm, ""

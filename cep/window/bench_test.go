@@ -52,8 +52,7 @@ func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
 	}
 	var batch event.Batch
 	var out cep.Outbox
-	now, greatest := event.Time(0), event.MinTime
-	lateness := time.Duration(disorder)
+	now, clock := event.Time(0), cep.NewClock(time.Duration(disorder), nil, 0)
 	one := func() {
 		batch.Reset(testSchema, []int{1, 2})
 		for i := range rows {
@@ -68,7 +67,7 @@ func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
 			batch.Cols[2].AppendInt64(int64(r.IntN(10000)))
 		}
 		out.Reset(types)
-		greatest = watermarks(&out, greatest, lateness, batch.Time)
+		clock.Arrive(&batch, &out)
 	}
 	process := func() {
 		if err := op.Process(&batch, &out); err != nil {

@@ -9,7 +9,7 @@
 // itself is included when it passes the filter, unless it is to be left out. An event
 // within the stream's lateness that arrives after younger ones is handled exactly: it
 // sees its own window, later events see it. A late event (its time is before the
-// watermark, which is the greatest time seen less the lateness) does not enter; its
+// watermark; see cep.Clock) does not enter; its
 // windows are what is still held of theirs, that is without itself and without what
 // an event at the watermark could not ask for. That bound is part of the meaning: it
 // is the watermark at that event that counts, not when memory was given back.

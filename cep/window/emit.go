@@ -36,7 +36,7 @@ func (s *Sliding) bounds(x *extent, r *record, v *ring, m mark, q *query) (lo, h
 		lo = s.session(x, v, m, end, hi)
 	}
 	if q.late {
-		lo = max(lo, s.held(x, v, r.n))
+		lo = max(lo, s.held(x, v, r.n, s.watermark))
 	}
 	lo = min(lo, hi)
 	if x.WithoutCurrent && q.entered && x.Delay == 0 {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
 )
 
@@ -18,7 +17,9 @@ import (
 type oracle struct {
 	cfg      Config
 	lateness time.Duration
+	idle     time.Duration // above 0: groups have watermarks of their own
 	greatest event.Time
+	groups   map[int64]event.Time
 	held     map[string][]entered // in the order of time, then of the log
 	lost     map[string]event.Time
 	seq      int
@@ -40,17 +41,17 @@ type answer struct {
 }
 
 func newOracle(cfg Config, lateness time.Duration) *oracle {
-	return &oracle{cfg: cfg, lateness: lateness, greatest: event.MinTime, held: map[string][]entered{}, lost: map[string]event.Time{}}
+	return &oracle{cfg: cfg, lateness: lateness, greatest: event.MinTime, groups: map[int64]event.Time{}, held: map[string][]entered{}, lost: map[string]event.Time{}}
 }
 
 // row takes in one event, with its key (nil: none) and whether it passes the
-// filter, and answers for each output.
-func (o *oracle) row(key *string, t event.Time, passes bool, values []any) []answer {
-	wm := event.MinTime
-	if o.greatest != event.MinTime {
-		wm = o.greatest.Sub(o.lateness)
-	}
+// filter, and answers for each output. group is that of its watermark.
+func (o *oracle) row(key *string, group int64, t event.Time, passes bool, values []any) []answer {
+	wm := o.watermark(group)
 	late := t < wm
+	if last, ok := o.groups[group]; !ok || t > last {
+		o.groups[group] = t
+	}
 	o.greatest = max(o.greatest, t)
 	out := make([]answer, len(o.cfg.Outputs))
 	if key == nil {
@@ -73,6 +74,20 @@ func (o *oracle) row(key *string, t event.Time, passes bool, values []any) []ans
 		}
 	}
 	return out
+}
+
+func (o *oracle) watermark(group int64) event.Time {
+	if o.greatest == event.MinTime {
+		return event.MinTime
+	}
+	if o.idle == 0 {
+		return o.greatest.Sub(o.lateness)
+	}
+	wm := o.greatest.Sub(o.idle)
+	if last, ok := o.groups[group]; ok {
+		wm = max(wm, last.Sub(o.lateness))
+	}
+	return wm
 }
 
 func (o *oracle) enter(key string, e entered) {
@@ -363,12 +378,4 @@ func speedOf(c *Output, in []entered) answer {
 		return answer{value: 0.0}
 	}
 	return answer{value: km / (float64(b.t-a.t) / 3.6e12), near: 1e-6}
-}
-
-// watermarks fills Late and Watermark as the engine does.
-func watermarks(out *cep.Outbox, greatest event.Time, lateness time.Duration, times []event.Time) event.Time {
-	for _, t := range times {
-		greatest = out.Arrive(t, greatest, lateness)
-	}
-	return greatest
 }

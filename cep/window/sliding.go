@@ -41,8 +41,9 @@ type Sliding struct {
 	dict      dict
 	wide      map[uint64]*wideSum   // by wideKey
 	capped    map[uint32]event.Time // by record: the latest event that MaxEvents left out
-	watermark event.Time
-	hand      uint32 // of the sweep for keys to forget
+	watermark event.Time            // of the current row
+	low       event.Time            // watermark: what only events before it could ask for goes
+	hand      uint32                // of the sweep for keys to forget
 	entries   int64
 
 	keyBuf  []byte
@@ -134,7 +135,7 @@ func New(cfg Config) (*Sliding, error) {
 	if cfg.MaxEvents < 0 || cfg.MaxEvents > maxEvents {
 		return nil, fmt.Errorf("window: at most %d events of a key; expected from 1 to %d", cfg.MaxEvents, maxEvents)
 	}
-	s := &Sliding{cfg: cfg, stride: 1 + len(cfg.Values), watermark: event.MinTime}
+	s := &Sliding{cfg: cfg, stride: 1 + len(cfg.Values), watermark: event.MinTime, low: event.MinTime}
 	if len(cfg.Values) > 64 {
 		return nil, fmt.Errorf("window: %d values where 64 are the most", len(cfg.Values))
 	}
@@ -345,7 +346,7 @@ func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
 		end := min(first+aheadRows, b.Len())
 		s.lookAhead(b, first, end)
 		for row := first; row < end; row++ {
-			s.watermark = out.Watermark[row]
+			s.watermark, s.low = out.Watermark[row], out.Low[row]
 			if a := &s.ahead[row-first]; a.keyless {
 				s.emitNothing(out)
 			} else {
@@ -401,7 +402,7 @@ func (s *Sliding) lookAhead(b *event.Batch, first, end int) {
 
 // Advance implements cep.Operator.
 func (s *Sliding) Advance(t event.Time, _ *cep.Outbox) error {
-	s.watermark = max(s.watermark, t)
+	s.low = max(s.low, t)
 	return nil
 }
 
@@ -606,12 +607,12 @@ func (s *Sliding) mark(id uint32, t event.Time) {
 // them.
 func (s *Sliding) dropOld(id uint32, r *record) {
 	v := s.ring(r)
-	if v.time(0) > s.watermark.Sub(s.longest) {
+	if v.time(0) > s.low.Sub(s.longest) {
 		return
 	}
 	n := r.n
 	if s.reach > 0 {
-		n = v.seek(0, r.n, s.watermark.Sub(s.reach))
+		n = v.seek(0, r.n, s.low.Sub(s.reach))
 	}
 	marks := s.marks(id)
 	for i := range s.extents {
@@ -631,7 +632,7 @@ func (s *Sliding) dropOld(id uint32, r *record) {
 // idle is how many of the oldest events an extent without a length cannot hold any
 // more, or a smaller number where that takes less time.
 func (s *Sliding) idle(x *extent, v *ring, n uint32, m mark) uint32 {
-	end := s.watermark.Sub(x.Delay)
+	end := s.low.Sub(x.Delay)
 	switch {
 	case x.Events > 0:
 		if n <= uint32(x.Events) {
@@ -648,10 +649,10 @@ func (s *Sliding) idle(x *extent, v *ring, n uint32, m mark) uint32 {
 	return 0
 }
 
-// held is the first event that an extent may still be asked for by an event at the
-// watermark: what idle gives, to the last one.
-func (s *Sliding) held(x *extent, v *ring, n uint32) uint32 {
-	end := s.watermark.Sub(x.Delay)
+// held is the first event that an extent may still be asked for by an event at a
+// watermark: of the lowest what idle gives, to the last one.
+func (s *Sliding) held(x *extent, v *ring, n uint32, watermark event.Time) uint32 {
+	end := watermark.Sub(x.Delay)
 	switch {
 	case x.Length > 0:
 		return v.after(0, n, end.Sub(x.Length))
@@ -820,7 +821,7 @@ func (s *Sliding) over(t event.Time) bool {
 	}
 	for i := range s.extents {
 		x := &s.extents[i]
-		end := s.watermark.Sub(x.Delay)
+		end := s.low.Sub(x.Delay)
 		if x.Length > 0 && t > end.Sub(x.Length) || x.Gap > 0 && t.Add(x.Gap) >= end {
 			return false
 		}

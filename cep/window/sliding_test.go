@@ -155,13 +155,20 @@ type world struct {
 	cfg      Config
 	types    []event.Type
 	lateness time.Duration
+	by       []int // the fields with a watermark of their own
+	idle     time.Duration
 	inputs   []input
 }
+
+func (w *world) clock() *cep.Clock { return cep.NewClock(w.lateness, w.by, w.idle) }
 
 func newWorld(r *rand.Rand) world {
 	w := world{lateness: time.Duration(r.IntN(40))}
 	if r.IntN(4) == 0 {
 		w.lateness = 0
+	}
+	if r.IntN(3) == 0 {
+		w.by, w.idle = []int{8}, w.lateness+time.Duration(1+r.IntN(100))
 	}
 	w.cfg = Config{Keys: [][]int{{1}, {1}, {1, 8}, {8, 1}, {8}, {}}[r.IntN(6)], Values: testValues}
 	if r.IntN(2) == 0 {
@@ -292,7 +299,8 @@ func TestAgainstOracle(t *testing.T) {
 			t.Fatal(err)
 		}
 		or := newOracle(w.cfg, w.lateness)
-		greatest := event.MinTime
+		or.idle = w.idle
+		clock := w.clock()
 		var b event.Batch
 		var out cep.Outbox
 		maxBatch := 1 + r.IntN(64)
@@ -305,16 +313,16 @@ func TestAgainstOracle(t *testing.T) {
 			}
 			out.Reset(w.types)
 			out.Skip = someOf(r.Uint64(), skips)
-			greatest = watermarks(&out, greatest, w.lateness, b.Time)
+			clock.Arrive(&b, &out)
 			if err := op.Process(&b, &out); err != nil {
 				t.Fatal(err)
 			}
-			if err := op.Advance(greatest.Sub(w.lateness), &out); err != nil {
+			if err := op.Advance(clock.Watermark(), &out); err != nil {
 				t.Fatal(err)
 			}
 			for i, in := range ins[:n] {
 				passes := w.cfg.Filter == nil || in.flag
-				for slot, a := range or.row(keyOf(w.cfg.Keys, in), in.t, passes, valuesOf(in)) {
+				for slot, a := range or.row(keyOf(w.cfg.Keys, in), in.shop, in.t, passes, valuesOf(in)) {
 					if out.Skips(slot, i) {
 						continue
 					}
@@ -326,7 +334,7 @@ func TestAgainstOracle(t *testing.T) {
 			}
 			ins = ins[n:]
 			if r.IntN(8) == 0 {
-				op = restored(t, w.cfg, op, greatest.Sub(w.lateness))
+				op = restored(t, w.cfg, op, clock.Watermark())
 			}
 		}
 	})
@@ -496,7 +504,7 @@ func TestStateDependsOnContents(t *testing.T) {
 			appendInput(&b, input{key: &end, t: 100_500 + lateness, score: &f})
 			appendInput(&b, input{key: live[0].key, t: 100_500, score: &f})
 			out.Reset(types)
-			watermarks(&out, event.MinTime, lateness, b.Time)
+			cep.NewClock(lateness, nil, 0).Arrive(&b, &out)
 			if err := op.Process(&b, &out); err != nil {
 				t.Fatal(err)
 			}
@@ -534,8 +542,7 @@ func TestKeysLeave(t *testing.T) {
 	}
 	var b event.Batch
 	var out cep.Outbox
-	greatest := event.MinTime
-	const lateness = 50
+	clock := cep.NewClock(50, nil, 0)
 	most := int64(0)
 	for i := 0; i < 200_000; i += 100 {
 		project(&b)
@@ -544,7 +551,7 @@ func TestKeysLeave(t *testing.T) {
 			appendInput(&b, input{key: &key, t: event.Time(j)})
 		}
 		out.Reset([]event.Type{{Kind: event.Int64}})
-		greatest = watermarks(&out, greatest, lateness, b.Time)
+		clock.Arrive(&b, &out)
 		if err := op.Process(&b, &out); err != nil {
 			t.Fatal(err)
 		}
@@ -573,7 +580,7 @@ func TestIntegerKeys(t *testing.T) {
 		b.Time = append(b.Time, event.Time(i))
 		b.Cols[0].AppendInt64(k)
 	}
-	watermarks(&out, event.MinTime, 0, b.Time)
+	cep.NewClock(0, nil, 0).Arrive(&b, &out)
 	if err := op.Process(&b, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -643,7 +650,7 @@ func FuzzRestore(f *testing.F) {
 		types = append(types, ResultType(o.Aggregate, v))
 	}
 	out.Reset(types)
-	watermarks(&out, event.MinTime, 1000, b.Time)
+	cep.NewClock(1000, nil, 0).Arrive(&b, &out)
 	if err := op.Process(&b, &out); err != nil {
 		f.Fatal(err)
 	}

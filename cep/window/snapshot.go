@@ -85,7 +85,7 @@ func (s *Sliding) live(r *record) uint32 {
 	v := s.ring(r)
 	n := r.n
 	for i := range s.extents {
-		n = min(n, s.held(&s.extents[i], &v, r.n))
+		n = min(n, s.held(&s.extents[i], &v, r.n, s.low))
 	}
 	return n
 }
@@ -93,7 +93,7 @@ func (s *Sliding) live(r *record) uint32 {
 // Restore implements cep.Operator.
 func (s *Sliding) Restore(r *cep.SnapshotReader) error {
 	s.reset()
-	s.watermark = event.MinTime
+	s.watermark, s.low = event.MinTime, event.MinTime
 	if v := r.Uvarint(); r.Err() == nil && v != snapshotVersion {
 		return fmt.Errorf("window: %w: version %d, this program reads %d", cep.ErrSnapshot, v, snapshotVersion)
 	}

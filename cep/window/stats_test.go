@@ -38,7 +38,7 @@ func TestTopKeys(t *testing.T) {
 			want[key]++
 		}
 		out.Reset(types)
-		watermarks(&out, event.MinTime, 0, b.Time)
+		cep.NewClock(0, nil, 0).Arrive(&b, &out)
 		if err := op.Process(&b, &out); err != nil {
 			t.Fatal(err)
 		}

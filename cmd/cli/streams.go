@@ -100,6 +100,9 @@ func (f *streamFlags) show(cmd *cobra.Command, name string) error {
 	line("in rules", v.Alias)
 	line("topic", fmt.Sprintf("%s, %d partitions, %s, %s records", v.Topic, v.Partitions, v.Format, count(v.Events)))
 	line("time", fmt.Sprintf("%s, lateness %s", v.Time, v.Lateness))
+	if len(v.WatermarkBy) > 0 {
+		line("watermark", fmt.Sprintf("by %s, idle after %s", strings.Join(v.WatermarkBy, ", "), v.WatermarkIdle))
+	}
 	line("key", v.Key)
 	line("id", v.ID)
 	line("dedupe", v.Dedupe)

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -166,12 +167,36 @@ func (s *streamDraft) build(w *walker) *schema.Stream {
 	out.Schema.Time = s.refer(w, out.Schema, s.time, event.Timestamp)
 	out.Schema.Key = s.refer(w, out.Schema, s.key, idKinds...)
 	out.Schema.ID = s.refer(w, out.Schema, s.id, idKinds...)
+	s.buildWatermark(w, out)
 	if out.Dedupe = s.dedupe.d; s.dedupe.v.node != nil {
 		s.checkDedupe(w, out)
 	}
 	s.buildColumns(w, out)
 	s.checkSensitive(w, out)
 	return out
+}
+
+// buildWatermark sets WatermarkBy and WatermarkIdle.
+func (s *streamDraft) buildWatermark(w *walker, out *schema.Stream) {
+	for _, t := range s.markBy {
+		i := s.refer(w, out.Schema, t, event.String, event.Int64, event.Bytes, event.Bool)
+		if i >= 0 && slices.Contains(out.WatermarkBy, i) {
+			w.fail(t.v, "", "found %q twice", clip(t.s))
+		} else if i >= 0 {
+			out.WatermarkBy = append(out.WatermarkBy, i)
+		}
+	}
+	switch {
+	case len(s.markBy) > 0:
+		out.WatermarkIdle = s.markIdle.d
+		if s.markIdle.v.node == nil {
+			out.WatermarkIdle = max(time.Hour, s.lateness)
+		} else if s.markIdle.d < s.lateness {
+			w.fail(s.markIdle.v, "set it to at least the lateness", "found %s, which is below the lateness of %s", formatDuration(s.markIdle.d), formatDuration(s.lateness))
+		}
+	case s.markIdle.v.node != nil:
+		w.fail(s.markIdle.v, "name the fields: `watermark_by: [FIELD]`", "needs `watermark_by`")
+	}
 }
 
 func (s *streamDraft) checkDedupe(w *walker, out *schema.Stream) {

@@ -56,6 +56,8 @@ type streamDraft struct {
 	time       text
 	id, key    text
 	lateness   time.Duration
+	markBy     []text
+	markIdle   duration
 	maxAhead   time.Duration
 	dedupe     duration
 	decisions  string
@@ -216,6 +218,19 @@ var streamKeys = []key[streamDraft]{
 		}},
 	{name: "lateness", expects: "duration", def: "5s", doc: "How far the watermark stays behind the greatest event time seen; an event behind the watermark is flagged `late`.",
 		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 366*24*time.Hour, &s.lateness) }},
+	{name: "watermark_by", expects: "list of names of fields", defDoc: "none: one watermark for each partition", doc: "Events that differ in these fields have watermarks of their own, as where venues or symbols report at their own pace: an event is `late` that is behind the watermark of its own group. State is kept until `watermark_idle` behind the greatest event time.",
+		read: func(w *walker, v value, s *streamDraft) {
+			w.items(v, 16, func(item value) {
+				if t := w.text(item, "the name of a field"); t.set {
+					s.markBy = append(s.markBy, t)
+				}
+			})
+		}},
+	{name: "watermark_idle", expects: "duration", defDoc: "`1h`, or the lateness where that is longer", doc: "With `watermark_by`: a group that is further than this behind the greatest event time of all is not waited for. At least `lateness`.",
+		read: func(w *walker, v value, s *streamDraft) {
+			s.markIdle.v = v
+			w.duration(v, time.Millisecond, 366*24*time.Hour, &s.markIdle.d)
+		}},
 	{name: "max_ahead", expects: "duration", def: "0s", defDoc: "`0s`: no bound", doc: "How far an event's time may be ahead of its record's timestamp. One further ahead goes to the dead letters, so that one bad clock cannot move the watermark.",
 		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 366*24*time.Hour, &s.maxAhead) }},
 	{name: "decisions", expects: "`fired` or `all`", def: "fired", doc: "Record a decision for the events on which a rule fired, or for every event.",

@@ -95,6 +95,13 @@ func streamView(s *schema.Stream) object {
 	if s.Compatibility != schema.CompatBackward {
 		view["compatibility"] = s.Compatibility
 	}
+	if len(s.WatermarkBy) > 0 {
+		names := []string{}
+		for _, i := range s.WatermarkBy {
+			names = append(names, s.Schema.Fields[i].Name)
+		}
+		view["watermark_by"], view["watermark_idle"] = names, formatDuration(s.WatermarkIdle)
+	}
 	if s.Dedupe > 0 {
 		view["dedupe"] = formatDuration(s.Dedupe)
 	}

@@ -16,6 +16,8 @@ type StreamView struct {
 	Declared        string      `json:"declared" enum:"weir.yaml,api" doc:"Where it is declared: only the others are changed over HTTP."`
 	Version         int         `json:"version" doc:"How often what its records hang on was declared, this time included."`
 	Lateness        string      `json:"lateness" doc:"How far the watermark is behind the greatest event time."`
+	WatermarkBy     []string    `json:"watermark_by,omitempty" doc:"Fields by which events have watermarks of their own."`
+	WatermarkIdle   string      `json:"watermark_idle,omitempty" doc:"How far behind the greatest event time a group of watermark_by is no longer waited for."`
 	Partitions      int         `json:"partitions"`
 	Format          string      `json:"format"`
 	Key             string      `json:"key"`
@@ -61,6 +63,9 @@ func streamView(s *schema.Stream) StreamView {
 	}
 	if s.Schema.ID >= 0 {
 		v.ID = s.Schema.Fields[s.Schema.ID].Name
+	}
+	for _, i := range s.WatermarkBy {
+		v.WatermarkBy, v.WatermarkIdle = append(v.WatermarkBy, s.Schema.Fields[i].Name), s.WatermarkIdle.String()
 	}
 	if s.Dedupe > 0 {
 		v.Dedupe = s.Dedupe.String()

@@ -90,6 +90,11 @@ type Stream struct {
 	Zone *time.Location
 	// Lateness is how far behind the greatest event time seen the watermark stays.
 	Lateness time.Duration
+	// WatermarkBy are the fields by which events have watermarks of their own; none:
+	// there is one for all. A group of equal fields that is WatermarkIdle behind the
+	// greatest event time of all is not waited for. See cep.Clock.
+	WatermarkBy   []int
+	WatermarkIdle time.Duration
 	// MaxAhead bounds how far an event's time may be ahead of its record's
 	// timestamp; 0 means no bound.
 	MaxAhead time.Duration

@@ -64,7 +64,7 @@ func TestMemoryPerKey(t *testing.T) {
 	before := peakNow(t)
 	resetPeak()
 	start := time.Now()
-	m := &mill{t: t, in: in, greatest: event.MinTime}
+	m := &mill{t: t, in: in, clock: cep.NewClock(0, nil, 0)}
 	for i := range keys {
 		m.event(uint64(i))
 	}
@@ -101,7 +101,7 @@ type mill struct {
 	batch    event.Batch
 	out      cep.Outbox
 	findings []engine.Finding
-	greatest event.Time
+	clock    *cep.Clock
 	rows     int64
 }
 
@@ -125,9 +125,7 @@ func (m *mill) flush() {
 		return
 	}
 	m.out.Reset(m.in.Features())
-	for _, at := range m.batch.Time {
-		m.greatest = m.out.Arrive(at, m.greatest, 0)
-	}
+	m.clock.Arrive(&m.batch, &m.out)
 	m.in.(engine.Preparer).Prepare(&m.batch, &m.out)
 	for _, op := range m.in.Operators() {
 		if err := op.Process(&m.batch, &m.out); err != nil {

@@ -69,7 +69,7 @@ type pass struct {
 	batch     event.Batch
 	outbox    cep.Outbox
 	findings  []engine.Finding
-	greatest  event.Time
+	clock     *cep.Clock
 	records   []source.Record
 	data      []byte
 	offset    int64
@@ -107,7 +107,7 @@ func newPassOf(t *testing.T, s *schema.Stream, set rules.Set) *pass {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pass{t: t, stream: s, project: in.Needs(), instance: in, greatest: event.MinTime}
+	p := &pass{t: t, stream: s, project: in.Needs(), instance: in, clock: cep.NewClock(s.Lateness, s.WatermarkBy, s.WatermarkIdle)}
 	if p.decoder, err = decode.New(s, p.project, decode.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -133,9 +133,7 @@ func (p *pass) flush() {
 		p.t.Fatalf("line %d: %v", r.Offset, f)
 	})
 	out.Reset(p.instance.Features())
-	for _, at := range b.Time {
-		p.greatest = out.Arrive(at, p.greatest, p.stream.Lateness)
-	}
+	p.clock.Arrive(b, out)
 	if slices.Contains(out.Late, true) {
 		p.t.Fatal("a row is late")
 	}
@@ -145,7 +143,7 @@ func (p *pass) flush() {
 		if err := op.Process(b, out); err != nil {
 			p.t.Fatal(err)
 		}
-		if err := op.Advance(cep.Watermark(p.greatest, p.stream.Lateness), out); err != nil {
+		if err := op.Advance(p.clock.Watermark(), out); err != nil {
 			p.t.Fatal(err)
 		}
 	}
