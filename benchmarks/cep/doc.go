@@ -8,5 +8,11 @@
 // It needs a JDK and mvn for Flink, which it takes from Maven Central on its first
 // run; without them, -flink "" leaves the peer out and says so.
 //
+// Invariants:
+//
+//  1. Making the events is not part of a figure of the operator; it is on both sides
+//     beside Flink.
+//  2. A result that differs from the peer's is an error.
+//
 // Goroutines: none of its own.
 package main

@@ -1,5 +1,12 @@
-// Package machine tells what a benchmark ran on: a figure without its machine says
-// nothing.
+// Package machine tells what a benchmark ran on and what a process used of it: a
+// figure without its machine says nothing.
+//
+// Invariants:
+//
+//  1. Everything is read at the moment of the call: the load printed with a figure
+//     is that of its run.
+//  2. What the system does not tell is said to be unknown in Describe, and is an
+//     error where a figure would come of it.
 //
 // Goroutines: none.
 package machine
