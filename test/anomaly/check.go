@@ -315,10 +315,7 @@ func (c *checker) groups() {
 		case op.Group == "":
 			continue
 		case op.invoked && op.Assign != nil:
-			given[op.Process] = map[Key]int64{}
-			for k := range op.Assign {
-				given[op.Process][k] = op.Invoked
-			}
+			given[op.Process] = newlyGiven(op.Op, given[op.Process])
 		case op.invoked:
 			continue
 		}
@@ -345,6 +342,21 @@ func (c *checker) groups() {
 		}
 	}
 	c.skipped(end, polled)
+}
+
+// newlyGiven are the partitions of an assignment that the member has not polled
+// yet, with the time since which it has them. Of others it goes on where it is, also
+// when the group has expelled it and it does not know.
+func newlyGiven(assign *Op, before map[Key]int64) map[Key]int64 {
+	given := map[Key]int64{}
+	for k, next := range assign.Assign {
+		if since, ok := before[k]; ok {
+			given[k] = since
+		} else if next == NoOffset {
+			given[k] = assign.Invoked
+		}
+	}
+	return given
 }
 
 // skipped finds what lies before the last position that a group committed and was

@@ -170,6 +170,12 @@ func TestEachAnomaly(t *testing.T) {
 		{"a group goes back to an uncertain commit of a life before", []string{"lost-commit"}, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
 			inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), commit(3, Info, 1), Op{Down: true}, commit(2, OK, 2),
 			inGroup(assign(3, map[Key]int64{x: NoOffset})), inGroup(do(3, OK, poll(x, 1, 2))))},
+		{"a member that was expelled goes on while it does not know", none, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
+			inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), inGroup(assign(3, map[Key]int64{x: NoOffset})), inGroup(do(3, OK, poll(x, 0, 1))),
+			commit(2, OK, 2), inGroup(assign(3, map[Key]int64{x: 1})), inGroup(do(3, OK, poll(x, 1, 2))))},
+		{"a member keeps what it was given before a commit", none, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
+			inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), inGroup(assign(3, map[Key]int64{x: NoOffset})), commit(2, OK, 2),
+			inGroup(assign(3, map[Key]int64{x: NoOffset})), inGroup(do(3, OK, poll(x, 0, 1))))},
 		{"a group commits what it did not poll", []string{"group-skip"}, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
 			inGroup(assign(2, map[Key]int64{x: NoOffset})), inGroup(do(2, OK, poll(x, 1, 2))), commit(2, OK, 2))},
 
