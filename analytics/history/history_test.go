@@ -279,7 +279,8 @@ func TestOwnTables(t *testing.T) {
 	a := event.Alert{ID: "transactions/1/17/a", Time: at, Rule: "a", Stream: "transactions", Key: "596", Severity: "high", Score: 60, Action: "review", Message: "card 596, ü", Values: d.Values, Topic: "transactions", Partition: 1, Offset: 17}
 	l.append(event.TopicAlerts, 1, a.AppendJSON(nil))
 	dl := event.Delivery{Time: at, Alert: a.ID, Rule: "a", Receiver: "hook", Attempt: 2, Outcome: "delivered", Status: 200, DurationMillis: 12.5, NextAttempt: event.MinTime, AlertPartition: 1, AlertOffset: 3}
-	l.append(event.TopicDeliveries, 0, dl.AppendJSON(nil))
+	l.append(event.TopicDeliveries, 0, nil, dl.AppendJSON(nil))
+	l.topics[event.TopicDeliveries][0][0].Key = []byte(positionsKey)
 	l.append(event.TopicDeadLetters, 0,
 		(&event.DeadLetter{Stream: "transactions", Reason: "type", Field: "amount", Detail: "x", File: "f.csv", Line: 7, Column: 3, Raw: []byte("a\x00b")}).AppendJSON(nil),
 		(&event.DeadLetter{Stream: "transactions", Reason: "syntax", Topic: "transactions", Partition: 1, Offset: 99, Raw: []byte("{")}).AppendJSON(nil))
@@ -297,6 +298,11 @@ func TestOwnTables(t *testing.T) {
 	} {
 		if got := ask(t, db, query); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", query, got, want)
+		}
+	}
+	for table, want := range map[string]float64{"decisions": 1, "deliveries": 0} {
+		if got := testutil.ToFloat64(h.metrics.refused.WithLabelValues(table)); got != want {
+			t.Errorf("%v records of %s refused, want %v", got, table, want)
 		}
 	}
 }

@@ -35,6 +35,10 @@ func ownTables() []*table {
 	return tables
 }
 
+// positionsKey is the key of a record without a value in weir.deliveries that says how
+// far the router is: it is no delivery.
+const positionsKey = "positions"
+
 // ownDecoder makes a decoder of a function that appends one record's row. What it
 // appended of a record that it then refuses is cut off again.
 func ownDecoder(row func(r *run, rec *source.Record) bool) func(int32, *dedupe.Seen) (decoder, error) {
@@ -42,6 +46,9 @@ func ownDecoder(row func(r *run, rec *source.Record) bool) func(int32, *dedupe.S
 		return func(r *run, recs []source.Record) (refused int) {
 			r.begin()
 			for i := range recs {
+				if recs[i].Value == nil && string(recs[i].Key) == positionsKey {
+					continue
+				}
 				if !row(r, &recs[i]) {
 					r.cut(r.rows)
 					refused++
