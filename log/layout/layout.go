@@ -44,7 +44,7 @@ const (
 	perWord = 40      // one that is not
 	perText = 40      // a string
 	perTag  = 512     // a tagged field that kmsg keeps: it has a map for each structure
-	rigid   = 32      // each byte of a message that is not flexible
+	rigid   = 48      // each byte of a message that is not flexible
 )
 
 // CheckValue is Check for a message that begins with its version.

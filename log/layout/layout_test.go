@@ -334,7 +334,7 @@ func crowd(v reflect.Value, n int, tags bool) {
 func TestMemory(t *testing.T) {
 	for key, m := range requests {
 		for version := int16(0); version <= kmsg.RequestForKey(int16(key)).MaxVersion(); version++ {
-			for _, n := range []int{0, 1, 8, 300} {
+			for _, n := range []int{1, 300} {
 				for _, tags := range []bool{false, true} {
 					req := kmsg.RequestForKey(int16(key))
 					crowd(reflect.ValueOf(req).Elem(), n, tags)
@@ -346,7 +346,7 @@ func TestMemory(t *testing.T) {
 					}
 					back := kmsg.RequestForKey(int16(key))
 					back.SetVersion(version)
-					if took := allocated(func() { back.ReadFrom(b) }); took > uint64(memory) {
+					if took := allocated(memory, func() { back.ReadFrom(b) }); took > memory {
 						t.Errorf("%s v%d of %d bytes, %d elements: kmsg took %d, expected at most %d", key.Name(), version, len(b), n, took, memory)
 					}
 				}
@@ -355,16 +355,16 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// allocated is how many bytes f allocates, the least of several runs: others may
-// allocate meanwhile.
-func allocated(f func()) uint64 {
-	least := uint64(math.MaxUint64)
+// allocated is how many bytes f allocates. Others may allocate meanwhile, so where it
+// seems more than enough the least of several runs counts.
+func allocated(enough int, f func()) int {
+	least := math.MaxInt
 	var before, after runtime.MemStats
-	for range 3 {
+	for i := 0; i < 3 && least > enough; i++ {
 		runtime.ReadMemStats(&before)
 		f()
 		runtime.ReadMemStats(&after)
-		least = min(least, after.TotalAlloc-before.TotalAlloc)
+		least = min(least, int(after.TotalAlloc-before.TotalAlloc))
 	}
 	return least
 }
