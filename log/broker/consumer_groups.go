@@ -96,6 +96,6 @@ func (g *groups) becomeConsumer(ctx context.Context, c *cell, now time.Time, joi
 		}
 		c.classic = nil
 	}
-	c.consumer = group.NewConsumer(&g.cfg, now)
+	c.consumer, c.changed = group.NewConsumer(&g.cfg, now), now
 	return nil
 }

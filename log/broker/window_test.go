@@ -29,6 +29,7 @@ func TestProduceInPieces(t *testing.T) {
 	const partitions = 7
 	n.topic("t", partitions)
 	nc := dial(t, n)
+	nc.SetDeadline(time.Now().Add(2 * time.Minute)) // for all rounds, on a slow machine
 	topic, _ := n.log.Topic("t")
 	var cursors []*commitlog.Cursor
 	for _, p := range topic.Partitions() {
