@@ -65,3 +65,34 @@ func TestTopKeys(t *testing.T) {
 		}
 	})
 }
+
+// TestCappedKeysLeave: a key that is gone no longer counts as one that lacks events.
+func TestCappedKeysLeave(t *testing.T) {
+	op, err := New(Config{Keys: []int{1}, MaxEvents: 2, Outputs: []Output{{Slot: 0, Extent: Extent{Length: 100}, Aggregate: Count, Value: -1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b event.Batch
+	var out cep.Outbox
+	process := func(key string, times ...event.Time) {
+		project(&b)
+		for _, at := range times {
+			appendInput(&b, input{key: &key, t: at})
+		}
+		out.Reset([]event.Type{{Kind: event.Int64}})
+		for range times {
+			out.Late, out.Watermark = append(out.Late, false), append(out.Watermark, times[0])
+		}
+		if err := op.Process(&b, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	process("a", 1, 2, 3)
+	if s := op.Stats(); s.Capped != 1 || s.Events != 2 {
+		t.Errorf("%+v with three events where two are held", s)
+	}
+	process("b", 1000)
+	if s := op.Stats(); s.Capped != 0 || s.Keys != 1 {
+		t.Errorf("%+v once the key is gone", s)
+	}
+}
