@@ -4,8 +4,8 @@
 // embedded, so that building Weir needs no Node.
 //
 // The page reads the REST API of the server that serves it (GET /v1/overview,
-// /v1/alerts, /v1/streams, /v1/rules, server-sent events at /v1/live, POST
-// /v1/sql) and nothing else: no script, font or picture comes from elsewhere.
+// /v1/alerts, /v1/streams, /v1/rules, /v1/operators, server-sent events at /v1/live,
+// POST /v1/sql) and nothing else: no script, font or picture comes from elsewhere.
 //
 // Invariants:
 //

@@ -14,6 +14,7 @@ func (w *world) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/overview", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview()) })
 	mux.HandleFunc("GET /v1/streams", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview().Streams) })
 	mux.HandleFunc("GET /v1/rules", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview().Rules) })
+	mux.HandleFunc("GET /v1/operators", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.operators()) })
 	mux.HandleFunc("GET /v1/alerts", w.serveAlerts)
 	mux.HandleFunc("GET /v1/live", w.serveLive)
 	mux.HandleFunc("POST /v1/sql", w.serveSQL)

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -365,6 +368,40 @@ func (w *world) raiseNow(id, key string) *alert {
 		}
 	}
 	return w.raise(r, key, time.Now())
+}
+
+// operator is what the windows of a rule hold and cost.
+type operator struct {
+	Stream     string   `json:"stream"`
+	Name       string   `json:"name"`
+	Rules      []string `json:"rules"`
+	Keys       int64    `json:"keys"`
+	Events     int64    `json:"events"`
+	Bytes      int64    `json:"bytes"`
+	CappedKeys int64    `json:"capped_keys"`
+	NanosEach  float64  `json:"ns_per_event"`
+}
+
+var windowKey = regexp.MustCompile(`\.by\([^)]*\)`)
+
+// operators are those of the rules with a window, by their key.
+func (w *world) operators() []operator {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := []operator{}
+	for _, r := range w.rules {
+		name := strings.TrimPrefix(windowKey.FindString(r.When), ".")
+		i := slices.IndexFunc(out, func(o operator) bool { return o.Stream == r.Stream && o.Name == name })
+		switch {
+		case name == "":
+		case i >= 0:
+			out[i].Rules = append(out[i].Rules, r.ID)
+		default:
+			n := int64(len(out) + 1)
+			out = append(out, operator{Stream: r.Stream, Name: name, Rules: []string{r.ID}, Keys: 1200 * n, Events: 31_000 * n, Bytes: 1_400_000 * n, CappedKeys: n - 1, NanosEach: 640})
+		}
+	}
+	return out
 }
 
 func (w *world) overview() overview {

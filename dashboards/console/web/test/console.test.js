@@ -249,6 +249,17 @@ test('nothing shifts when numbers tick', async () => {
   await page.close();
 });
 
+test('a rule shows what its windows hold', async () => {
+  const page = await open(demo);
+  await page.goto(`${demo}#/rules`);
+  const row = page.locator('.rules tbody tr', { has: page.getByText('card-testing', { exact: true }) });
+  await row.getByText('by(tx.card): 1,200 keys, 31,000 events, 1.40 MB, 640 ns an event', { exact: true }).waitFor();
+  const plain = page.locator('.rules tbody tr', { has: page.getByText('large-amount', { exact: true }) });
+  assert.equal(await plain.locator('.windows').count(), 0);
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
 test('rules are found, sorted, and show their errors', async () => {
   const page = await open(heavy);
   await page.goto(`${heavy}#/rules`);

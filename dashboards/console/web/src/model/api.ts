@@ -51,6 +51,18 @@ export interface Rule {
   last_fired: string | null;
 }
 
+/** What keeps the windows with one key and one condition, for all rules that read them. */
+export interface Operator {
+  stream: string;
+  name: string;
+  rules: string[];
+  keys: number;
+  events: number;
+  bytes: number;
+  capped_keys: number;
+  ns_per_event: number;
+}
+
 export interface Overview {
   version: string;
   started: string;
@@ -156,6 +168,8 @@ function withSignal(signal: AbortSignal | undefined): RequestInit {
 export const getOverview = (): Promise<Overview> => call('/v1/overview');
 
 export const getStreams = (): Promise<Stream[]> => call('/v1/streams');
+
+export const getOperators = (): Promise<Operator[]> => call('/v1/operators');
 
 export function getAlerts(params: Record<string, string | number>, signal?: AbortSignal): Promise<AlertPage> {
   const query = new URLSearchParams();

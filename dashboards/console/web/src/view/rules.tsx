@@ -1,10 +1,12 @@
 import { signal } from '@preact/signals';
 import type { JSX } from 'preact';
+import { useEffect } from 'preact/hooks';
 import type { Rule } from '../model/api.js';
 import { withField } from '../model/filter.js';
 import { count, place, plural } from '../model/format.js';
 import { now } from '../model/clock.js';
 import { overview } from '../model/live.js';
+import { operators, watchOperators, windowLines } from '../model/operators.js';
 import { href, queries, setQuery } from '../model/route.js';
 import { NoRules } from './empty.js';
 import { Icon } from './icons.js';
@@ -34,7 +36,9 @@ function chosen(rules: Rule[], query: string): Rule[] {
 }
 
 export function RulesView(): JSX.Element {
+  useEffect(watchOperators, []);
   const o = overview.value;
+  const windows = operators.value;
   if (!o) return <p class="foot">Loading…</p>;
   if (o.rules.length === 0) return <section class="page" aria-label="Rules"><NoRules o={o} /></section>;
   const query = queries.value.rules;
@@ -61,7 +65,7 @@ export function RulesView(): JSX.Element {
               <Head by="fired" right>Fired</Head><Head by="errors" right>Errors</Head><Head by="no_data" right title="Evaluations without a value to judge, as of an empty window">No data</Head><Head by="last_fired" right>Last fired, UTC</Head>
             </tr>
           </thead>
-          <tbody>{rules.map((r) => <RuleRow key={r.id} {...flat(r)} today={today} />)}</tbody>
+          <tbody>{rules.map((r) => <RuleRow key={r.id} {...flat(r)} windows={windowLines(windows, r.stream, r.id).join('\n')} today={today} />)}</tbody>
         </table>
         {rules.length === 0 && <p class="foot">No rule matches. <button type="button" class="link" onClick={() => { setQuery(''); failingOnly.value = false; }}>Show all</button></p>}
       </div>
@@ -89,7 +93,7 @@ function flat(r: Rule): Omit<Rule, 'evaluated'> {
   return rest;
 }
 
-const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { today: string }): JSX.Element {
+const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { windows: string; today: string }): JSX.Element {
   return (
     <tr class={`mode-${r.mode} ${r.errors > 0 ? 'has-error' : ''}`}>
       <th scope="row">
@@ -100,6 +104,7 @@ const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { today: stri
       <td class="when-cell">
         <div class="expression"><Cel text={r.when} /></div>
         {r.description && <p class="sub">{r.description}</p>}
+        {r.windows && <p class="sub windows" title="What its windows hold, over all keys, and the time that they take; equal ones are kept once for all rules">{r.windows}</p>}
         {r.errors > 0 && r.last_error && <p class="rule-error"><Icon name="fail" label="Last error" /> {r.last_error}</p>}
       </td>
       <td data-label="Action"><Action name={r.action} /> <span class="unit score-of">{r.score}</span></td>
