@@ -49,6 +49,20 @@ func TestStreamsAPI(t *testing.T) {
 	if v.Declared != "api" || v.Version != 1 || v.Partitions != 2 || v.Key != "id" {
 		t.Errorf("%+v", v)
 	}
+	var api struct {
+		Paths map[string]map[string]struct {
+			RequestBody struct {
+				Content map[string]struct {
+					Schema struct{ Properties map[string]any }
+				}
+			}
+		}
+	}
+	get(t, n, "/v1/openapi.json", 200, &api)
+	put := api.Paths["/v1/streams/{name}"]["put"].RequestBody.Content["application/yaml"].Schema.Properties
+	if len(put) < 15 || put["fields"] == nil || api.Paths["/v1/streams"]["post"].RequestBody.Content["application/json"].Schema.Properties["name"] == nil {
+		t.Errorf("OpenAPI describes a declaration by %v", put)
+	}
 	event := func(i int) string {
 		return fmt.Sprintf(`{"ts":"2026-01-01T00:00:%02dZ","id":"o%d","n":%d}`, i, i, i)
 	}
