@@ -74,15 +74,14 @@ func TestCappedKeysLeave(t *testing.T) {
 	}
 	var b event.Batch
 	var out cep.Outbox
+	clock := cep.NewClock(0, nil, 0)
 	process := func(key string, times ...event.Time) {
 		project(&b)
 		for _, at := range times {
 			appendInput(&b, input{key: &key, t: at})
 		}
 		out.Reset([]event.Type{{Kind: event.Int64}})
-		for range times {
-			out.Late, out.Watermark = append(out.Late, false), append(out.Watermark, times[0])
-		}
+		clock.Arrive(&b, &out)
 		if err := op.Process(&b, &out); err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +90,7 @@ func TestCappedKeysLeave(t *testing.T) {
 	if s := op.Stats(); s.Capped != 1 || s.Events != 2 {
 		t.Errorf("%+v with three events where two are held", s)
 	}
-	process("b", 1000)
+	process("b", 1000, 1001) // the watermark is that before the second
 	if s := op.Stats(); s.Capped != 0 || s.Keys != 1 {
 		t.Errorf("%+v once the key is gone", s)
 	}
