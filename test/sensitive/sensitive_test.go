@@ -470,7 +470,7 @@ func TestNothingInTheClear(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/overview", "/v1/alerts?limit=500", "/v1/streams", "/v1/rules", "/metrics", "/v1/lists", "/v1/lists/blocked-cards/entries", "/v1/lists/watched-cards/entries", "/v1/tables/limits/entries"} {
+	for _, path := range []string{"/v1/overview", "/v1/alerts?limit=500", "/v1/streams", "/v1/rules", "/v1/operators", "/metrics", "/v1/lists", "/v1/lists/blocked-cards/entries", "/v1/lists/watched-cards/entries", "/v1/tables/limits/entries"} {
 		check(t, path, h.call(http.MethodGet, path, ""))
 	}
 	h.checkErasure()
