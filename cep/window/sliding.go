@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -34,7 +35,8 @@ type Sliding struct {
 	keepsN  bool          // some extent counts events: keys stay
 
 	table     table
-	records   []*recordChunk
+	records   []recordChunk
+	recStride int // words of a record with its marks and cells
 	freeRec   uint32
 	nextRec   uint32
 	arena     arena
@@ -113,11 +115,12 @@ const (
 	keyMax      = 16 << 20 // bytes, above any record; a bound for snapshots
 )
 
-type recordChunk struct {
-	recs  [1 << recordShift]record
-	marks []mark   // by record and extent
-	cells []uint64 // by record
-}
+// recordWords is the size of a record.
+const recordWords = 5
+
+// A chunk holds records one after the other, each with its marks and cells behind
+// it, so that they share lines of the processor's cache.
+type recordChunk []uint64
 
 // mark is where an extent's parts stand: they hold exactly the events [lo, hi) of
 // the ring.
@@ -166,6 +169,7 @@ func New(cfg Config) (*Sliding, error) {
 			s.cells += dequeWords
 		}
 	}
+	s.recStride = recordWords + len(s.extents) + s.cells
 	for c := range s.room {
 		s.room[c] = uint32(unitWords << c / s.stride)
 	}
@@ -320,7 +324,7 @@ func (s *Sliding) keyBytes(id uint32, r *record) int64 {
 }
 
 // recordBytes is what a key costs beside its blocks and its place in the table.
-func (s *Sliding) recordBytes() int64 { return int64(40 + 8*len(s.extents) + 8*s.cells) }
+func (s *Sliding) recordBytes() int64 { return int64(8 * s.recStride) }
 
 // keyText is a key for people: text as it is where it is printable, else quoted or
 // in hexadecimal digits.
@@ -390,11 +394,14 @@ func (s *Sliding) lookAhead(b *event.Batch, first, end int) {
 		if id == noRecord {
 			continue
 		}
-		r, marks := s.rec(id), s.marks(id)
+		r := s.rec(id)
 		v := s.ring(r)
-		touched += v.words[v.at(r.n-1)] + v.words[v.at(min(marks[0].lo, r.n-1))]
+		touched += v.words[v.at(r.n-1)]
+		for _, m := range s.marks(id) {
+			touched += v.words[v.at(min(m.lo, r.n-1))] // what leaves next
+		}
 		if s.cells > 0 {
-			touched += s.cellsOf(id)[0]
+			touched += s.cellsOf(id)[s.cells-1]
 		}
 	}
 	s.touched = touched
@@ -829,17 +836,28 @@ func (s *Sliding) over(t event.Time) bool {
 	return true
 }
 
-func (s *Sliding) rec(id uint32) *record { return &s.records[id>>recordShift].recs[id&recordMask] }
+// recordAt is a record's words.
+func (s *Sliding) recordAt(id uint32) []uint64 {
+	i := int(id&recordMask) * s.recStride
+	return s.records[id>>recordShift][i : i+s.recStride]
+}
+
+// A record and a mark are words by another name: they hold no pointer, and words are
+// aligned for them.
+var (
+	_ [recordWords*8 - unsafe.Sizeof(record{})]struct{}
+	_ [unsafe.Sizeof(record{}) - recordWords*8]struct{}
+	_ [8 - unsafe.Sizeof(mark{})]struct{}
+	_ [unsafe.Sizeof(mark{}) - 8]struct{}
+)
+
+func (s *Sliding) rec(id uint32) *record { return (*record)(unsafe.Pointer(&s.recordAt(id)[0])) }
 
 func (s *Sliding) marks(id uint32) []mark {
-	i := int(id&recordMask) * len(s.extents)
-	return s.records[id>>recordShift].marks[i : i+len(s.extents)]
+	return unsafe.Slice((*mark)(unsafe.Pointer(&s.recordAt(id)[recordWords])), len(s.extents))
 }
 
-func (s *Sliding) cellsOf(id uint32) []uint64 {
-	i := int(id&recordMask) * s.cells
-	return s.records[id>>recordShift].cells[i : i+s.cells]
-}
+func (s *Sliding) cellsOf(id uint32) []uint64 { return s.recordAt(id)[recordWords+len(s.extents):] }
 
 // smallest is the class of the smallest ring.
 func (s *Sliding) smallest() uint8 { return classFor(s.stride) }
@@ -1006,10 +1024,7 @@ func (s *Sliding) newRecord(hash uint32, key []byte) uint32 {
 	} else {
 		id = s.nextRec
 		if int(id>>recordShift) == len(s.records) {
-			s.records = append(s.records, &recordChunk{
-				marks: make([]mark, len(s.extents)<<recordShift),
-				cells: make([]uint64, s.cells<<recordShift),
-			})
+			s.records = append(s.records, make(recordChunk, s.recStride<<recordShift))
 		}
 		s.nextRec++
 	}
