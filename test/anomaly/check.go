@@ -326,8 +326,13 @@ func (c *checker) groups() {
 			for _, r := range s.Records {
 				polled[op.Group][place{s.Key, r.Value}] = true
 			}
-			if since, ok := given[op.Process][s.Key]; ok && len(s.Records) > 0 {
-				if least := leastPosition(commits[groupKey{op.Group, s.Key}], since, op.Completed); s.Records[0].Offset < least {
+			polledAt := cmp.Or(op.Polled, op.Completed)
+			since, ok := given[op.Process][s.Key]
+			if ok && polledAt < since {
+				continue // it was polled before it was taken and given again
+			}
+			if ok && len(s.Records) > 0 {
+				if least := leastPosition(commits[groupKey{op.Group, s.Key}], since, polledAt); s.Records[0].Offset < least {
 					c.report("lost-commit", s.Key, "process %d of group %s polled offset %d, and position %d had been committed", op.Process, op.Group, s.Records[0].Offset, least)
 				}
 			}

@@ -176,6 +176,9 @@ func TestEachAnomaly(t *testing.T) {
 		{"a member keeps what it was given before a commit", none, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
 			inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), inGroup(assign(3, map[Key]int64{x: NoOffset})), commit(2, OK, 2),
 			inGroup(assign(3, map[Key]int64{x: NoOffset})), inGroup(do(3, OK, poll(x, 0, 1))))},
+		{"a transaction polls what is given again before it ends", none, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
+			inGroup(do(2, OK, poll(x, 0, 1, 1, 2))), commit(2, OK, 2), inGroup(assign(3, map[Key]int64{x: NoOffset})),
+			Op{Process: 3, Group: "g", Outcome: Fail, Invoked: 25, Polled: 26, Completed: 70, Steps: []Step{poll(x, 0, 1)}, Committed: map[Key]int64{x: 1}})},
 		{"a group commits what it did not poll", []string{"group-skip"}, hist(do(1, OK, send(x, 0, 1)), do(1, OK, send(x, 1, 2)), do(4, OK, poll(x, 0, 1, 1, 2)),
 			inGroup(assign(2, map[Key]int64{x: NoOffset})), inGroup(do(2, OK, poll(x, 1, 2))), commit(2, OK, 2))},
 

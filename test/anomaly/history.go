@@ -62,6 +62,9 @@ type Op struct {
 	// Committed are the positions that the operation committed: those of a
 	// transaction in its inputs, or of a group.
 	Committed map[Key]int64
+	// Polled is when the polls ended of an operation that went on after them; 0: at
+	// its end.
+	Polled int64
 	// Down says that the broker was down: of what was asked of it before, nothing
 	// happens later.
 	Down bool

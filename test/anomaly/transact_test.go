@@ -95,7 +95,7 @@ func (p *process) transform(ctx context.Context) {
 	for ctx.Err() == nil {
 		m.reset()
 		opts := append(p.options(transactional(id)...), kgo.ConsumerGroup(transformers), kgo.ConsumeTopics(inputs),
-			kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+			kgo.BlockRebalanceOnPoll(), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 		s, err := kgo.NewGroupTransactSession(append(opts, m.options()...)...)
 		if err != nil {
 			p.t.Errorf("transact session: %v", err)
@@ -116,6 +116,8 @@ func (m *member) transformSome(ctx context.Context, s *kgo.GroupTransactSession)
 	defer cancelPoll()
 	op := Op{Process: m.id, Group: m.group, Invoked: m.rec.Invoke(), Committed: map[Key]int64{}}
 	fetches := s.PollRecords(pollCtx, 1+m.rng.IntN(50))
+	op.Polled = m.rec.Invoke()
+	s.AllowRebalance() // from here on
 	if op.Steps = steps(fetches); len(op.Steps) == 0 {
 		return true
 	}
