@@ -100,6 +100,11 @@ func TestTables(t *testing.T) {
 	decided := func(want string) {
 		t.Helper()
 		got := ""
+		defer func() {
+			if t.Failed() {
+				t.Logf("decisions %s", got)
+			}
+		}()
 		eventually(t, "decisions "+want, func() bool {
 			res, err := n.query(t.Context(), `SELECT key || ':' || array_to_string(rules, '+') AS d FROM decisions ORDER BY time, key`)
 			if err != nil {
@@ -116,19 +121,34 @@ func TestTables(t *testing.T) {
 			t.Fatalf("decisions %s, want %s", got, want)
 		}
 	}
+	// An event is decided with a change that comes after it, too, where the engine is
+	// behind; so each change waits for the events before it.
+	engineAt := func(events int64) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d events in the engine", events), func() bool {
+			seen := int64(0)
+			for _, sh := range n.engine.Status() {
+				seen += sh.Events
+			}
+			return seen == events
+		})
+	}
 	const jsonKind = "application/json"
 	var c Changed
 	produce(t, n, payment("a", 1, "10"), payment("a", 2, "10.01"))
+	engineAt(2)
 	ask(t, n, "POST", "/v1/lists/watched/entries", jsonKind, `{"entries":[{"value":"a"},{"value":"z","_expires":"2026-01-01T00:00:05Z","_reason":"for a while"}],"author":"ann","reason":"a thief"}`, 200, &c)
 	if c.Changed != 2 || c.Entries != 2 {
 		t.Errorf("%+v", c)
 	}
 	produce(t, n, payment("a", 3, "1"), payment("z", 4, "1"), payment("z", 5, "1"))
+	engineAt(5)
 	ask(t, n, "POST", "/v1/lists/watched/entries/remove", jsonKind, `{"keys":[["a"],["never there"]]}`, 200, &c)
 	if c.Changed != 1 || c.Entries != 1 {
 		t.Errorf("%+v", c)
 	}
 	produce(t, n, payment("a", 6, "1"))
+	engineAt(6)
 	write("limits.csv", "card,most,note\na,0.50,\n")
 	ask(t, n, "POST", "/-/reload", "", "", 200, nil)
 	produce(t, n, payment("a", 7, "1"), payment("b", 8, "1000"))
