@@ -31,12 +31,12 @@ type Clock struct {
 // lateness; it says nothing where by is empty.
 func NewClock(lateness time.Duration, by []int, idle time.Duration) *Clock {
 	c := &Clock{lateness: lateness, by: by, idle: max(idle, lateness)}
-	c.Reset()
+	c.reset()
 	return c
 }
 
-// Reset sets the clock to before the first event.
-func (c *Clock) Reset() {
+// reset sets the clock to before the first event.
+func (c *Clock) reset() {
 	c.greatest, c.sparse = event.MinTime, sparseMin
 	c.groups = map[string]event.Time{}
 }
@@ -47,18 +47,20 @@ const sparseMin = 1024
 // clock has groups, the batch has their fields.
 func (c *Clock) Arrive(b *event.Batch, out *Outbox) {
 	for row, t := range b.Time {
-		wm := less(c.greatest, c.lateness)
+		low := c.Watermark()
+		wm := low
 		if len(c.by) > 0 {
-			wm = c.arriveInGroup(b, row, t)
+			wm = max(low, c.arriveInGroup(b, row, t))
 		}
 		out.Watermark = append(out.Watermark, wm)
-		out.Low = append(out.Low, c.Watermark())
+		out.Low = append(out.Low, low)
 		out.Late = append(out.Late, t < wm)
 		c.greatest = max(c.greatest, t)
 	}
 }
 
-// arriveInGroup takes an event to its group and returns the watermark before it.
+// arriveInGroup takes an event to its group and returns what the group's own times
+// say of the watermark before it.
 func (c *Clock) arriveInGroup(b *event.Batch, row int, t event.Time) event.Time {
 	c.key = c.key[:0]
 	for _, f := range c.by {
@@ -83,7 +85,7 @@ func (c *Clock) arriveInGroup(b *event.Batch, row int, t event.Time) event.Time 
 		}
 		c.groups[string(c.key)] = t
 	}
-	return max(less(group, c.lateness), c.Watermark())
+	return less(group, c.lateness)
 }
 
 // Watermark is the lowest there is now: no event is late whose time is not below
@@ -126,7 +128,7 @@ func (c *Clock) Snapshot(w *SnapshotWriter) error {
 
 // Restore replaces the state by what Snapshot wrote.
 func (c *Clock) Restore(r *SnapshotReader) error {
-	c.Reset()
+	c.reset()
 	c.greatest = event.Time(r.Varint())
 	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
 		key := string(r.Bytes(nil, groupKeyMax))

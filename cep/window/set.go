@@ -76,8 +76,9 @@ func mix(x uint64) uint64 {
 // setSmallest is the class of the smallest set: four places.
 const setSmallest = 1
 
-// setAdd adds a value, or takes one out that is there.
-func (s *Sliding) setAdd(c []uint64, value uint64, subtract bool) {
+// setAdd adds a value, or takes one out that is there. It returns how often the value
+// is there now.
+func (s *Sliding) setAdd(c []uint64, value uint64, subtract bool) uint64 {
 	b := block{c}
 	if !subtract && (!b.there() || int(b.n()+1)*4 > len(s.words(b))/2*3) {
 		s.resizeSet(c, 1)
@@ -99,7 +100,9 @@ func (s *Sliding) setAdd(c []uint64, value uint64, subtract bool) {
 		table[2*i+1]--
 	default:
 		s.setRemove(c, i)
+		return 0
 	}
+	return table[2*i+1]
 }
 
 // setRemove empties place i and closes the gap.

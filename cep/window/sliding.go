@@ -760,9 +760,9 @@ func (s *Sliding) apply(cells, w []uint64, id uint32, parts []part, subtract boo
 		case squarePart:
 			addSquare(c, bits, p.double, subtract)
 		case setPart:
-			s.setAdd(c, bits, subtract)
+			count := s.setAdd(c, bits, subtract)
 			if len(c) > blockWords {
-				addFrequency(c, s.setCount(c, bits), subtract)
+				addFrequency(c, count, subtract)
 			}
 		case sketchPart:
 			s.sketchAdd(c, bucketOf(bits, s.cfg.Values[p.value].Type.Kind), subtract)
