@@ -11,12 +11,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/weirstream/weir/benchmarks/machine"
 )
 
 type options struct {
@@ -110,7 +111,7 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 		sides = append(sides, kafkaSides(o.kafka)...)
 		peer = fmt.Sprintf("Apache Kafka %s, KRaft, one node; %s; JVM %s", version, javaVersion(ctx), strings.Join(kafkaJVM, " "))
 	}
-	fmt.Fprintf(out, "machine   %s, %d CPUs, %s, %s/%s, %s; load before %s\n", cpuModel(), runtime.NumCPU(), memory(), runtime.GOOS, runtime.GOARCH, runtime.Version(), load())
+	fmt.Fprintf(out, "machine   %s\n", machine.Describe())
 	fmt.Fprintf(out, "weir      %s\n", weirVersion(ctx, o.weir))
 	fmt.Fprintf(out, "peer      %s\n", peer)
 	fmt.Fprintf(out, "client    franz-go %s, on the same machine: idempotent, acks=all, one producer, batches to %d bytes, linger %v, no compression, round robin; then one consumer of all partitions\n", moduleVersion("github.com/twmb/franz-go"), batchBytes, linger)
@@ -135,7 +136,7 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "\nload after %s\n", load())
+	fmt.Fprintf(out, "\nload after %s\n", machine.Load())
 	return nil
 }
 
@@ -174,7 +175,7 @@ func (r *results) one(ctx context.Context, s side, o options) (err error) {
 		r.cells[key] = append(r.cells[key], f)
 		fmt.Fprintf(os.Stderr, "%s, %v: %.0f rec/s in, %.0f rec/s out, p99 %v\n", s.name, c, f.produce, f.consume, f.p99.Round(10*time.Microsecond))
 	}
-	peak, err := peakMemory(srv.pid)
+	peak, err := machine.PeakMemory(srv.pid)
 	if err != nil {
 		return errors.Join(err, srv.stop())
 	}

@@ -14,7 +14,7 @@ import (
 // Describe is the machine in a line: processor, CPUs, memory, system, Go and the
 // load of the last minute, so that a run on a busy machine says so.
 func Describe() string {
-	return fmt.Sprintf("%s, %d CPUs, %s, %s/%s, %s, load %s", cpuModel(), runtime.NumCPU(), memory(), runtime.GOOS, runtime.GOARCH, runtime.Version(), load())
+	return fmt.Sprintf("%s, %d CPUs, %s, %s/%s, %s, load %s", cpuModel(), runtime.NumCPU(), memory(), runtime.GOOS, runtime.GOARCH, runtime.Version(), Load())
 }
 
 // CPUTime is what this process has used of all CPUs.
@@ -66,7 +66,8 @@ func memory() string {
 	return fmt.Sprintf("%.0f GiB", float64(kib)/(1<<20))
 }
 
-func load() string {
+// Load is the machine's load of the last minute.
+func Load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "unknown"
