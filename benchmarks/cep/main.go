@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -43,21 +42,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) (err error) {
-	out := io.Writer(os.Stdout)
-	if o.results != "" {
-		f, err := os.Create(o.results)
-		if err != nil {
-			return err
-		}
-		fmt.Fprint(f, "# What windows cost\n\nWritten by `go run ./benchmarks/cep -out benchmarks/cep/results.md`.\n\n```\n")
-		defer func() {
-			_, werr := fmt.Fprint(f, "```\n")
-			err = errors.Join(err, werr, f.Close())
-		}()
-		out = io.MultiWriter(os.Stdout, f)
-	}
-	return measure(ctx, o, out)
+func run(ctx context.Context, o options) error {
+	return machine.Record(o.results, "# What windows cost\n\nWritten by `go run ./benchmarks/cep -out benchmarks/cep/results.md`.",
+		func(out io.Writer) error { return measure(ctx, o, out) })
 }
 
 func measure(ctx context.Context, o options, out io.Writer) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"io"
@@ -39,15 +38,10 @@ func main() {
 
 // record measures, and writes the figures where it is asked to.
 func record(o options) error {
-	var text bytes.Buffer
-	err := measure(o, io.MultiWriter(os.Stdout, &text))
-	if err != nil || o.out == "" {
-		return err
-	}
-	page := "# Decoding beside its peers: a recorded run\n\n" +
+	heading := "# Decoding beside its peers: a recorded run\n\n" +
 		"Written by `go run ./benchmarks/ingest -out FILE` (`make bench`) at commit " + commit() + ", " + time.Now().UTC().Format("2 January 2006") + ". What is measured, and how, is in\n" +
-		"doc.go. The aim is 1 M events/s of one core for 10 fields of which 4 are needed, and no\nallocation per event.\n\n```\n" + text.String() + "```\n"
-	return os.WriteFile(o.out, []byte(page), 0o644)
+		"doc.go. The aim is 1 M events/s of one core for 10 fields of which 4 are needed, and no\nallocation per event."
+	return machine.Record(o.out, heading, func(out io.Writer) error { return measure(o, out) })
 }
 
 // commit is that of the checkout.

@@ -71,14 +71,9 @@ func run(ctx context.Context, o options) error {
 			return fmt.Errorf("build weir: %w\n%s", err, out)
 		}
 	}
-	var text strings.Builder
-	err := measure(ctx, o, io.MultiWriter(os.Stdout, &text))
-	if err != nil || o.out == "" {
-		return err
-	}
-	page := "# Weir's log beside Apache Kafka: a recorded run\n\n" +
-		"Written by `go run ./benchmarks/log -out FILE` (`make bench`). What is measured, and how, is in doc.go.\n\n```\n" + text.String() + "```\n"
-	return os.WriteFile(o.out, []byte(page), 0o644)
+	return machine.Record(o.out, "# Weir's log beside Apache Kafka: a recorded run\n\n"+
+		"Written by `go run ./benchmarks/log -out FILE` (`make bench`). What is measured, and how, is in doc.go.",
+		func(out io.Writer) error { return measure(ctx, o, out) })
 }
 
 // jars gets Apache Kafka where it is not there yet.

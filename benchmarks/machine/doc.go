@@ -7,6 +7,7 @@
 //     is that of its run.
 //  2. What the system does not tell is said to be unknown in Describe, and is an
 //     error where a figure would come of it.
+//  3. A run that failed leaves the figures of an earlier one alone.
 //
 // Goroutines: none.
 package machine
