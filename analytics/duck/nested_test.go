@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // growRandom appends a random value of the column's type.
@@ -48,14 +47,7 @@ func growRandom(r *rand.Rand, c *event.Column) {
 
 // TestNestedRoundTrip appends over several chunks, and reads back as JSON.
 func TestNestedRoundTrip(t *testing.T) {
-	seed := rand.Uint64()
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	db := openTemp(t)
 	w := db.Writer()

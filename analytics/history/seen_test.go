@@ -3,9 +3,7 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,19 +11,13 @@ import (
 	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestDuplicatesAreOneRow stops and starts, by which the ids are read from the table,
 // and wants the rows that a Seen that was never stopped takes.
 func TestDuplicatesAreOneRow(t *testing.T) {
-	seed := rand.Uint64()
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for _, kind := range []event.Kind{event.Int64, event.String} {
 		s := transactions()

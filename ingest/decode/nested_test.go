@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -17,6 +15,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 func nestedStream(t testing.TB) *schema.Stream {
@@ -218,14 +217,7 @@ func FuzzNested(f *testing.F) {
 }
 
 func TestNestedAgainstOracle(t *testing.T) {
-	seed := rand.Uint64()
-	if text := os.Getenv("WEIR_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	s := nestedStream(t)
 	used := decoder(t, s, all(s))

@@ -3,12 +3,12 @@ package dedupe
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // slow is the definition: it keeps every event and looks at all of them.
@@ -38,14 +38,7 @@ func (s *slow) duplicate(id int64, at event.Time) bool {
 }
 
 func seeded(t testing.TB) *rand.Rand {
-	seed := rand.Uint64()
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 

@@ -4,10 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // nestedTypes are types of every shape, up to the depth that is allowed.
@@ -83,14 +84,7 @@ func grow(r *rand.Rand, c *Column, optional bool) string {
 }
 
 func seedOf(t testing.TB) *rand.Rand {
-	seed := rand.Uint64()
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 

@@ -3,14 +3,13 @@ package source
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"testing/synctest"
 
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // writeTxn appends a transactional batch and returns its offsets.
@@ -68,11 +67,7 @@ func offsets(t testing.TB, p *commitlog.Partition, s *Partition) (got []int64) {
 // TestReadsWhatIsCommitted runs random transactions and compares what sources give,
 // while they run and afterwards, with what was committed.
 func TestReadsWhatIsCommitted(t *testing.T) {
-	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := openPartition(t)
 	live := NewPartition(p, Options{BytesMax: 1 + r.IntN(2000)})

@@ -3,8 +3,6 @@ package broker_test
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -14,16 +12,13 @@ import (
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestProduceInPieces: whatever the sizes of its batches and the pieces in which a
 // request arrives, each batch is appended as it was sent, and the connection goes on.
 func TestProduceInPieces(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	n := startNode(t, broker.Options{})
 	const partitions = 7

@@ -15,6 +15,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // subject is a message in one version, as kmsg writes and reads it.
@@ -133,11 +135,7 @@ func rounds(n int) int {
 
 // each runs f with every subject and a seed that it prints.
 func each(t *testing.T, f func(t *testing.T, s subject, rng *rand.Rand)) {
-	seed := rand.Uint64()
-	if n, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	t.Logf("WEIR_SEED=%d", seed)
+	seed := seeds.One(t)
 	for _, s := range subjects() {
 		t.Run(s.name, func(t *testing.T) { f(t, s, rand.New(rand.NewPCG(seed, 1))) })
 	}
