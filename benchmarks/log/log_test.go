@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/test/published"
 )
 
 // weirBinary is the weir under test: WEIR_BINARY, or one built for this run.
@@ -16,22 +16,13 @@ var weirBinary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		weirBinary = os.Getenv("WEIR_BINARY")
-		if weirBinary == "" {
-			dir, err := os.MkdirTemp("", "weir-binary")
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			defer os.RemoveAll(dir)
-			weirBinary = filepath.Join(dir, "weir")
-			build := exec.Command("go", "build", "-o", weirBinary, "github.com/weirstream/weir/cmd/weir")
-			build.Stderr = os.Stderr
-			if err := build.Run(); err != nil {
-				fmt.Fprintln(os.Stderr, "building weir:", err)
-				return 1
-			}
+		path, remove, err := published.Weir()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
+		defer remove()
+		weirBinary = path
 		return m.Run()
 	}())
 }

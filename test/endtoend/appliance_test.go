@@ -14,7 +14,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -31,22 +30,13 @@ var binary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		binary = os.Getenv("WEIR_BINARY")
-		if binary == "" {
-			dir, err := os.MkdirTemp("", "weir-binary")
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			defer os.RemoveAll(dir)
-			binary = filepath.Join(dir, "weir")
-			build := exec.Command("go", "build", "-o", binary, "github.com/weirstream/weir/cmd/weir")
-			build.Stderr = os.Stderr
-			if err := build.Run(); err != nil {
-				fmt.Fprintln(os.Stderr, "building weir:", err)
-				return 1
-			}
+		path, remove, err := published.Weir()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
+		defer remove()
+		binary = path
 		return m.Run()
 	}())
 }

@@ -78,3 +78,23 @@ func note(t testing.TB, list, line string) {
 		t.Fatal(err)
 	}
 }
+
+// Weir is the weir under test, for a TestMain: WEIR_BINARY, or one built for this run,
+// which remove takes away.
+func Weir() (path string, remove func(), err error) {
+	if path = os.Getenv("WEIR_BINARY"); path != "" {
+		return path, func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "weir-binary")
+	if err != nil {
+		return "", nil, err
+	}
+	path, remove = filepath.Join(dir, "weir"), func() { _ = os.RemoveAll(dir) }
+	build := exec.Command("go", "build", "-o", path, "github.com/weirstream/weir/cmd/weir")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("building weir: %w", err)
+	}
+	return path, remove, nil
+}
