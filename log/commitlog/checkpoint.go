@@ -101,6 +101,9 @@ func (p *Partition) due(now time.Time) bool {
 	if p.saved.since == 0 || p.blocked() != nil || p.refused != nil {
 		return false
 	}
+	if len(p.segs) > 0 && p.saved.base < p.segs[0].base {
+		return true // its segment went when the disk was full
+	}
 	// With NoSync a checkpoint costs the sync that nobody wanted.
 	return p.saved.since >= p.log.o.CheckpointBytes && !p.log.o.NoSync || now.Sub(p.saved.at) >= p.log.o.CheckpointEvery
 }
@@ -293,7 +296,7 @@ func (p *Partition) DeleteRecords(ctx context.Context, before int64) error {
 	if err := p.checkpoint(ctx); err != nil {
 		return err
 	}
-	return p.removeSegments(func(seg, next *segment) bool { return next.base <= before })
+	return p.removeSegments(ctx, func(seg, next *segment) bool { return next.base <= before })
 }
 
 // removeSegments deletes the oldest segments for as long as old says so. The
@@ -301,7 +304,7 @@ func (p *Partition) DeleteRecords(ctx context.Context, before int64) error {
 //
 // While the partition is being compacted nothing is done: a later round of
 // retention comes here again.
-func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
+func (p *Partition) removeSegments(ctx context.Context, old func(seg, next *segment) bool) error {
 	if !p.cleaning.TryLock() {
 		return nil
 	}
@@ -312,10 +315,23 @@ func (p *Partition) removeSegments(old func(seg, next *segment) bool) error {
 		n++
 	}
 	removed := p.segs[:n]
-	if n > 0 {
-		p.segs = append([]*segment(nil), p.segs[n:]...)
-		p.start = max(p.start, p.segs[0].base)
+	p.mu.Unlock()
+	if n == 0 {
+		return nil
 	}
+	// The batches that go are all that recovery could learn some producers from,
+	// unless the checkpoint lies behind them. On a full disk room comes first; the
+	// next checkpoint has them again.
+	if err := p.checkpointPast(ctx, removed[n-1]); err != nil && !errors.Is(err, ErrDiskFull) {
+		return err
+	}
+	p.mu.Lock()
+	if p.gone != nil {
+		p.mu.Unlock()
+		return nil
+	}
+	p.segs = append([]*segment(nil), p.segs[n:]...) // cleaning is held: these are the same
+	p.start = max(p.start, p.segs[0].base)
 	p.mu.Unlock()
 	for _, seg := range removed {
 		p.log.files.drop(seg)

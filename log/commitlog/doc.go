@@ -69,6 +69,11 @@
 //     takes the place of its sources at once: a crash leaves them or it. A damaged
 //     batch stops it; nothing is thrown away because of damage.
 //
+//  11. A producer is remembered until it expires, not only as long as its records are
+//     there: segments go after a checkpoint that lies behind them. Where that one is
+//     lost too (a full disk, a damaged file), whoever is known by a marker alone may
+//     go on at any sequence, as one that is not known at all.
+//
 // # Goroutines
 //
 // Per Log: the flusher (and up to maxSyncs short-lived helpers while files of a

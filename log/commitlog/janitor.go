@@ -65,7 +65,7 @@ func (l *Log) tidy(ctx context.Context, retain bool) (failures int, first error)
 				}
 			}
 			if retain {
-				note(p.retain(now))
+				note(p.retain(ctx, now))
 			}
 		}
 	}
@@ -78,11 +78,11 @@ func ended(err error) bool {
 }
 
 // retain deletes segments that are older or more than the topic keeps.
-func (p *Partition) retain(now time.Time) error {
+func (p *Partition) retain(ctx context.Context, now time.Time) error {
 	config := p.topic.now.Load().parsed
 	start := p.Start()
 	// What DeleteRecords could not remove because of a compaction.
-	if err := p.removeSegments(func(_, next *segment) bool { return next.base <= start }); err != nil {
+	if err := p.removeSegments(ctx, func(_, next *segment) bool { return next.base <= start }); err != nil {
 		return err
 	}
 	if !config.delete || config.retentionAge < 0 && config.retentionBytes < 0 {
@@ -117,7 +117,7 @@ func (p *Partition) retain(now time.Time) error {
 	if len(old) == 0 {
 		return nil
 	}
-	return p.removeSegments(func(seg, _ *segment) bool { return old[seg] })
+	return p.removeSegments(ctx, func(seg, _ *segment) bool { return old[seg] })
 }
 
 // makeRoom deletes segments early while the disk has less free space than
@@ -134,7 +134,7 @@ func (l *Log) makeRoom(ctx context.Context) error {
 		}
 		l.logger.Warn("deleted a segment early: the disk has little room", "topic", p.topic.name, "partition", p.index, "file", seg.file, "bytes", seg.size,
 			"newest_record", time.UnixMilli(at), "free", u.Free, "wanted", l.o.MinFreeBytes)
-		if err := p.removeSegments(func(one, _ *segment) bool { return one == seg }); err != nil {
+		if err := p.removeSegments(ctx, func(one, _ *segment) bool { return one == seg }); err != nil {
 			return err
 		}
 		if p.Start() < seg.end {

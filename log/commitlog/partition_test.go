@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -413,7 +414,7 @@ func TestRetention(t *testing.T) {
 	byHand := mustTopic(t, l, "hand", 1).Partitions()[0]
 	for _, p := range []*Partition{bySize, byTime, byHand} {
 		fill(t, p, 100) // record times near 1000 ms
-		if err := p.retain(now); err != nil {
+		if err := p.retain(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -451,6 +452,75 @@ func TestRetention(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestProducersOutliveTheirRecords: retention takes a producer's records and a crash
+// the memory; the producer goes on as if nothing had been, and is known again.
+func TestProducersOutliveTheirRecords(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		t.Run(fmt.Sprint("disk full ", full), func(t *testing.T) {
+			m := vfs.NewMem(1)
+			faulty := vfs.NewFaulty(m)
+			now := time.UnixMilli(1_000_000)
+			o := testOptions(faulty)
+			o.Now = func() time.Time { return now }
+			l := mustOpen(t, "data", o)
+			p := mustTopic(t, l, "a", 1, "retention.bytes", "20000").Partitions()[0]
+			last := newBatch(record.BatchOptions{ProducerID: 5, ProducerEpoch: 1, BaseSequence: 40, Transactional: true}, "x", 2, 50, 1)
+			base := mustAppend(t, p, last)
+			commit := func() {
+				if _, err := p.AppendMarker(t.Context(), Marker{ProducerID: 5, ProducerEpoch: 1, Commit: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			commit()
+			fill(t, p, 100)
+			commit() // sent again, as by a coordinator that does not know
+			if full {
+				faulty.SetSpace(0)
+			}
+			if err := p.retain(t.Context(), now); err != nil || p.Start() <= base+2 {
+				t.Fatal(p.Start(), err)
+			}
+			m = m.CrashClone()
+			_ = l.Close()
+			o.FS = m
+			l = mustOpen(t, "data", o)
+			defer func() {
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}()
+			p = mustPartition(t, l, "a", 0)
+			send := func(sequence int32) error {
+				_, err := p.Append(t.Context(), newBatch(record.BatchOptions{ProducerID: 5, ProducerEpoch: 1, BaseSequence: sequence}, "x", 2, 50, 1), 1)
+				return err
+			}
+			if !full {
+				if again := mustAppend(t, p, bytes.Clone(last)); again != base {
+					t.Fatalf("sent again: %d, it was at %d", again, base)
+				}
+				if err := send(44); !errors.Is(err, ErrOutOfOrderSequence) {
+					t.Fatal(err)
+				}
+			}
+			// All that may be left is a marker, over another crash too.
+			if err := p.checkpoint(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			m = m.CrashClone()
+			_ = l.Close()
+			o.FS = m
+			l = mustOpen(t, "data", o)
+			p = mustPartition(t, l, "a", 0)
+			if err := send(42); err != nil {
+				t.Fatal(err)
+			}
+			if err := send(50); !errors.Is(err, ErrOutOfOrderSequence) {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
@@ -520,7 +590,7 @@ func BenchmarkAppend(b *testing.B) {
 					b.Fatal(err)
 				}
 				if i%20_000 == 19_999 { // spare the disk
-					if err := p.retain(time.Now()); err != nil {
+					if err := p.retain(context.Background(), time.Now()); err != nil {
 						b.Fatal(err)
 					}
 				}

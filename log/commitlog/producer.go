@@ -18,6 +18,8 @@ const (
 	// maxProducers bounds the producers remembered in a partition; those longest
 	// silent go first.
 	maxProducers = 10_000
+	// unsureFlag is set in a checkpoint beside the number of a producer's batches.
+	unsureFlag = 0x80
 )
 
 // producers is what a partition knows of its idempotent producers.
@@ -31,6 +33,9 @@ type producer struct {
 	coordinator int32     // epoch of the coordinator of its last marker; -1: none
 	n           int
 	kept        [keptBatches]sentBatch
+	// unsure: it is known by a marker alone. Whether it sent anything before is not
+	// known, so that its next batch may have any sequence.
+	unsure bool
 }
 
 type sentBatch struct {
@@ -40,7 +45,7 @@ type sentBatch struct {
 
 // check compares a batch with what its producer sent before (KIP-98, KIP-360). A
 // producer that is not known may begin at any sequence: its state may have
-// expired.
+// expired. Nor is more known of one of which only a marker is left.
 func (ps producers) check(h *record.BatchHeader) (base, last int64, duplicate bool, err error) {
 	p := ps[h.ProducerID]
 	if p == nil {
@@ -63,7 +68,8 @@ func (ps producers) check(h *record.BatchHeader) (base, last int64, duplicate bo
 	if h.ProducerEpoch > p.epoch {
 		expected = 0
 	}
-	if h.BaseSequence != expected && h.BaseSequence >= 0 { // a coordinator's batches have none
+	anySequence := p.unsure && h.ProducerEpoch == p.epoch || h.BaseSequence < 0 // a coordinator's batches have none
+	if h.BaseSequence != expected && !anySequence {
 		return 0, 0, false, bad(ErrOutOfOrderSequence, expected)
 	}
 	if p.txn >= 0 && !h.Transactional() {
@@ -100,6 +106,7 @@ func (ps producers) update(h *record.BatchHeader, now time.Time) {
 	}
 	p.kept[p.n] = sentBatch{h.BaseSequence, lastSequence(h), h.BaseOffset, h.LastOffset()}
 	p.n++
+	p.unsure = false
 }
 
 // get is a producer at an epoch. A new epoch begins without batches; an open
@@ -114,7 +121,7 @@ func (ps producers) get(id int64, epoch int16) *producer {
 		ps[id] = p
 	}
 	if epoch != p.epoch {
-		p.epoch, p.n = epoch, 0
+		p.epoch, p.n, p.unsure = epoch, 0, false
 	}
 	return p
 }
@@ -183,7 +190,11 @@ func (ps producers) appendTo(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(p.last.UnixMilli()))
 		b = binary.BigEndian.AppendUint64(b, uint64(p.txn))
 		b = binary.BigEndian.AppendUint32(b, uint32(p.coordinator))
-		b = append(b, byte(p.n))
+		n := byte(p.n)
+		if p.unsure {
+			n |= unsureFlag
+		}
+		b = append(b, n)
 		for _, k := range p.kept[:p.n] {
 			b = binary.BigEndian.AppendUint32(b, uint32(k.first))
 			b = binary.BigEndian.AppendUint32(b, uint32(k.last))
@@ -205,7 +216,8 @@ func readProducers(f *fields, version uint32) producers {
 		if version >= 2 {
 			p.txn, p.coordinator = f.i64(), int32(f.u32())
 		}
-		p.n = int(f.take(1)[0])
+		n := f.take(1)[0]
+		p.n, p.unsure = int(n&^unsureFlag), n&unsureFlag != 0
 		if p.n > keptBatches {
 			f.ok = false
 			break

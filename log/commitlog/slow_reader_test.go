@@ -26,7 +26,7 @@ func TestSlowReaderAtSegmentEnd(t *testing.T) {
 		for range left {
 			mustAppend(t, p, newBatch(record.BatchOptions{}, "new", 2, 10, now.UnixMilli()))
 		}
-		if err := p.retain(now); err != nil {
+		if err := p.retain(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
 		if p.Start() != 3 || len(p.segs) != left {

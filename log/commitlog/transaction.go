@@ -260,6 +260,10 @@ func (ps producers) txnStart(id int64) int64 {
 // mark remembers an appended marker: the transaction is over, and a larger epoch
 // is the producer's from now on.
 func (ps producers) mark(m Marker, now time.Time) {
+	_, known := ps[m.ProducerID]
 	p := ps.get(m.ProducerID, m.ProducerEpoch)
+	if !known {
+		p.unsure = true
+	}
 	p.txn, p.coordinator, p.last = -1, m.CoordinatorEpoch, now
 }
