@@ -40,11 +40,11 @@ func TestDeclare(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		first := e.shards[0]
+		first := e.shards()[0]
 		if err := e.Declare([]*schema.Stream{b.stream, other}, b.prog, nil); err != nil {
 			t.Fatal(err)
 		}
-		if e.shards[0] != first {
+		if e.shards()[0] != first {
 			t.Error("a shard that is as before was replaced")
 		}
 		b.log.waitEnds("in", testPartitions)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -77,7 +78,7 @@ type Engine struct {
 	ctx       context.Context // of Run; nil before it. Under declaring
 
 	mu     sync.Mutex
-	shards []*shard // changed under declaring and mu, read under either
+	groups []*group // changed under declaring and mu, read under either
 }
 
 // New makes an engine. It opens nothing: Run does. Two streams of one topic are
@@ -100,7 +101,7 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if e.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	if e.shards, err = e.shardsOf(streams, prog, o.SourcePartitions); err != nil {
+	if e.groups, err = e.groupsOf(streams, prog, o.SourcePartitions); err != nil {
 		return nil, err
 	}
 	if o.Registerer != nil {
@@ -111,8 +112,8 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// shardsOf are new shards, one for each partition.
-func (e *Engine) shardsOf(streams []*schema.Stream, prog Program, partitions map[string]int32) (out []*shard, err error) {
+// groupsOf are new shards, one for each partition, in their groups.
+func (e *Engine) groupsOf(streams []*schema.Stream, prog Program, partitions map[string]int32) (out []*group, err error) {
 	topics := map[string]string{}
 	for _, s := range streams {
 		if other, taken := topics[s.Topic]; taken {
@@ -124,7 +125,7 @@ func (e *Engine) shardsOf(streams []*schema.Stream, prog Program, partitions map
 			n = p
 		}
 		for p := range n {
-			out = append(out, newShard(e, s, prog, p, e.metrics))
+			out = append(out, &group{engine: e, shards: []*shard{newShard(e, s, prog, p, e.metrics)}})
 		}
 	}
 	return out, nil
@@ -136,16 +137,16 @@ func (e *Engine) shardsOf(streams []*schema.Stream, prog Program, partitions map
 func (e *Engine) Run(ctx context.Context) error {
 	e.declaring.Lock()
 	e.ctx = ctx
-	for _, s := range e.shards {
-		s.start(ctx)
+	for _, g := range e.groups {
+		g.start(ctx)
 	}
 	e.declaring.Unlock()
 	<-ctx.Done()
 	e.declaring.Lock() // no shard is started behind this
 	defer e.declaring.Unlock()
-	errs := make([]error, len(e.shards))
-	for i, s := range e.shards {
-		errs[i] = s.stop()
+	errs := make([]error, len(e.groups))
+	for i, g := range e.groups {
+		errs[i] = g.stop()
 	}
 	return errors.Join(errs...)
 }
@@ -158,46 +159,72 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[string]int32) error {
 	e.declaring.Lock()
 	defer e.declaring.Unlock()
-	next, err := e.shardsOf(streams, prog, partitions)
+	next, err := e.groupsOf(streams, prog, partitions)
 	if err != nil {
 		return err
 	}
-	var ending []*shard
-	for _, s := range e.shards {
-		i := slices.IndexFunc(next, func(n *shard) bool {
-			return n.stream == s.stream && n.program == s.program && n.partition == s.partition
-		})
-		if i >= 0 {
-			next[i] = s
+	var ending []*group
+	for _, g := range e.groups {
+		if i := slices.IndexFunc(next, g.same); i >= 0 {
+			next[i] = g
 		} else {
-			ending = append(ending, s)
+			ending = append(ending, g)
 		}
 	}
-	for _, s := range ending {
-		s.cancel()
+	for _, g := range ending {
+		if g.cancel != nil {
+			g.cancel()
+		}
 	}
-	for _, s := range ending {
-		if err := s.stop(); err != nil {
-			s.logger.Error("the last checkpoint of a shard failed; what it would have saved is computed again", "err", err)
+	for _, g := range ending {
+		if err := g.stop(); err != nil {
+			e.logger.Error("the last checkpoint of a shard failed; what it would have saved is computed again", "err", err)
 		}
-		if !slices.ContainsFunc(streams, func(n *schema.Stream) bool { return n.Schema.Stream == s.stream.Schema.Stream }) {
-			e.metrics.forget(s.stream.Schema.Stream)
-		}
-		for _, n := range next {
-			if n.stream.Schema.Stream == s.stream.Schema.Stream && n.partition == s.partition {
-				n.before = s.spent()
-			}
+		for _, s := range g.shards {
+			e.succeed(s, streams, next)
 		}
 	}
 	e.mu.Lock()
-	e.shards = next
+	e.groups = next
 	e.mu.Unlock()
-	for _, s := range next {
+	for _, g := range next {
 		if e.ctx != nil && e.ctx.Err() == nil {
-			s.start(e.ctx)
+			g.start(e.ctx)
 		}
 	}
 	return nil
+}
+
+// succeed hands what an ended shard has counted to the one in its place, or forgets
+// the stream where it is no longer declared.
+func (e *Engine) succeed(s *shard, streams []*schema.Stream, next []*group) {
+	if !slices.ContainsFunc(streams, func(n *schema.Stream) bool { return n.Schema.Stream == s.stream.Schema.Stream }) {
+		e.metrics.forget(s.stream.Schema.Stream)
+	}
+	for n := range shardsIn(next) {
+		if n.stream.Schema.Stream == s.stream.Schema.Stream && n.partition == s.partition {
+			n.before = s.spent()
+		}
+	}
+}
+
+// shards are those that run now.
+func (e *Engine) shards() []*shard {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Collect(shardsIn(e.groups))
+}
+
+func shardsIn(groups []*group) iter.Seq[*shard] {
+	return func(yield func(*shard) bool) {
+		for _, g := range groups {
+			for _, s := range g.shards {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // ShardStatus is where a shard stands.
@@ -221,9 +248,7 @@ type ShardStatus struct {
 // Status is where all shards stand. It may be called at any time from any
 // goroutine.
 func (e *Engine) Status() []ShardStatus {
-	e.mu.Lock()
-	shards := e.shards
-	e.mu.Unlock()
+	shards := e.shards()
 	out := make([]ShardStatus, len(shards))
 	for i, s := range shards {
 		s.mu.Lock()

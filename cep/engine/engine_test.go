@@ -380,7 +380,7 @@ func TestAnotherTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.shards[0].restore(t.Context()); err == nil || !strings.Contains(err.Error(), "in[0]: the checkpoint is at offset 3 and the topic ends at 1") {
+	if err := e.shards()[0].restore(t.Context()); err == nil || !strings.Contains(err.Error(), "in[0]: the checkpoint is at offset 3 and the topic ends at 1") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -340,10 +340,10 @@ func TestUnknownJournalRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.shards[0].restore(t.Context()); err != nil {
+	if err := e.shards()[0].restore(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := e.shards[1].restore(t.Context()); err == nil || !strings.Contains(err.Error(), `weir.journal@1: a record of the kind "model"`) {
+	if err := e.shards()[1].restore(t.Context()); err == nil || !strings.Contains(err.Error(), `weir.journal@1: a record of the kind "model"`) {
 		t.Errorf("error %v", err)
 	}
 }

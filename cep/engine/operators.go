@@ -123,9 +123,7 @@ func (s *shard) show(top bool) {
 // Operators is what each operator holds and costs, by stream and in program order. It
 // may be called at any time from any goroutine.
 func (e *Engine) Operators() []OperatorStatus {
-	e.mu.Lock()
-	shards := e.shards
-	e.mu.Unlock()
+	shards := e.shards()
 	var out []OperatorStatus
 	for _, s := range shards {
 		s.mu.Lock()

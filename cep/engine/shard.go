@@ -31,10 +31,6 @@ type shard struct {
 	logger    *slog.Logger
 	metrics   shardMetrics
 
-	cancel context.CancelFunc
-	ended  chan struct{} // nil: not started; closed when err is what the shard ended with
-	err    error
-
 	mu     sync.Mutex
 	status ShardStatus
 	shown  *counts         // what the metrics have counted, nil before the first restore
@@ -81,7 +77,7 @@ type counts struct{ events, decisions, alerts, late, deadLetters int64 }
 
 func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *metrics) *shard {
 	sh := &shard{
-		engine: e, program: prog, cancel: func() {}, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
+		engine: e, program: prog, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
 		metrics: m.of(s.Schema.Stream, partition), strikes: map[int64]int{}, poisoned: map[int64]string{},
 	}
@@ -89,75 +85,29 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 	return sh
 }
 
-// start runs the shard in its goroutine, where it does not run yet.
-func (s *shard) start(ctx context.Context) {
-	if s.ended != nil {
-		return
-	}
-	ctx, s.cancel = context.WithCancel(ctx)
-	s.ended = make(chan struct{})
-	go func() {
-		defer close(s.ended)
-		s.err = s.supervise(ctx)
-	}()
+// failed tells that the shard stopped and starts again in a while.
+func (s *shard) failed(err error, wait time.Duration) {
+	s.logger.Error("the shard stopped and starts again from its checkpoint", "err", err, "in", wait)
+	s.metrics.restarts.Inc()
+	s.mu.Lock()
+	s.status.Err = err.Error()
+	s.status.Restarts++
+	s.mu.Unlock()
 }
 
-// stop ends the shard and waits for it.
-func (s *shard) stop() error {
-	if s.ended == nil {
-		return nil
-	}
-	s.cancel()
-	<-s.ended
-	return s.err
-}
-
-// supervise runs the shard and restarts it from its checkpoint when it fails,
-// with back-off, until ctx is done.
-func (s *shard) supervise(ctx context.Context) error {
-	wait := backoffMin
-	for {
-		before := s.saved
-		err := s.life(ctx)
-		if ctx.Err() != nil {
-			return err
-		}
-		if s.saved > before {
-			wait = backoffMin // it got somewhere
-		}
-		s.logger.Error("the shard stopped and starts again from its checkpoint", "err", err, "in", wait)
-		s.metrics.restarts.Inc()
-		s.mu.Lock()
-		s.status.Err = err.Error()
-		s.status.Restarts++
-		s.mu.Unlock()
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return nil
-		case <-t.C:
-		}
-		wait = min(2*wait, backoffMax)
-	}
-}
-
-// life is the shard from its checkpoint to its end: an error, or nil when ctx is
-// done and the last checkpoint written.
-func (s *shard) life(ctx context.Context) (err error) {
+// guard makes a panic in do an error, and notes where it was.
+func (s *shard) guard(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = s.panicked(r)
 		}
 	}()
-	work, cancel := lingering(ctx, stopTimeout)
-	defer cancel()
-	if err := s.restore(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // nothing was done that a checkpoint could save
-		}
-		return err
-	}
+	return do()
+}
+
+// run decides what comes until ctx is done, and then writes the last checkpoint, for
+// which work leaves some time.
+func (s *shard) run(ctx, work context.Context) error {
 	src, err := s.engine.opts.Open(ctx, s.origin.Topic, s.partition, s.cursor)
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func TestDamageIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.shards[0].restore(t.Context()); !errors.Is(err, errDamage) || strings.Contains(err.Error(), "remove") {
+	if err := e.shards()[0].restore(t.Context()); !errors.Is(err, errDamage) || strings.Contains(err.Error(), "remove") {
 		t.Errorf("error %v", err)
 	}
 }
