@@ -119,8 +119,8 @@ func (s *shard) journalEnd(ctx context.Context) (int64, error) {
 	return s.durableEnd(ctx, &o)
 }
 
-// merge brings the shard's tables to what its journal says for the next record,
-// and returns how many of n records with these offsets that is for.
+// merge tells from the journal which tables are in force for the next record, and
+// returns how many of n records with these offsets that is for.
 func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int) (int, error) {
 	store := s.engine.opts.Tables
 	if store == nil {
@@ -147,7 +147,7 @@ func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int) (int
 	for until >= 0 && offset(n-1) >= until {
 		n--
 	}
-	return n, s.load(ctx)
+	return n, nil
 }
 
 // adopt journals that the tables change at the cursor. That is durable before
@@ -157,7 +157,7 @@ func (s *shard) adopt(ctx context.Context, head *table.View) error {
 		return nil
 	}
 	value, err := json.Marshal(journalRecord{Kind: kindTables, Stream: s.stream.Schema.Stream, Topic: s.origin.Topic, TopicID: s.source.id,
-		Partition: s.partition, Cursor: s.cursor, Changes: head.Seq()})
+		Partition: s.partition, Cursor: s.position, Changes: head.Seq()})
 	if err != nil {
 		return err
 	}
@@ -168,24 +168,24 @@ func (s *shard) adopt(ctx context.Context, head *table.View) error {
 		err = log.Durable(ctx, TopicJournal, 0, at)
 	}
 	if err != nil {
-		return fmt.Errorf("%s[%d]@%d: write to %s: %w", s.origin.Topic, s.partition, s.cursor, TopicJournal, err)
+		return fmt.Errorf("%s[%d]@%d: write to %s: %w", s.origin.Topic, s.partition, s.position, TopicJournal, err)
 	}
 	s.changes, s.journaled = head.Seq(), at+1
 	return nil
 }
 
-// load tells the instance of the tables in force, where it wants to know. Old ones
-// are only made when an event is decided with them.
+// load tells the instance of the tables that the batch at hand is decided with, where
+// it wants to know. Old ones are only made when an event is decided with them.
 func (s *shard) load(ctx context.Context) error {
 	user, wants := s.instance.(TableUser)
-	if s.loaded == s.changes || !wants {
+	if s.engine.opts.Tables == nil || s.loaded == s.tables || !wants {
 		return nil
 	}
-	v, err := s.engine.opts.Tables.At(ctx, s.changes)
+	v, err := s.engine.opts.Tables.At(ctx, s.tables)
 	if err != nil {
-		return fmt.Errorf("%s[%d]@%d: tables: %w", s.origin.Topic, s.partition, s.cursor, err)
+		return fmt.Errorf("%s[%d]@%d: tables: %w", s.origin.Topic, s.partition, s.from, err)
 	}
 	user.UseTables(v)
-	s.loaded = s.changes
+	s.loaded = s.tables
 	return nil
 }

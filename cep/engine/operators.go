@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -49,7 +50,10 @@ type (
 )
 
 // operate runs the operators on the batch and notes what each takes.
-func (s *shard) operate() error {
+func (s *shard) operate(ctx context.Context) error {
+	if err := s.load(ctx); err != nil {
+		return err
+	}
 	if p, ok := s.instance.(Preparer); ok {
 		p.Prepare(&s.batch, &s.outbox)
 	}

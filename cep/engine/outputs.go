@@ -159,7 +159,7 @@ func (o *outputs) write(ctx context.Context, s *shard, latency time.Duration) er
 		}
 		base, err := s.engine.opts.Sink.Append(ctx, t.topic, t.partition, t.recs)
 		if err != nil {
-			return fmt.Errorf("%s[%d]@%d: write %d records to %s[%d]: %w", s.origin.Topic, s.partition, s.working[0], len(t.recs), t.topic, t.partition, err)
+			return fmt.Errorf("%s[%d]@%d: write %d records to %s[%d]: %w", s.origin.Topic, s.partition, s.from, len(t.recs), t.topic, t.partition, err)
 		}
 		t.last = base + int64(len(t.recs)) - 1
 	}

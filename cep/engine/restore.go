@@ -42,7 +42,7 @@ func (s *shard) restore(ctx context.Context) error {
 	if err := s.operators(ctx, st); err != nil {
 		return err
 	}
-	s.state = st.state
+	s.state, s.position = st.state, st.cursor
 	s.saved, s.savedAt = s.cursor, time.Now()
 	if err := s.openJournal(ctx, s.journaled); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (s *shard) begin() error {
 	}
 	s.outputs = newOutputs(s.partition, s.engine.opts.OutputPartitions)
 	s.clock = cep.NewClock(s.stream.Lateness, s.stream.WatermarkBy, s.stream.WatermarkIdle)
-	s.state, s.journal = state{}, journal{}
+	s.state, s.journal, s.position = state{}, journal{}, 0
 	return nil
 }
 
@@ -228,7 +228,7 @@ func (s *shard) fill(ctx context.Context, to int64) error {
 		return err
 	}
 	defer src.Close()
-	for at := int64(0); at < to; {
+	for at := s.position; at < to; {
 		c, err := src.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("%s[%d]@%d: fill windows: %w", s.origin.Topic, s.partition, at, err)
@@ -239,7 +239,7 @@ func (s *shard) fill(ctx context.Context, to int64) error {
 			recs = recs[:len(recs)-1]
 		}
 		// Dead letters were written before: batches drops them.
-		if err := s.batches(ctx, recs, func() error { return nil }); err != nil {
+		if err := s.batches(ctx, recs, func() error { return s.operate(ctx) }); err != nil {
 			return err
 		}
 	}

@@ -39,14 +39,14 @@ type shard struct {
 	// The rest belongs to the shard's goroutine.
 	state
 	journal
+	position int64 // all before it are decoded
 	clock    *cep.Clock
 	project  []int
 	decoder  *decode.Decoder
 	seen     *dedupe.Seen // what decoder leaves out by; nil where the stream does not ask for it
 	source   savedSource
 	instance Instance
-	batch    event.Batch
-	outbox   cep.Outbox
+	*unit    // what is being worked on
 	findings []Finding
 	refused  []refusal // of the batch, in log order
 	outputs  outputs
@@ -58,15 +58,23 @@ type shard struct {
 	savedAt    time.Time
 
 	// After a panic, records up to carefulUntil are processed one by one.
-	working      [2]int64 // offsets of the batch at hand: first, end
 	carefulUntil int64
 	strikes      map[int64]int    // panics by offset
 	poisoned     map[int64]string // offsets to leave out, with the panic's text
 }
 
+// unit is a batch and what is known of it, from decoding to its outputs.
+type unit struct {
+	batch    event.Batch
+	outbox   cep.Outbox
+	from, to int64     // offsets: first, end; equal: nothing is being worked on
+	tables   int64     // it is decided with those before this offset of weir.tables
+	taken    time.Time // from the log
+}
+
 // state is what a checkpoint holds beside the operators.
 type state struct {
-	cursor int64
+	cursor int64 // all before it are decided
 	counts counts
 	// The tables in force are those before the offset changes of weir.tables; the
 	// shard's marks before the offset journaled of the journal were used.
@@ -79,7 +87,7 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 	sh := &shard{
 		engine: e, program: prog, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
-		metrics: m.of(s.Schema.Stream, partition), strikes: map[int64]int{}, poisoned: map[int64]string{},
+		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]string{},
 	}
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
 	return sh
@@ -155,7 +163,7 @@ func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, erro
 
 // panicked notes where a panic happened, for the next life.
 func (s *shard) panicked(r any) error {
-	first, end := s.working[0], s.working[1]
+	first, end := s.from, s.to
 	text := fmt.Sprint(r)
 	s.logger.Error("panic", "offset", first, "end", end, "panic", text, "stack", string(debug.Stack()))
 	err := fmt.Errorf("%s[%d]@%d: panic: %s", s.origin.Topic, s.partition, first, text)
@@ -167,32 +175,30 @@ func (s *shard) panicked(r any) error {
 		}
 	}
 	s.carefulUntil = max(s.carefulUntil, end)
-	s.working = [2]int64{}
+	s.unit = &unit{}
 	return err
 }
 
 // chunk decides a chunk in batches.
 func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	taken := time.Now()
-	if c.From > s.cursor || c.Lost > 0 {
-		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.cursor, "to", c.Next, "missing", max(0, c.From-s.cursor)+c.Lost)
+	if c.From > s.position || c.Lost > 0 {
+		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.position, "to", c.Next, "missing", max(0, c.From-s.position)+c.Lost)
 	}
 	err := s.batches(ctx, c.Records, func() error {
-		if err := s.decide(); err != nil {
-			return err
-		}
-		return s.outputs.write(ctx, s, time.Since(taken))
+		s.taken = taken
+		return s.finish(ctx)
 	})
 	if err != nil {
 		return err
 	}
-	s.cursor = c.Next
+	s.cursor, s.position = c.Next, c.Next
 	s.publish(c.HighWatermark)
 	return nil
 }
 
 // batches cuts records into batches, at the latest where the journal changes
-// something, decodes each, runs the operators on it and calls then.
+// something, decodes each and calls then.
 func (s *shard) batches(ctx context.Context, recs []source.Record, then func() error) error {
 	for len(recs) > 0 {
 		n := min(len(recs), s.engine.opts.BatchRows)
@@ -203,17 +209,15 @@ func (s *shard) batches(ctx context.Context, recs []source.Record, then func() e
 		if err != nil {
 			return err
 		}
-		s.working = [2]int64{recs[0].Offset, recs[n-1].Offset + 1}
+		s.from, s.to = recs[0].Offset, recs[n-1].Offset+1
+		s.tables = s.changes
 		s.outputs.reset()
 		s.process(recs[:n])
-		if err := s.operate(); err != nil {
-			return err
-		}
 		if err := then(); err != nil {
 			return err
 		}
-		s.cursor = s.working[1]
-		s.working = [2]int64{}
+		s.position = s.to
+		s.from = s.to
 		recs = recs[n:]
 	}
 	return nil
@@ -271,6 +275,21 @@ func (s *shard) lateLetter(r *source.Record, row int) {
 	at, wm := s.batch.Time[row], s.outbox.Watermark[row]
 	s.letter(r, decode.Failure{Reason: decode.ReasonLate, Field: s.stream.Schema.Fields[s.stream.Schema.Time].Name,
 		Detail: fmt.Sprintf("the event time %v is %v behind the watermark: the event was taken, this is a copy", at, wm.Time().Sub(at.Time()))})
+}
+
+// finish runs the program on a decoded batch and writes what it finds.
+func (s *shard) finish(ctx context.Context) error {
+	if err := s.operate(ctx); err != nil {
+		return err
+	}
+	if err := s.decide(); err != nil {
+		return err
+	}
+	if err := s.outputs.write(ctx, s, time.Since(s.taken)); err != nil {
+		return err
+	}
+	s.cursor = s.to
+	return nil
 }
 
 // decide runs the rules on the batch and makes the outputs.
