@@ -16,6 +16,8 @@ import (
 // each group of events with equal values in those fields has its own: the greatest
 // time seen in the group less Lateness. A group that is more than Idle behind the
 // greatest time of all is not waited for: no watermark is lower than that less Idle.
+//
+// Where no events come, Pass lets the time go on.
 type Clock struct {
 	lateness time.Duration
 	by       []int // fields
@@ -87,6 +89,13 @@ func (c *Clock) arriveInGroup(b *event.Batch, row int, t event.Time) event.Time 
 	}
 	return less(group, c.lateness)
 }
+
+// Pass has the effect on the watermarks that an event of time t would have, of a group
+// of its own where there are groups. It never sets them back.
+func (c *Clock) Pass(t event.Time) { c.greatest = max(c.greatest, t) }
+
+// Newest is the greatest time of an event or of Pass, MinTime before the first.
+func (c *Clock) Newest() event.Time { return c.greatest }
 
 // Watermark is the lowest there is now: no event is late whose time is not below
 // it, but for its group's own.

@@ -33,7 +33,12 @@
 //     journaled, and durable, before the event is decided; what an earlier life has
 //     decided keeps its tables (docs/decisions/0005). A change that was acknowledged
 //     before an event was written is in force for that event.
-//  8. Declare changes which streams and which program run. To a shard whose stream
+//  8. The wall clock enters once, as data: a partition without records goes on by idle
+//     marks, which the journal holds with their cursor and time (idle.go). A mark is
+//     durable before it has an effect, and has it behind all records before its cursor.
+//     Its effect is the one on cep.Clock of an event of its time; an event that is in
+//     the log within Stream.Idle and Lateness of its time is not late for it.
+//  9. Declare changes which streams and which program run. To a shard whose stream
 //     or program is another one that is a restart: its checkpoint is written, and
 //     what comes after it begins there, by 2 and 5.
 //

@@ -55,6 +55,8 @@ type Options struct {
 	Tables     *table.Store
 	Journal    JournalMode
 	PinChanges int64
+	// Now is the wall clock by which a partition is idle; time.Now where nil.
+	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: no metrics
 	Logger     *slog.Logger          // nil: slog.Default
 }
@@ -92,6 +94,9 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	}
 	if o.BatchRows <= 0 {
 		o.BatchRows = defaultBatchRows
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

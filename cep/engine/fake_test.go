@@ -328,3 +328,21 @@ func (f failing) Append(ctx context.Context, topic string, partition int32, recs
 func sealed(data []byte) []byte {
 	return binary.LittleEndian.AppendUint32(slices.Clone(data), crc32.Checksum(data, castagnoli))
 }
+
+// renamed is a program whose operators are others, by name.
+type renamed struct{ Program }
+
+func (p renamed) Instance(s *schema.Stream) (Instance, error) {
+	i, err := p.Program.Instance(s)
+	return renamedInstance{i}, err
+}
+
+type renamedInstance struct{ Instance }
+
+func (i renamedInstance) Operators() []Operator {
+	ops := slices.Clone(i.Instance.Operators())
+	for j := range ops {
+		ops[j].Identity += " renamed"
+	}
+	return ops
+}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 
+	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/ingest/table"
 )
@@ -15,9 +17,15 @@ import (
 // partition merged with its records here.
 const TopicJournal = "weir.journal"
 
-// kindTables is a journal record that says: from Cursor on, the tables and lists
-// are those before the offset Changes of weir.tables.
-const kindTables = "tables"
+// The kinds of journal records.
+const (
+	// kindTables says: from Cursor on, the tables and lists are those before the
+	// offset Changes of weir.tables.
+	kindTables = "tables"
+	// kindIdle says: before Cursor, time has passed as by an event of the time Time;
+	// see cep.Clock.
+	kindIdle = "idle"
+)
 
 // journalRecord is a record's value in TopicJournal. Records of one source
 // partition are in the order of their cursors.
@@ -29,6 +37,7 @@ type journalRecord struct {
 	Partition int32  `json:"partition"`
 	Cursor    int64  `json:"cursor"`            // the first offset that it is for
 	Changes   int64  `json:"changes,omitempty"` // of kindTables
+	Time      int64  `json:"time,omitempty"`    // of kindIdle, in nanoseconds
 }
 
 // JournalMode says where a shard's changes come from.
@@ -42,6 +51,7 @@ const (
 	// gives the same decisions again.
 	JournalReplay
 	// JournalPin uses one state of the tables, Options.PinChanges, for all events.
+	// What else the journal says, as JournalReplay.
 	JournalPin
 )
 
@@ -53,9 +63,8 @@ type TableUser interface {
 
 // mark is a journal record of this shard that is still to be used.
 type mark struct {
-	offset  int64 // in the journal
-	cursor  int64
-	changes int64
+	offset int64 // in the journal
+	journalRecord
 }
 
 // journal is what a shard has to do with its journal.
@@ -69,7 +78,7 @@ type journal struct {
 // openJournal reads the shard's marks from an offset of the journal on.
 func (s *shard) openJournal(ctx context.Context, from int64) error {
 	s.marks, s.filling, s.loaded = nil, false, -1
-	if s.engine.opts.Tables == nil || s.engine.opts.Journal == JournalPin {
+	if !s.journals() {
 		return nil
 	}
 	end, err := s.journalEnd(ctx)
@@ -105,12 +114,22 @@ func (s *shard) noteMark(offset int64, value []byte) error {
 	if r.Topic != s.origin.Topic || r.Partition != s.partition || r.TopicID != "" && s.source.id != "" && r.TopicID != s.source.id {
 		return nil
 	}
-	if r.Kind != kindTables {
+	switch r.Kind {
+	case kindTables:
+		if s.engine.opts.Tables == nil || s.engine.opts.Journal == JournalPin {
+			return nil
+		}
+	case kindIdle:
+	default:
 		return fmt.Errorf("a record of the kind %q, which this version does not know: a newer one has decided this partition", r.Kind)
 	}
-	s.marks = append(s.marks, mark{offset, r.Cursor, r.Changes})
+	s.marks = append(s.marks, mark{offset, r})
 	return nil
 }
+
+// journals reports whether there is a journal. Where there are neither tables nor
+// streams that can be idle, nobody has to make the topic.
+func (s *shard) journals() bool { return s.engine.opts.Tables != nil || s.stream.Idle > 0 }
 
 // journalEnd is the end of the journal once all before it is durable: an earlier
 // life of this process may have written there.
@@ -119,24 +138,22 @@ func (s *shard) journalEnd(ctx context.Context) (int64, error) {
 	return s.durableEnd(ctx, &o)
 }
 
-// merge tells from the journal which tables are in force for the next record, and
-// returns how many of n records with these offsets that is for.
-func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int) (int, error) {
-	store := s.engine.opts.Tables
-	if store == nil {
-		return n, nil
-	}
-	for len(s.marks) > 0 && s.marks[0].cursor <= offset(0) {
-		s.changes, s.journaled = s.marks[0].changes, s.marks[0].offset+1
-		s.marks = s.marks[1:]
+// merge brings the shard to what its journal says for the next record, and returns
+// how many of n records with these offsets that is for. Where time passes before it,
+// then is called for an empty batch.
+func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int, then func() error) (int, error) {
+	if err := s.useMarks(offset(0), math.MaxInt64, then); err != nil {
+		return 0, err
 	}
 	until := int64(-1)
-	switch {
-	case s.engine.opts.Journal == JournalPin:
+	store := s.engine.opts.Tables
+	if store != nil && s.engine.opts.Journal == JournalPin {
 		s.changes = s.engine.opts.PinChanges
+	}
+	switch {
 	case len(s.marks) > 0:
-		until = s.marks[0].cursor
-	case s.filling || s.engine.opts.Journal == JournalReplay:
+		until = s.marks[0].Cursor
+	case store == nil || s.filling || s.engine.opts.Journal != JournalLive:
 	case offset(0) < s.settled:
 		until = s.settled
 	default:
@@ -150,27 +167,57 @@ func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int) (int
 	return n, nil
 }
 
-// adopt journals that the tables change at the cursor. That is durable before
-// anything is decided with them.
-func (s *shard) adopt(ctx context.Context, head *table.View) error {
-	if head.Seq() == s.changes {
-		return nil
+// useMarks uses the marks that are for the record at an offset or one before it, and
+// stand before an offset of the journal. Where time passes, then is called for an
+// empty batch.
+func (s *shard) useMarks(cursor, before int64, then func() error) error {
+	for len(s.marks) > 0 && s.marks[0].Cursor <= cursor && s.marks[0].offset < before {
+		m := s.marks[0]
+		s.marks, s.journaled = s.marks[1:], m.offset+1
+		switch m.Kind {
+		case kindTables:
+			s.changes = m.Changes
+		case kindIdle:
+			s.pass(m.Cursor, event.Time(m.Time))
+			if err := then(); err != nil {
+				return err
+			}
+		}
 	}
-	value, err := json.Marshal(journalRecord{Kind: kindTables, Stream: s.stream.Schema.Stream, Topic: s.origin.Topic, TopicID: s.source.id,
-		Partition: s.partition, Cursor: s.position, Changes: head.Seq()})
+	return nil
+}
+
+// enter writes a record into the journal, at the cursor, and waits until it is
+// durable.
+func (s *shard) enter(ctx context.Context, r journalRecord, timestamp int64) error {
+	r.Stream, r.Topic, r.TopicID, r.Partition, r.Cursor = s.stream.Schema.Stream, s.origin.Topic, s.source.id, s.partition, s.position
+	value, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	key := s.origin.Topic + "/" + strconv.Itoa(int(s.partition))
 	log := s.engine.opts.Sink
-	at, err := log.Append(ctx, TopicJournal, 0, []sink.Record{{Timestamp: head.Time().Millis(), Key: []byte(key), Value: value}})
+	at, err := log.Append(ctx, TopicJournal, 0, []sink.Record{{Timestamp: timestamp, Key: []byte(key), Value: value}})
 	if err == nil {
 		err = log.Durable(ctx, TopicJournal, 0, at)
 	}
 	if err != nil {
 		return fmt.Errorf("%s[%d]@%d: write to %s: %w", s.origin.Topic, s.partition, s.position, TopicJournal, err)
 	}
-	s.changes, s.journaled = head.Seq(), at+1
+	s.journaled = at + 1
+	return nil
+}
+
+// adopt journals that the tables change at the cursor. That is durable before
+// anything is decided with them.
+func (s *shard) adopt(ctx context.Context, head *table.View) error {
+	if head.Seq() == s.changes {
+		return nil
+	}
+	if err := s.enter(ctx, journalRecord{Kind: kindTables, Changes: head.Seq()}, head.Time().Millis()); err != nil {
+		return err
+	}
+	s.changes = head.Seq()
 	return nil
 }
 

@@ -10,9 +10,9 @@ import (
 
 // metrics are shared by all shards, with the labels stream and partition.
 type metrics struct {
-	events, decisions, alerts, late, deadLetters, suppressed, restarts *prometheus.CounterVec
-	lag, watermark, changes                                            *prometheus.GaugeVec
-	checkpoint                                                         *prometheus.HistogramVec
+	events, decisions, alerts, late, deadLetters, suppressed, restarts, idle *prometheus.CounterVec
+	lag, watermark, changes                                                  *prometheus.GaugeVec
+	checkpoint                                                               *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -31,6 +31,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		deadLetters: counter("dead_letters_total", "Records that did not decode."),
 		suppressed:  counter("suppressed_total", "Outputs left out after a restart because they were there already."),
 		restarts:    counter("shard_restarts_total", "Restarts of a shard from its checkpoint after an error."),
+		idle:        counter("idle_marks_total", "Marks that this process journaled because a partition had no records for the stream's idle time."),
 		lag:         gauge("lag_records", "Records between the cursor and the high watermark."),
 		watermark:   gauge("watermark_seconds", "Event time up to which the shard has seen its stream, as Unix time."),
 		changes:     gauge("table_changes", "Offset of weir.tables up to which changes of tables and lists are in force in the shard. An idle shard takes newer ones up with its next event."),
@@ -42,7 +43,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.lag, m.watermark, m.changes, m.checkpoint} {
+	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle, m.lag, m.watermark, m.changes, m.checkpoint} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -53,7 +54,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 // forget drops what is told of a stream that is no longer there.
 func (m *metrics) forget(stream string) {
 	labels := prometheus.Labels{"stream": stream}
-	for _, c := range []*prometheus.CounterVec{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts} {
+	for _, c := range []*prometheus.CounterVec{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle} {
 		c.DeletePartialMatch(labels)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.lag, m.watermark, m.changes} {
@@ -64,9 +65,9 @@ func (m *metrics) forget(stream string) {
 
 // shardMetrics are one shard's, looked up once.
 type shardMetrics struct {
-	events, decisions, alerts, late, deadLetters, suppressed, restarts prometheus.Counter
-	lag, watermark, changes                                            prometheus.Gauge
-	checkpoint                                                         prometheus.Observer
+	events, decisions, alerts, late, deadLetters, suppressed, restarts, idle prometheus.Counter
+	lag, watermark, changes                                                  prometheus.Gauge
+	checkpoint                                                               prometheus.Observer
 }
 
 func (m *metrics) of(stream string, partition int32) shardMetrics {
@@ -75,7 +76,7 @@ func (m *metrics) of(stream string, partition int32) shardMetrics {
 		events: m.events.WithLabelValues(stream, p), decisions: m.decisions.WithLabelValues(stream, p),
 		alerts: m.alerts.WithLabelValues(stream, p), late: m.late.WithLabelValues(stream, p),
 		deadLetters: m.deadLetters.WithLabelValues(stream, p), suppressed: m.suppressed.WithLabelValues(stream, p),
-		restarts: m.restarts.WithLabelValues(stream, p), lag: m.lag.WithLabelValues(stream, p),
+		restarts: m.restarts.WithLabelValues(stream, p), idle: m.idle.WithLabelValues(stream, p), lag: m.lag.WithLabelValues(stream, p),
 		watermark: m.watermark.WithLabelValues(stream, p), changes: m.changes.WithLabelValues(stream, p),
 		checkpoint: m.checkpoint.WithLabelValues(stream, p),
 	}

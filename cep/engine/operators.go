@@ -64,7 +64,7 @@ func (s *shard) operate(ctx context.Context) error {
 		marks := len(s.outbox.Marks)
 		err := op.Process(&s.batch, &s.outbox)
 		if err == nil {
-			err = op.Advance(s.clock.Watermark(), &s.outbox)
+			err = op.Advance(s.low, &s.outbox)
 		}
 		if err != nil {
 			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)

@@ -76,7 +76,7 @@ func (s *shard) beginAnew(ctx context.Context) error {
 	clear(s.strikes)
 	clear(s.poisoned)
 	s.carefulUntil, s.shown = 0, nil
-	if s.engine.opts.Tables != nil {
+	if s.journals() {
 		end, err := s.journalEnd(ctx)
 		if err != nil {
 			return err
@@ -186,12 +186,12 @@ func (s *shard) begin() error {
 // operators restores their state from a checkpoint, or makes it again from the
 // log where one of them is not in it.
 func (s *shard) operators(ctx context.Context, st *savedState) error {
-	if st.cursor == 0 {
-		return nil
+	if st.clock == nil {
+		return nil // nothing was before
 	}
 	if st.source.known && st.source.declared != s.source.declared {
 		s.logger.Info("the stream's declaration has changed: the state of its windows is made from the log")
-		return s.fill(ctx, st.cursor)
+		return s.fill(ctx, st.cursor, st.journaled)
 	}
 	if err := s.clock.Restore(cep.NewSnapshotReader(bytes.NewReader(st.clock))); err != nil {
 		return fmt.Errorf("%s[%d]: the watermark in the checkpoint: %w", s.origin.Topic, s.partition, err)
@@ -200,11 +200,11 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 		data, found := st.operators[op.Identity]
 		if !found {
 			s.logger.Info("a window is new: its state is made from the log", "operator", op.Identity)
-			return s.fill(ctx, st.cursor)
+			return s.fill(ctx, st.cursor, st.journaled)
 		}
 		if err := op.Restore(cep.NewSnapshotReader(bytes.NewReader(data))); err != nil {
 			s.logger.Warn("state in the checkpoint cannot be used: it is made again from the log", "operator", op.Identity, "err", err)
-			return s.fill(ctx, st.cursor)
+			return s.fill(ctx, st.cursor, st.journaled)
 		}
 		if err := op.Advance(s.clock.Watermark(), &s.outbox); err != nil {
 			return err
@@ -214,8 +214,9 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 }
 
 // fill runs the log, merged with the journal, up to an offset through the
-// operators, deciding nothing.
-func (s *shard) fill(ctx context.Context, to int64) error {
+// operators, deciding nothing. Of the marks at that offset, it uses those before the
+// offset journaled of the journal.
+func (s *shard) fill(ctx context.Context, to, journaled int64) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -223,6 +224,7 @@ func (s *shard) fill(ctx context.Context, to int64) error {
 		return err
 	}
 	s.filling = true
+	operate := func() error { return s.operate(ctx) }
 	src, err := s.engine.opts.Open(ctx, s.origin.Topic, s.partition, 0)
 	if err != nil {
 		return err
@@ -239,9 +241,13 @@ func (s *shard) fill(ctx context.Context, to int64) error {
 			recs = recs[:len(recs)-1]
 		}
 		// Dead letters were written before: batches drops them.
-		if err := s.batches(ctx, recs, func() error { return s.operate(ctx) }); err != nil {
+		if err := s.batches(ctx, recs, operate); err != nil {
 			return err
 		}
+	}
+	// Between the last record and the checkpoint, time may have passed.
+	if err := s.useMarks(to, journaled, operate); err != nil {
+		return err
 	}
 	s.outputs.reset()
 	return nil

@@ -36,6 +36,8 @@ type shard struct {
 	shown  *counts         // what the metrics have counted, nil before the first restore
 	holds  []operatorStats // as of the last show
 
+	pace pace
+
 	// The rest belongs to the shard's goroutine.
 	state
 	journal
@@ -56,6 +58,7 @@ type shard struct {
 	generation uint64 // of the newest checkpoint
 	saved      int64  // its cursor
 	savedAt    time.Time
+	idleAt     time.Time // when to see whether the partition is idle
 
 	// After a panic, records up to carefulUntil are processed one by one.
 	carefulUntil int64
@@ -67,9 +70,10 @@ type shard struct {
 type unit struct {
 	batch    event.Batch
 	outbox   cep.Outbox
-	from, to int64     // offsets: first, end; equal: nothing is being worked on
-	tables   int64     // it is decided with those before this offset of weir.tables
-	taken    time.Time // from the log
+	from, to int64      // offsets: first, end; equal: nothing is being worked on
+	low      event.Time // the watermark behind it
+	tables   int64      // it is decided with those before this offset of weir.tables
+	taken    time.Time  // from the log
 }
 
 // state is what a checkpoint holds beside the operators.
@@ -100,6 +104,7 @@ func (s *shard) failed(err error, wait time.Duration) {
 	s.mu.Lock()
 	s.status.Err = err.Error()
 	s.status.Restarts++
+	s.pace.running = false
 	s.mu.Unlock()
 }
 
@@ -121,13 +126,24 @@ func (s *shard) run(ctx, work context.Context) error {
 		return err
 	}
 	defer src.Close()
+	finish := func() error {
+		s.taken = time.Now()
+		return s.finish(work)
+	}
+	if err := s.useMarks(s.position, math.MaxInt64, finish); err != nil {
+		return err
+	}
+	s.arrive(s.engine.opts.Now())
 	for {
 		chunk, err := s.next(ctx, src)
 		switch {
 		case ctx.Err() != nil:
 			return s.checkpoint(work)
 		case errors.Is(err, context.DeadlineExceeded):
-			// Nothing came until the next checkpoint was due.
+			// Nothing came until the next checkpoint, or an idle mark, was due.
+			if err := s.rest(work, finish); err != nil {
+				return err
+			}
 		case err != nil:
 			return fmt.Errorf("%s[%d]@%d: %w", s.origin.Topic, s.partition, s.cursor, err)
 		default:
@@ -151,12 +167,19 @@ func lingering(ctx context.Context, d time.Duration) (context.Context, context.C
 	return work, func() { stop(); cancel() }
 }
 
-// next waits for records, not longer than until a checkpoint is due.
+// next waits for records, not longer than until a checkpoint or an idle mark is due.
 func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
-	if s.cursor == s.saved {
+	wait := time.Duration(math.MaxInt64)
+	if s.cursor != s.saved {
+		wait = time.Until(s.savedAt.Add(s.engine.opts.CheckpointEvery))
+	}
+	if s.marksIdle() {
+		wait = min(wait, s.idleAt.Sub(s.engine.opts.Now()))
+	}
+	if wait == math.MaxInt64 {
 		return src.Next(ctx)
 	}
-	ctx, cancel := context.WithDeadline(ctx, s.savedAt.Add(s.engine.opts.CheckpointEvery))
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	return src.Next(ctx)
 }
@@ -194,6 +217,9 @@ func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	}
 	s.cursor, s.position = c.Next, c.Next
 	s.publish(c.HighWatermark)
+	if len(c.Records) > 0 {
+		s.arrive(s.engine.opts.Now())
+	}
 	return nil
 }
 
@@ -205,7 +231,7 @@ func (s *shard) batches(ctx context.Context, recs []source.Record, then func() e
 		if recs[0].Offset < s.carefulUntil {
 			n = 1
 		}
-		n, err := s.merge(ctx, func(i int) int64 { return recs[i].Offset }, n)
+		n, err := s.merge(ctx, func(i int) int64 { return recs[i].Offset }, n, then)
 		if err != nil {
 			return err
 		}
@@ -236,6 +262,7 @@ func (s *shard) process(recs []source.Record) {
 	s.outbox.Reset(s.instance.Features())
 	refused := s.refused
 	s.clock.Arrive(&s.batch, &s.outbox)
+	s.low = s.clock.Watermark()
 	for row, late := range s.outbox.Late {
 		if late {
 			s.counts.late++
@@ -248,6 +275,18 @@ func (s *shard) process(recs []source.Record) {
 	}
 	s.lettersBefore(refused, math.MaxInt64)
 	s.counts.events += int64(s.batch.Len())
+}
+
+// pass makes an empty batch behind the records before an offset: time passes as by an
+// event of time t.
+func (s *shard) pass(offset int64, t event.Time) {
+	s.from, s.to, s.tables = offset, offset, s.changes
+	s.outputs.reset()
+	s.batch.Reset(s.stream.Schema, s.project)
+	s.batch.Watermark = s.clock.Watermark()
+	s.outbox.Reset(s.instance.Features())
+	s.clock.Pass(t)
+	s.low = s.clock.Watermark()
 }
 
 // refusal is a record that the decoder did not take.
@@ -408,6 +447,7 @@ func (s *shard) publish(highWatermark int64) {
 	st.Events, st.Decisions, st.Alerts = s.counts.events, s.counts.decisions, s.counts.alerts
 	st.Late, st.DeadLetters, st.Changes = s.counts.late, s.counts.deadLetters, s.changes
 	lag := st.HighWatermark - st.Cursor
+	s.pace.newest, s.pace.behind = s.clock.Newest(), lag > 0
 	s.mu.Unlock()
 	s.metrics.lag.Set(float64(lag))
 	s.metrics.changes.Set(float64(s.changes))

@@ -103,6 +103,7 @@ func (f *streamFlags) show(cmd *cobra.Command, name string) error {
 	if len(v.WatermarkBy) > 0 {
 		line("watermark", fmt.Sprintf("by %s, idle after %s", strings.Join(v.WatermarkBy, ", "), v.WatermarkIdle))
 	}
+	line("idle", map[bool]string{true: "", false: v.Idle}[v.Idle == "0s"])
 	line("key", v.Key)
 	line("id", v.ID)
 	line("dedupe", v.Dedupe)

@@ -168,6 +168,9 @@ func (s *streamDraft) build(w *walker) *schema.Stream {
 	out.Schema.Key = s.refer(w, out.Schema, s.key, idKinds...)
 	out.Schema.ID = s.refer(w, out.Schema, s.id, idKinds...)
 	s.buildWatermark(w, out)
+	if out.Idle = s.idle.d; out.Idle > 0 && out.Idle < idleMin {
+		w.fail(s.idle.v, "`0s` switches it off", "found %s, expected at least %s", formatDuration(out.Idle), formatDuration(idleMin))
+	}
 	if out.Dedupe = s.dedupe.d; s.dedupe.v.node != nil {
 		s.checkDedupe(w, out)
 	}
@@ -175,6 +178,9 @@ func (s *streamDraft) build(w *walker) *schema.Stream {
 	s.checkSensitive(w, out)
 	return out
 }
+
+// idleMin bounds how often an idle partition writes to the journal.
+const idleMin = time.Second
 
 // buildWatermark sets WatermarkBy and WatermarkIdle.
 func (s *streamDraft) buildWatermark(w *walker, out *schema.Stream) {

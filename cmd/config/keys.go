@@ -58,6 +58,7 @@ type streamDraft struct {
 	lateness   time.Duration
 	markBy     []text
 	markIdle   duration
+	idle       duration
 	maxAhead   time.Duration
 	dedupe     duration
 	decisions  string
@@ -230,6 +231,11 @@ var streamKeys = []key[streamDraft]{
 		read: func(w *walker, v value, s *streamDraft) {
 			s.markIdle.v = v
 			w.duration(v, time.Millisecond, 366*24*time.Hour, &s.markIdle.d)
+		}},
+	{name: "idle", expects: "duration", def: "1m", doc: "How long a partition without records holds back what waits for event time to go on, in a stream whose events come near to the time of the clock: after that its watermark follows the stream's other partitions, or the clock, this far behind. An event that reaches the log within `idle` and `lateness` of its time is never late because of it. `0s`: a partition without records waits for its next one. See [windows](windows.md#time).",
+		read: func(w *walker, v value, s *streamDraft) {
+			s.idle.v = v
+			w.duration(v, 0, 366*24*time.Hour, &s.idle.d)
 		}},
 	{name: "max_ahead", expects: "duration", def: "0s", defDoc: "`0s`: no bound", doc: "How far an event's time may be ahead of its record's timestamp. One further ahead goes to the dead letters, so that one bad clock cannot move the watermark.",
 		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 366*24*time.Hour, &s.maxAhead) }},

@@ -18,6 +18,7 @@ type StreamView struct {
 	Lateness        string      `json:"lateness" doc:"How far the watermark is behind the greatest event time."`
 	WatermarkBy     []string    `json:"watermark_by,omitempty" doc:"Fields by which events have watermarks of their own."`
 	WatermarkIdle   string      `json:"watermark_idle,omitempty" doc:"How far behind the greatest event time a group of watermark_by is no longer waited for."`
+	Idle            string      `json:"idle" doc:"How long a partition without records holds the watermark back; 0s: for ever."`
 	Partitions      int         `json:"partitions"`
 	Format          string      `json:"format"`
 	Key             string      `json:"key"`
@@ -56,7 +57,7 @@ type FieldView struct {
 func streamView(s *schema.Stream) StreamView {
 	v := StreamView{
 		Name: s.Schema.Stream, Topic: s.Topic, Alias: s.Schema.Alias, Format: string(s.Format),
-		Time: s.Schema.Fields[s.Schema.Time].Name, Columns: s.Columns, Zone: time.UTC.String(), Lateness: s.Lateness.String(),
+		Time: s.Schema.Fields[s.Schema.Time].Name, Columns: s.Columns, Zone: time.UTC.String(), Lateness: s.Lateness.String(), Idle: s.Idle.String(),
 	}
 	if s.Schema.Key >= 0 {
 		v.Key = s.Schema.Fields[s.Schema.Key].Name

@@ -95,6 +95,9 @@ type Stream struct {
 	// greatest event time of all is not waited for. See cep.Clock.
 	WatermarkBy   []int
 	WatermarkIdle time.Duration
+	// Idle is how long a partition without records holds the watermark back: after it
+	// the engine takes time to go on; 0: for ever. See docs/reference/windows.md.
+	Idle time.Duration
 	// MaxAhead bounds how far an event's time may be ahead of its record's
 	// timestamp; 0 means no bound.
 	MaxAhead time.Duration
