@@ -10,8 +10,9 @@ type Operator interface {
 	// Process takes in a batch and leaves its findings in out, whose Late, Watermark
 	// and Low describe the batch's rows. It retains neither.
 	Process(b *event.Batch, out *Outbox) error
-	// Advance tells that the stream's lowest watermark has reached t: what only events
-	// before t could still ask for may go.
+	// Advance tells that the stream's lowest watermark has reached t, behind the batch of
+	// the last Process and what was there before: what only events before t could still
+	// ask for may go, and what waits for t happens.
 	Advance(t event.Time, out *Outbox) error
 	// Snapshot writes the state.
 	Snapshot(w *SnapshotWriter) error
@@ -32,6 +33,8 @@ type Outbox struct {
 	// Features are the columns that operators fill, by slot. An absent value is
 	// "no value", as the mean of an empty window.
 	Features []event.Column
+	// Results are what operators found between the rows, by slot; see Result.
+	Results []Rows
 	// Faults are the values that could not be computed, in no order. The
 	// feature is absent there.
 	Faults []Fault
@@ -41,6 +44,14 @@ type Outbox struct {
 	// Skip, if not nil, tells that nobody reads a feature of a row. An operator may
 	// then leave the value absent; what it keeps is the same.
 	Skip func(slot, row int) bool
+}
+
+// Rows is what an operator found between the rows of a batch, in the order of the log.
+type Rows struct {
+	// After is for each result the row of the batch that it is right behind; -1: it is
+	// before the first, as what an idle mark brings about.
+	After []int
+	Cols  []event.Column
 }
 
 // Stats is what an operator holds.
@@ -68,6 +79,9 @@ type Fault struct {
 func (o *Outbox) Reset(features []event.Type) {
 	o.Late, o.Watermark, o.Low, o.Faults, o.Marks = o.Late[:0], o.Watermark[:0], o.Low[:0], o.Faults[:0], o.Marks[:0]
 	o.Skip = nil
+	for i := range o.Results {
+		o.Results[i].reset()
+	}
 	if len(o.Features) != len(features) {
 		o.Features = make([]event.Column, len(features))
 	}
@@ -75,6 +89,32 @@ func (o *Outbox) Reset(features []event.Type) {
 		o.Features[i].Reset(t)
 	}
 }
+
+// Result is the place for an operator's results in a slot, with columns of these types.
+func (o *Outbox) Result(slot int, types []event.Type) *Rows {
+	for len(o.Results) <= slot {
+		o.Results = append(o.Results, Rows{})
+	}
+	r := &o.Results[slot]
+	if len(r.Cols) != len(types) {
+		r.Cols = make([]event.Column, len(types))
+		for i, t := range types {
+			r.Cols[i].Reset(t)
+		}
+	}
+	return r
+}
+
+func (r *Rows) reset() {
+	r.After = r.After[:0]
+	for i := range r.Cols {
+		r.Cols[i].Reset(r.Cols[i].Type)
+	}
+}
+
+// Last is the last row of the batch, -1 where it has none: what Advance brings about is
+// behind it.
+func (o *Outbox) Last() int { return len(o.Low) - 1 }
 
 // Fault records that a feature could not be computed. The caller appends the
 // absent value itself.
