@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -62,6 +63,30 @@ func TestCommitsOutliveCrashes(t *testing.T) {
 	}
 	if len(acked) != parallel {
 		t.Fatalf("%d groups committed", len(acked))
+	}
+}
+
+// TestCommitBeforeLoad: a new broker takes commits before the goroutine that loads
+// what a life before left, which is nothing, has had its turn. They stay.
+func TestCommitBeforeLoad(t *testing.T) {
+	fs := vfs.NewMem(1)
+	l := openMem(t, fs)
+	defer l.Close()
+	s, err := New(l, Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.groups.stop()
+	if _, err := l.CreateTopic(commitlog.TopicSpec{Name: "t", Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	in := commitOf("g", 7)
+	if s.groups.commit(t.Context(), &in); in.topics[0].parts[0].err != nil {
+		t.Fatal(in.topics[0].parts[0].err)
+	}
+	s.groups.topic.load(t.Context(), s.groups)
+	if at := fetched(t, s, true); at.err != nil || at.Offset.Offset != 7 {
+		t.Fatalf("committed 7, read %+v", at)
 	}
 }
 

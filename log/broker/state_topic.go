@@ -49,6 +49,9 @@ type stateTopic struct {
 	name     string
 	logger   *slog.Logger
 	builders sync.Pool // of *record.Builder
+	// before are the partitions that there were when the coordinator began: what is
+	// to be read. What is made later it has written itself.
+	before []*commitlog.Partition
 
 	mu    sync.Mutex
 	topic *commitlog.Topic // nil: not made yet
@@ -78,8 +81,8 @@ func newStateTopic(l *commitlog.Log, name string, logger *slog.Logger) *stateTop
 	t := &stateTopic{log: l, name: name, logger: logger}
 	t.builders.New = func() any { return new(record.Builder) }
 	if topic, ok := l.Topic(name); ok {
-		t.topic = topic
-		t.state = make([]error, len(topic.Partitions()))
+		t.topic, t.before = topic, topic.Partitions()
+		t.state = make([]error, len(t.before))
 		for i := range t.state {
 			t.state[i] = kerr.CoordinatorLoadInProgress
 		}
@@ -162,16 +165,17 @@ func (t *stateTopic) made() bool {
 	return t.topic != nil
 }
 
-// load reads every partition to its high watermark, which at this time is its
-// end. A partition that cannot be read is out of service, and the log says why.
+// load reads every partition that there was when the coordinator began, to its high
+// watermark, which at this time is its end. A partition that cannot be read is out
+// of service, and the log says why.
 func (t *stateTopic) load(ctx context.Context, to replayer) {
-	if !t.made() {
+	if len(t.before) == 0 {
 		return
 	}
 	began := time.Now()
 	var group errgroup.Group
 	group.SetLimit(loadWorkers)
-	for _, p := range t.topic.Partitions() {
+	for _, p := range t.before {
 		group.Go(func() error {
 			err := t.loadPartition(ctx, p, to)
 			switch {
