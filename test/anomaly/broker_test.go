@@ -56,9 +56,14 @@ func TestBroker(t *testing.T) {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			h, _ := newRun(t, seed, bug{}).history(25)
-			for _, a := range Check(h) {
+			r := newRun(t, seed, bug{})
+			h, _ := r.history(25)
+			found := Check(h)
+			for _, a := range found {
 				t.Errorf("seed %d: %v", seed, a)
+			}
+			if len(found) > 0 {
+				r.trace.save(t, seed, h, found)
 			}
 			mu.Lock()
 			defer mu.Unlock()

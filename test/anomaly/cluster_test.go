@@ -29,6 +29,10 @@ type cluster struct {
 	t    testing.TB
 	logs commitlog.Options
 	bug  bug
+	// trace is what clients and coordinators say to each other, and slow how they
+	// are held up; nil: neither.
+	trace *trace
+	slow  *slowness
 
 	mu   sync.Mutex // guards what follows
 	rng  *rand.Rand
@@ -166,7 +170,11 @@ func (c *cluster) dial(_ context.Context, _, _ string) (net.Conn, error) {
 	if l == nil {
 		return nil, fmt.Errorf("dial: %w", syscall.ECONNREFUSED)
 	}
-	return l.ln.connect()
+	conn, err := l.ln.connect()
+	if err != nil || c.trace == nil {
+		return conn, err
+	}
+	return &tracedConn{Conn: conn, t: c.trace, slow: c.slow, asked: map[int32]askedFor{}}, nil
 }
 
 // client makes a client that gives up soon enough for a test.

@@ -47,6 +47,11 @@
 // was lost may have been what a reader waits for. TestBroker runs 100 seeds, four
 // at once (80 s of CPU under -race), `make test-long` 2,000.
 //
+// A finding comes with a trace: every request to the coordinators with its answer,
+// what the clients of groups say of themselves, and the operations, in order of time,
+// in a file in WEIR_TRACES or where temporary files are. In half of the seeds clients
+// wait before some requests, long enough for their group to go on without them.
+//
 // Goroutines: none but the Recorder's callers.
 //
 // What it does not do: G0 and int-send-skip, which the transactions of Kafka

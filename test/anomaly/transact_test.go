@@ -118,7 +118,7 @@ func (m *member) transformSome(ctx context.Context, s *kgo.GroupTransactSession)
 	fetches := s.PollRecords(pollCtx, 1+m.rng.IntN(50))
 	op.Polled = m.rec.Invoke()
 	s.AllowRebalance() // from here on
-	if op.Steps = steps(fetches); len(op.Steps) == 0 {
+	if op.Steps = m.steps(fetches); len(op.Steps) == 0 {
 		return true
 	}
 	for _, step := range op.Steps {
@@ -217,6 +217,7 @@ func (m *member) options() []kgo.Opt {
 		return func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, given) }
 	}
 	return []kgo.Opt{
+		kgo.WithLogger(clientLog{m.trace, who(m.id)}),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.SessionTimeout(200 * time.Millisecond), kgo.RebalanceTimeout(100 * time.Millisecond), kgo.HeartbeatInterval(20 * time.Millisecond),
 		kgo.Balancers(balancers...), kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)), kgo.OnPartitionsLost(change(false)),

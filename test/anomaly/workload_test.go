@@ -50,6 +50,7 @@ type run struct {
 // newRun starts a cluster with its topics.
 func newRun(t testing.TB, seed uint64, b bug) *run {
 	r := &run{cluster: newCluster(t, seed, b), seed: seed, patience: patience}
+	r.trace, r.slow = &trace{rec: &r.rec, began: time.Now()}, newSlowness(seed)
 	if b.planted() {
 		r.patience = plantedPatience
 	}
@@ -73,6 +74,16 @@ type process struct {
 	*run
 	id  int
 	rng *rand.Rand
+}
+
+// client makes a client of the process.
+func (p *process) client(opts ...kgo.Opt) *kgo.Client { return p.cluster.client(p.named(opts)...) }
+
+// options are those of a client of the process.
+func (p *process) options(opts ...kgo.Opt) []kgo.Opt { return p.cluster.options(p.named(opts)...) }
+
+func (p *process) named(opts []kgo.Opt) []kgo.Opt {
+	return append([]kgo.Opt{kgo.ClientID(who(p.id))}, opts...)
 }
 
 // history runs everything and returns the history. It is whole where everything
@@ -269,7 +280,7 @@ func (p *process) poll(ctx context.Context, cl *kgo.Client, uncommitted bool, ne
 	defer cancel()
 	op := Op{Process: p.id, Invoked: p.rec.Invoke(), Outcome: OK, Uncommitted: uncommitted}
 	fetches := cl.PollRecords(ctx, 1+p.rng.IntN(200))
-	op.Steps = steps(fetches)
+	op.Steps = p.steps(fetches)
 	for _, s := range op.Steps {
 		next[s.Key] = s.Records[len(s.Records)-1].Offset + 1
 	}
@@ -278,7 +289,13 @@ func (p *process) poll(ctx context.Context, cl *kgo.Client, uncommitted bool, ne
 	}
 }
 
-func steps(fetches kgo.Fetches) []Step {
+// steps are what was polled; errors go to the trace.
+func (p *process) steps(fetches kgo.Fetches) []Step {
+	fetches.EachError(func(topic string, partition int32, err error) {
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			p.trace.add(who(p.id), "poll of %s/%d: %v", topic, partition, err)
+		}
+	})
 	var all []Step
 	fetches.EachPartition(func(ftp kgo.FetchTopicPartition) {
 		s := Step{Key: Key{ftp.Topic, ftp.Partition}}
@@ -325,7 +342,7 @@ func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 	defer cl.AllowRebalance()
 	op := Op{Process: m.id, Group: m.group, Invoked: m.rec.Invoke(), Outcome: OK}
 	fetches := cl.PollRecords(pollCtx, 1+m.rng.IntN(100))
-	if op.Steps = steps(fetches); len(op.Steps) == 0 {
+	if op.Steps = m.steps(fetches); len(op.Steps) == 0 {
 		return
 	}
 	m.rec.Complete(op)
@@ -383,7 +400,7 @@ func (r *run) readAll() (whole bool) {
 				delete(ends, k)
 			}
 		})
-		op.Steps = steps(withoutControl(fetches))
+		op.Steps = p.steps(withoutControl(fetches))
 		p.rec.Complete(op)
 	}
 	if len(ends) > 0 {
