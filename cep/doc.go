@@ -10,7 +10,11 @@
 //     nothing else. In particular not on where batches begin and end, not on a
 //     clock, and not on whether it was restored in between.
 //  2. An operator's snapshot depends on its logical contents only: two
-//     histories that leave the same contents give the same bytes.
+//     histories that leave the same contents give the same bytes. What an Incremental
+//     writes is another matter: it may hold what nothing can ask for any more, and
+//     depends on what was written before. But what is restored from it has the same
+//     contents as the operator had at Freeze, so the same Snapshot and the same
+//     answers from there on.
 //  3. What waits for the watermark to pass a time T happens at one place of the log:
 //     behind the first row, or idle mark, after which the watermark is at or above T,
 //     and before the next row. An operator comes there in Process, when Low of a row

@@ -20,6 +20,38 @@ type Operator interface {
 	Restore(r *SnapshotReader) error
 }
 
+// Incremental is an Operator whose state can be written piece by piece while it goes
+// on, and of which a part that did not change need not be written again.
+//
+// What is written is a sequence of generations, each of the state of one moment. One
+// holds all that has changed since the one before and, whether it has changed or
+// not, the next share of everything, round and round. So a generation is needed
+// until every part of the state has been written by later ones, and those that are
+// needed take about twice the room of the state where each share is as large as
+// what has changed.
+type Incremental interface {
+	Operator
+	// Size estimates, in bytes, what has changed since the newest Freeze and all.
+	Size() (changed, all int64)
+	// Freeze begins a generation: of the state of this moment, with a share of so many
+	// parts in FullTurn; a state that has no generation yet writes everything. It
+	// returns how far the shares have come in all: a generation is needed as long as
+	// the newest one's turn is less than FullTurn ahead of its own. The generation
+	// before has been written to its end.
+	Freeze(share uint64) (turn uint64)
+	// Write appends a piece of the generation to dst, of about so many bytes, and
+	// reports whether that was the last one. Other methods may be called in between.
+	Write(dst []byte, about int) (_ []byte, done bool)
+	// Apply takes a piece in. A new operator that took in the pieces of all generations
+	// that are needed, in their order, has the state of the newest one's moment: its
+	// Snapshot is that of the operator at Freeze, byte for byte, once Advance told it
+	// what that one knew.
+	Apply(piece []byte) error
+}
+
+// FullTurn is the share of a state that is all of it.
+const FullTurn = 1 << 32
+
 // Outbox is what is known about the rows of one batch beside their columns.
 type Outbox struct {
 	// Late tells for each row that its time is before Watermark of that row.

@@ -39,8 +39,14 @@
 //     window of a number of events stays. Snapshots leave out what is no longer asked
 //     for, so that their bytes depend on the contents only; the order of keys in them
 //     is that of their hash.
-//  6. Of a key no more than Config.MaxEvents are held: the latest. What is read of a
-//     window that lacks some of its events is marked ErrCapped.
+//  6. A generation (cep.Incremental; incremental.go) is the state of one moment,
+//     whatever comes while it is written, and a batch pays for that with the keys that
+//     it changes only: of each at most 1024 events are copied, and those that an event
+//     out of order moves. It holds the events that came since the one before, not
+//     whole keys, and a share of all keys.
+//  7. Of a key no more than Config.MaxEvents are held: the latest. What is read of a
+//     window that lacks some of its events is marked ErrCapped; what a late event reads,
+//     where an event at the watermark could have asked for the last that was left out.
 //
 // Costs: an event that comes in order costs O(1) amortised for each extent and part,
 // O(log n) for the least and greatest, O(distinct values) for TopK where

@@ -110,12 +110,14 @@ func skipsAll(x *extent, row int, out *cep.Outbox) bool {
 // markCapped marks the values of a window that events were left out of.
 func (s *Sliding) markCapped(w *view, out *cep.Outbox) {
 	lost, ok := s.capped[w.id]
-	if !ok || w.lo > 0 {
-		return // what was lost lies before event 0
-	}
 	x := w.x
 	end := w.q.t.Sub(x.Delay)
 	switch {
+	case !ok:
+	case w.q.late: // how much is still there of what is no longer asked for says nothing
+		ok = x.asksFor(lost, s.watermark)
+	case w.lo > 0:
+		return // what was lost lies before event 0
 	case x.Length > 0:
 		ok = lost > end.Sub(x.Length)
 	case x.Events > 0:

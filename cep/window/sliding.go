@@ -54,9 +54,13 @@ type Sliding struct {
 	touched uint64          // keeps lookAhead's reads from being optimised away
 	room    [classes]uint32 // events that a ring of each class holds
 	scratch []uint64        // an event's words
-	now     []uint64        // the current event's values
-	nowHas  []bool
-	tops    []setEntry
+	changes changes         // since the newest generation
+	freeze  freeze          // the generation at hand
+
+	walkFrom uint32   // how many events of a key are written at once
+	now      []uint64 // the current event's values
+	nowHas   []bool
+	tops     []setEntry
 }
 
 // extent is an Extent with what is read of it.
@@ -106,6 +110,9 @@ type record struct {
 	first  uint32 // place of the oldest event in the block
 	n      uint32 // events; 0 in a record on the free list
 	class  uint8  // of the ring
+	// For the next generation; see incremental.go.
+	changed uint8  // the epoch in which it changed or, of a free record, was last listed; 0: as it was written
+	since   uint16 // that many of the latest events have to be written; sinceAll: all
 }
 
 const (
@@ -138,7 +145,7 @@ func New(cfg Config) (*Sliding, error) {
 	if cfg.MaxEvents < 0 || cfg.MaxEvents > maxEvents {
 		return nil, fmt.Errorf("window: at most %d events of a key; expected from 1 to %d", cfg.MaxEvents, maxEvents)
 	}
-	s := &Sliding{cfg: cfg, stride: 1 + len(cfg.Values), watermark: event.MinTime, low: event.MinTime}
+	s := &Sliding{cfg: cfg, stride: 1 + len(cfg.Values), watermark: event.MinTime, low: event.MinTime, walkFrom: defaultWalk}
 	if len(cfg.Values) > 64 {
 		return nil, fmt.Errorf("window: %d values where 64 are the most", len(cfg.Values))
 	}
@@ -257,6 +264,7 @@ func (s *Sliding) reset() {
 	s.dict = newDict(&s.arena)
 	s.wide, s.capped = nil, nil
 	s.hand, s.entries = 0, 0
+	s.changes, s.freeze = changes{epoch: 1}, freeze{}
 }
 
 // Stats reports what the operator holds.
@@ -428,6 +436,9 @@ func (s *Sliding) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) {
 		if id == noRecord {
 			k, _ := s.keyOf(b, row)
 			id = s.newRecord(a.hash, k)
+			s.created(id)
+		} else {
+			s.touch(id)
 		}
 		s.load(b, row)
 		q.entered = s.push(id, q.t)
@@ -567,12 +578,17 @@ func (s *Sliding) push(id uint32, t event.Time) bool {
 	at := r.n
 	if r.n > 0 && r.newest > t {
 		at = v.after(0, r.n, t) // behind the last event whose time is not above t
+		if len(s.freeze.walks) > 0 {
+			s.displace(id, &v, at)
+		}
 		v.shift(at, r.n)
 	} else {
 		r.newest = t
 	}
 	r.n++
 	s.entries++
+	r.since = uint16(min(max(uint32(r.since)+1, r.n-at), sinceAll))
+	s.changes.events++
 	copy(v.event(at), s.scratch)
 	marks := s.marks(id)
 	for i := range s.extents {
@@ -679,6 +695,9 @@ func (s *Sliding) held(x *extent, v *ring, n uint32, watermark event.Time) uint3
 // drop forgets the n oldest events of a key, which may be all.
 func (s *Sliding) drop(id uint32, r *record, n uint32) {
 	v := s.ring(r)
+	if len(s.freeze.walks) > 0 {
+		s.dropping(id, &v, n)
+	}
 	marks, cells := s.marks(id), s.cellsOf(id)
 	for i := range s.extents {
 		m := &marks[i]
@@ -816,6 +835,7 @@ func (s *Sliding) sweep(n int) {
 		id := s.hand
 		s.hand++
 		if r := s.rec(id); r.n > 0 && s.over(r.newest) {
+			s.leaving(id, r)
 			s.forget(id, r)
 		}
 	}
@@ -823,17 +843,19 @@ func (s *Sliding) sweep(n int) {
 
 // over reports whether nothing can ask for events up to t any more.
 func (s *Sliding) over(t event.Time) bool {
-	if s.keepsN {
-		return false
-	}
 	for i := range s.extents {
-		x := &s.extents[i]
-		end := s.low.Sub(x.Delay)
-		if x.Length > 0 && t > end.Sub(x.Length) || x.Gap > 0 && t.Add(x.Gap) >= end {
+		if s.extents[i].asksFor(t, s.low) {
 			return false
 		}
 	}
 	return true
+}
+
+// asksFor reports whether an event at a watermark or later may ask for a last event at
+// t.
+func (x *extent) asksFor(t, watermark event.Time) bool {
+	end := watermark.Sub(x.Delay)
+	return x.Events > 0 || x.Length > 0 && t > end.Sub(x.Length) || x.Gap > 0 && t.Add(x.Gap) >= end
 }
 
 // recordAt is a record's words.
@@ -1029,7 +1051,7 @@ func (s *Sliding) newRecord(hash uint32, key []byte) uint32 {
 		s.nextRec++
 	}
 	r := s.rec(id)
-	*r = record{hash: hash, keyLen: uint32(len(key)), class: s.smallest()}
+	*r = record{hash: hash, keyLen: uint32(len(key)), class: s.smallest(), changed: r.changed}
 	r.ring = s.arena.alloc(r.class)
 	if len(key) <= 8 {
 		r.key = packKey(key)
@@ -1077,6 +1099,6 @@ func (s *Sliding) forget(id uint32, r *record) {
 		delete(s.capped, id)
 	}
 	s.entries -= int64(r.n)
-	*r = record{ring: s.freeRec}
+	*r = record{ring: s.freeRec, changed: r.changed}
 	s.freeRec = id
 }

@@ -22,7 +22,7 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 	w.Uvarint(uint64(s.stride))
 	keys := uint64(0)
 	for _, slot := range s.table.slots {
-		if slot != 0 && s.live(s.rec(uint32(slot)-1)) < s.rec(uint32(slot)-1).n {
+		if slot != 0 && s.live(s.rec(uint32(slot)-1), s.low) < s.rec(uint32(slot)-1).n {
 			keys++
 		}
 	}
@@ -34,7 +34,7 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 		}
 		id := uint32(slot) - 1
 		r := s.rec(id)
-		live := s.live(r)
+		live := s.live(r, s.low)
 		if live == r.n {
 			continue
 		}
@@ -80,12 +80,13 @@ func (s *Sliding) snapshotValues(w *cep.SnapshotWriter, words []uint64) {
 	}
 }
 
-// live is the first event of a key that an extent may still be asked for.
-func (s *Sliding) live(r *record) uint32 {
+// live is the first event of a key that an extent may be asked for at a watermark or
+// later.
+func (s *Sliding) live(r *record, watermark event.Time) uint32 {
 	v := s.ring(r)
 	n := r.n
 	for i := range s.extents {
-		n = min(n, s.held(&s.extents[i], &v, r.n, s.low))
+		n = min(n, s.held(&s.extents[i], &v, r.n, watermark))
 	}
 	return n
 }
