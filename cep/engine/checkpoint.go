@@ -66,8 +66,14 @@ func (s *shard) dir() string {
 // checkpoint saves the shard as of its cursor. It waits until the outputs before
 // it are durable.
 func (s *shard) checkpoint(ctx context.Context) error {
+	if err := s.drain(ctx); err != nil {
+		return err
+	}
 	if s.cursor == s.saved && s.generation > 0 {
 		return nil
+	}
+	if err := s.markProjections(ctx); err != nil {
+		return err
 	}
 	return s.save(ctx)
 }
@@ -110,6 +116,17 @@ func (s *shard) settle(ctx context.Context) ([]savedEnd, error) {
 			}
 		}
 		ends = append(ends, savedEnd{t.topic, t.partition, t.settled(s.cursor)})
+	}
+	for _, p := range s.projections {
+		for i := range p.parts {
+			t := &p.parts[i]
+			if t.last >= 0 {
+				if err := s.engine.opts.Sink.Durable(ctx, t.topic, t.partition, t.last); err != nil {
+					return nil, fmt.Errorf("wait for %s[%d]@%d: %w", t.topic, t.partition, t.last, err)
+				}
+			}
+			ends = append(ends, savedEnd{t.topic, t.partition, t.settled(s.cursor)})
+		}
 	}
 	return ends, nil
 }

@@ -46,6 +46,9 @@ type Options struct {
 	// SourcePartitions is how many partitions the streams' topics have; what the
 	// stream declares where a topic is not named.
 	SourcePartitions map[string]int32
+	// KeyedTopic makes the topic of a keyed stream, with so many partitions, where it is
+	// not there, and tells how many it has. Programs with keyed streams need it.
+	KeyedTopic func(topic string, partitions int32) (int32, error)
 	// CheckpointEvery is the time between checkpoints; 5 s where 0.
 	CheckpointEvery time.Duration
 	// BatchRows is how many events are processed at once; 1024 where 0.
@@ -115,25 +118,6 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 		}
 	}
 	return e, nil
-}
-
-// groupsOf are new shards, one for each partition, in their groups.
-func (e *Engine) groupsOf(streams []*schema.Stream, prog Program, partitions map[string]int32) (out []*group, err error) {
-	topics := map[string]string{}
-	for _, s := range streams {
-		if other, taken := topics[s.Topic]; taken {
-			return nil, fmt.Errorf("engine: the streams %s and %s read the same topic %s; one stream reads a topic", other, s.Schema.Stream, s.Topic)
-		}
-		topics[s.Topic] = s.Schema.Stream
-		n := s.Partitions
-		if p, ok := partitions[s.Topic]; ok {
-			n = p
-		}
-		for p := range n {
-			out = append(out, &group{engine: e, shards: []*shard{newShard(e, s, prog, p, e.metrics)}})
-		}
-	}
-	return out, nil
 }
 
 // Run runs all shards until ctx is done. Each then finishes its batch and writes

@@ -63,16 +63,26 @@ func (b *bench) runEngine(t *testing.T) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.until(t, e, []*schema.Stream{b.stream})
+	return e
+}
+
+// until runs an engine until the streams' topics are read to their ends, or the log is
+// killed.
+func (b *bench) until(t *testing.T, e *Engine, streams []*schema.Stream) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
-	killed := b.log.waitEnds("in", int(b.stream.Partitions))
+	killed := false
+	for _, s := range streams {
+		killed = killed || b.log.waitEnds(s.Topic, int(s.Partitions))
+	}
 	cancel()
-	if err := <-done; err != nil && !killed {
+	if err := <-done; err != nil && !killed && !b.log.isDead() {
 		t.Fatal(err)
 	}
-	return e
 }
 
 // result is what the engine wrote, by source partition and topic.

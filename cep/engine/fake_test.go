@@ -93,6 +93,7 @@ func (l *memLog) Append(_ context.Context, topic string, partition int32, recs [
 	if l.rng.IntN(3) == 0 {
 		p.durable = len(p.recs) // the flusher came by
 	}
+	l.cond.Broadcast()
 	if l.fuse == 0 {
 		l.dead = true // killed after it was written
 		l.cond.Broadcast()
@@ -122,6 +123,12 @@ func (l *memLog) End(topic string, partition int32) (int64, error) {
 		return 0, errDead
 	}
 	return int64(len(l.part(topic, partition).recs)), nil
+}
+
+func (l *memLog) isDead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
 }
 
 // revive is the log after a restart: a random part of what was not durable is
@@ -189,6 +196,10 @@ func (s *memSource) Next(ctx context.Context) (source.Chunk, error) {
 			recs := slices.Clone(p.recs[s.at : int(s.at)+n])
 			s.at += int64(n)
 			return source.Chunk{Topic: s.topic, Partition: s.partition, Records: recs, Next: s.at, HighWatermark: int64(p.durable)}, nil
+		}
+		if p.durable < len(p.recs) {
+			p.durable = len(p.recs) // the flusher comes by in the end
+			continue
 		}
 		if name := partName(s.topic, s.partition); !s.l.ends[name] {
 			s.l.ends[name] = true

@@ -3,9 +3,12 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/weirstream/weir/ingest/schema"
 )
 
 // group is shards that start, fail and restart together, as what one of them does
@@ -14,6 +17,8 @@ import (
 type group struct {
 	engine *Engine
 	shards []*shard
+	topics []*keyedTopic
+	keyed  []*keyedShard // of this life
 
 	cancel context.CancelFunc
 	ended  chan struct{} // nil: not started; closed when err is what the group ended with
@@ -91,25 +96,134 @@ func (g *group) saved() (sum int64) {
 func (g *group) life(ctx context.Context) error {
 	work, cancel := lingering(ctx, stopTimeout)
 	defer cancel()
-	for _, s := range g.shards {
-		if err := s.guard(func() error { return s.restore(ctx) }); err != nil {
-			if ctx.Err() != nil {
-				return nil // nothing was done that a checkpoint could save
-			}
-			return err
+	if err := g.restore(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // nothing was done that a checkpoint could save
 		}
+		return err
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	var running sync.WaitGroup
-	errs := make([]error, len(g.shards))
-	for i, s := range g.shards {
-		running.Go(func() {
-			if errs[i] = s.guard(func() error { return s.run(ctx, work) }); errs[i] != nil {
-				fail(errs[i])
+	keyed, enough := context.WithCancel(work)
+	defer enough()
+	var sources, all sync.WaitGroup
+	errs := make([]error, len(g.shards)+len(g.keyed))
+	run := func(i int, do func() error) {
+		if errs[i] = do(); errs[i] != nil {
+			fail(errs[i])
+			for _, s := range g.shards {
+				if s.gather != nil {
+					s.gather.close() // what it waits for may never come
+				}
 			}
-		})
+		}
 	}
-	running.Wait()
+	for i, s := range g.shards {
+		sources.Go(func() { run(i, func() error { return s.guard(func() error { return s.run(ctx, work) }) }) })
+	}
+	for i, k := range g.keyed {
+		all.Go(func() { run(len(g.shards)+i, func() error { return k.guard(func() error { return k.run(keyed) }) }) })
+	}
+	sources.Wait() // they need the keyed ones until they have decided all they took
+	enough()
+	all.Wait()
+	return firstCause(errs)
+}
+
+// firstCause is the errors but for those that say that another one stopped, unless there
+// are no others.
+func firstCause(errs []error) error {
+	causes := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.Is(err, errStopped) })
+	if err := errors.Join(causes...); err != nil {
+		return err
+	}
 	return errors.Join(errs...)
+}
+
+// restore puts all shards where their checkpoints left them, and brings into keyed
+// streams that are new what was decided before.
+func (g *group) restore(ctx context.Context) error {
+	for _, t := range g.topics {
+		var err error
+		if t.partitions, err = g.engine.opts.KeyedTopic(t.topic(), t.wanted); err != nil {
+			return fmt.Errorf("%s: %w", t.topic(), err)
+		}
+	}
+	for _, s := range g.shards {
+		if err := s.guard(func() error { return s.restore(ctx) }); err != nil {
+			return err
+		}
+	}
+	g.keyed = g.keyed[:0]
+	for _, t := range g.topics {
+		if err := g.fillKeyed(ctx, t); err != nil {
+			return err
+		}
+		for q := range t.partitions {
+			k := newKeyedShard(g.engine, g.shards[0].program.(KeyedProgram), t, q, g.shards)
+			if err := k.guard(func() error { return k.restore(ctx) }); err != nil {
+				return err
+			}
+			g.keyed = append(g.keyed, k)
+		}
+	}
+	return nil
+}
+
+// groupsOf are new shards, one for each partition, in their groups.
+func (e *Engine) groupsOf(streams []*schema.Stream, prog Program, partitions map[string]int32) ([]*group, error) {
+	topics := map[string]string{}
+	for _, s := range streams {
+		if other, taken := topics[s.Topic]; taken {
+			return nil, fmt.Errorf("engine: the streams %s and %s read the same topic %s; one stream reads a topic", other, s.Schema.Stream, s.Topic)
+		}
+		topics[s.Topic] = s.Schema.Stream
+	}
+	keyed := keyedOf(prog)
+	if len(keyed) > 0 && e.opts.KeyedTopic == nil {
+		return nil, errNoKeyed
+	}
+	var out []*group
+	of := map[string]*group{} // by stream: those that share keyed streams
+	for i := range keyed {
+		g := &group{engine: e, topics: []*keyedTopic{{Keyed: keyed[i], index: i}}}
+		for _, src := range keyed[i].Sources {
+			if o := of[src.Stream.Schema.Stream]; o != nil && o != g {
+				g.topics = append(o.topics, g.topics...)
+				for name := range of {
+					if of[name] == o {
+						of[name] = g
+					}
+				}
+			}
+			of[src.Stream.Schema.Stream] = g
+		}
+	}
+	for _, s := range streams {
+		n := s.Partitions
+		if p, ok := partitions[s.Topic]; ok {
+			n = p
+		}
+		g := of[s.Schema.Stream]
+		for p := range n {
+			sh := newShard(e, s, prog, p, e.metrics)
+			if g == nil {
+				out = append(out, &group{engine: e, shards: []*shard{sh}})
+				continue
+			}
+			sh.keyed = g.topics
+			if len(g.shards) == 0 {
+				out = append(out, g)
+			}
+			g.shards = append(g.shards, sh)
+		}
+		if g != nil {
+			for _, t := range g.topics {
+				if t.source(s.Schema.Stream) >= 0 {
+					t.wanted = max(t.wanted, n)
+				}
+			}
+		}
+	}
+	return out, nil
 }

@@ -45,7 +45,7 @@ func (s *shard) arrive(now time.Time) {
 // marksIdle reports whether the shard writes idle marks: it decides what comes now,
 // and has something that time matters to.
 func (s *shard) marksIdle() bool {
-	return s.stream.Idle > 0 && s.engine.opts.Journal == JournalLive && len(s.instance.Operators()) > 0
+	return s.stream.Idle > 0 && s.engine.opts.Journal == JournalLive && (len(s.instance.Operators()) > 0 || len(s.projections) > 0)
 }
 
 // rest lets time go on where the partition is idle, and calls then.

@@ -50,9 +50,13 @@ func newOutputs(partition int32, partitions map[string]int32) outputs {
 	var o outputs
 	for i, topic := range []string{event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters} {
 		n := max(1, partitions[topic])
-		o.topics[i] = output{topic: topic, partition: partition % n, last: -1, written: map[string]struct{}{}, decided: map[int64][]string{}}
+		o.topics[i] = newOutput(topic, partition%n)
 	}
 	return o
+}
+
+func newOutput(topic string, partition int32) output {
+	return output{topic: topic, partition: partition, last: -1, written: map[string]struct{}{}, decided: map[int64][]string{}}
 }
 
 func (o *outputs) reset() {

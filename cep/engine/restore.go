@@ -53,6 +53,9 @@ func (s *shard) restore(ctx context.Context) error {
 		}
 		s.settled = max(s.settled, s.outputs.topics[i].reach)
 	}
+	if err := s.openProjections(ctx, st.ends); err != nil {
+		return err
+	}
 	s.publish(s.cursor)
 	s.show(true)
 	return nil
@@ -87,6 +90,9 @@ func (s *shard) beginAnew(ctx context.Context) error {
 	s.status.HighWatermark = 0
 	s.mu.Unlock()
 	if err := s.save(ctx); err != nil {
+		return err
+	}
+	if err := s.openProjections(ctx, nil); err != nil {
 		return err
 	}
 	s.publish(s.cursor)
@@ -165,6 +171,13 @@ func (s *shard) begin() error {
 	for _, i := range s.stream.WatermarkBy {
 		needed[i] = true
 	}
+	for _, k := range s.keyed {
+		if at := k.source(s.stream.Schema.Stream); at >= 0 {
+			for _, i := range k.Sources[at].Fields {
+				needed[i] = true
+			}
+		}
+	}
 	for i := range s.stream.Schema.Fields {
 		if needed[i] {
 			s.project = append(s.project, i)
@@ -180,6 +193,7 @@ func (s *shard) begin() error {
 	s.outputs = newOutputs(s.partition, s.engine.opts.OutputPartitions)
 	s.clock = cep.NewClock(s.stream.Lateness, s.stream.WatermarkBy, s.stream.WatermarkIdle)
 	s.state, s.journal, s.position = state{}, journal{}, 0
+	s.parking = parking{keyed: s.keyed, woken: make(chan struct{}, 1)}
 	return nil
 }
 

@@ -60,6 +60,8 @@ type shard struct {
 	savedAt    time.Time
 	idleAt     time.Time // when to see whether the partition is idle
 
+	parking
+
 	// After a panic, records up to carefulUntil are processed one by one.
 	carefulUntil int64
 	strikes      map[int64]int    // panics by offset
@@ -74,6 +76,10 @@ type unit struct {
 	low      event.Time // the watermark behind it
 	tables   int64      // it is decided with those before this offset of weir.tables
 	taken    time.Time  // from the log
+	// Of a unit that is parked, by keyed stream that it waits for: each row's partition,
+	// and by partition the offset before which all features must be there.
+	routes [][]int32
+	needs  [][]int64
 }
 
 // state is what a checkpoint holds beside the operators.
@@ -126,11 +132,11 @@ func (s *shard) run(ctx, work context.Context) error {
 		return err
 	}
 	defer src.Close()
-	finish := func() error {
+	take := func() error {
 		s.taken = time.Now()
-		return s.finish(work)
+		return s.take(work)
 	}
-	if err := s.useMarks(s.position, math.MaxInt64, finish); err != nil {
+	if err := s.useMarks(s.position, math.MaxInt64, take); err != nil {
 		return err
 	}
 	s.arrive(s.engine.opts.Now())
@@ -141,9 +147,11 @@ func (s *shard) run(ctx, work context.Context) error {
 			return s.checkpoint(work)
 		case errors.Is(err, context.DeadlineExceeded):
 			// Nothing came until the next checkpoint, or an idle mark, was due.
-			if err := s.rest(work, finish); err != nil {
+			if err := s.rest(work, take); err != nil {
 				return err
 			}
+		case errors.Is(err, context.Canceled):
+			// Features came first.
 		case err != nil:
 			return fmt.Errorf("%s[%d]@%d: %w", s.origin.Topic, s.partition, s.cursor, err)
 		default:
@@ -151,7 +159,10 @@ func (s *shard) run(ctx, work context.Context) error {
 				return err
 			}
 		}
-		if s.cursor > s.saved && time.Since(s.savedAt) >= s.engine.opts.CheckpointEvery {
+		if err := s.release(work); err != nil {
+			return err
+		}
+		if s.position > s.saved && time.Since(s.savedAt) >= s.engine.opts.CheckpointEvery {
 			if err := s.checkpoint(work); err != nil {
 				return err
 			}
@@ -167,20 +178,24 @@ func lingering(ctx context.Context, d time.Duration) (context.Context, context.C
 	return work, func() { stop(); cancel() }
 }
 
-// next waits for records, not longer than until a checkpoint or an idle mark is due.
+// next waits for records, not longer than until a checkpoint or an idle mark is due, or
+// a unit that is parked has its features.
 func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
 	wait := time.Duration(math.MaxInt64)
-	if s.cursor != s.saved {
+	if s.position != s.saved {
 		wait = time.Until(s.savedAt.Add(s.engine.opts.CheckpointEvery))
 	}
 	if s.marksIdle() {
 		wait = min(wait, s.idleAt.Sub(s.engine.opts.Now()))
 	}
-	if wait == math.MaxInt64 {
+	if wait == math.MaxInt64 && len(s.parked) == 0 {
 		return src.Next(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	if len(s.parked) > 0 && s.gather.ready(s.parked[0], cancel) {
+		return source.Chunk{}, context.Canceled
+	}
 	return src.Next(ctx)
 }
 
@@ -210,17 +225,33 @@ func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	}
 	err := s.batches(ctx, c.Records, func() error {
 		s.taken = taken
-		return s.finish(ctx)
+		return s.take(ctx)
 	})
 	if err != nil {
 		return err
 	}
-	s.cursor, s.position = c.Next, c.Next
-	s.publish(c.HighWatermark)
+	s.position = c.Next
+	s.arrived(c.HighWatermark)
 	if len(c.Records) > 0 {
 		s.arrive(s.engine.opts.Now())
 	}
 	return nil
+}
+
+// take decides the batch at hand, or parks it where it waits for features.
+func (s *shard) take(ctx context.Context) error {
+	if len(s.projections) > 0 {
+		return s.park(ctx)
+	}
+	return s.finish(ctx)
+}
+
+// arrived shows where the shard stands when it has nothing at hand.
+func (s *shard) arrived(highWatermark int64) {
+	if len(s.parked) == 0 {
+		s.cursor = s.position
+	}
+	s.publish(highWatermark)
 }
 
 // batches cuts records into batches, at the latest where the journal changes
@@ -242,8 +273,7 @@ func (s *shard) batches(ctx context.Context, recs []source.Record, then func() e
 		if err := then(); err != nil {
 			return err
 		}
-		s.position = s.to
-		s.from = s.to
+		s.position = recs[n-1].Offset + 1
 		recs = recs[n:]
 	}
 	return nil
@@ -321,13 +351,18 @@ func (s *shard) finish(ctx context.Context) error {
 	if err := s.operate(ctx); err != nil {
 		return err
 	}
+	if s.gather != nil {
+		if err := s.gather.merge(s.unit); err != nil {
+			return fmt.Errorf("%s[%d]: %w", s.origin.Topic, s.partition, err)
+		}
+	}
 	if err := s.decide(); err != nil {
 		return err
 	}
 	if err := s.outputs.write(ctx, s, time.Since(s.taken)); err != nil {
 		return err
 	}
-	s.cursor = s.to
+	s.cursor, s.from = s.to, s.to
 	return nil
 }
 

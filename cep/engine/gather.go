@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// Bounds on what waits between a shard and its keyed streams.
+const (
+	// parkedRows are decoded and wait for their features.
+	parkedRows = 8192
+	// gatherRows of one partition of a keyed stream are there before they are asked for.
+	// That is more than parkedRows and a batch, so that shards that wait for each
+	// other's room cannot all be waiting: what holds one of them up was written after
+	// what the other one needs.
+	gatherRows = 4 * parkedRows
+)
+
+// gather is where the features that keyed streams find for a shard's events come
+// together, by their offsets.
+type gather struct {
+	mu      sync.Mutex
+	room    sync.Cond
+	closed  bool
+	decided int64 // events before it want nothing
+	reads   []*gathered
+	wake    func() // of the shard that waits for features; nil: it does not
+}
+
+// gathered is what comes from one keyed stream.
+type gathered struct {
+	topic  string
+	slots  []int
+	queues []gatherQueue // by partition
+	order  []place       // of the batch that is merged: where each row's features are
+}
+
+type place struct {
+	part *part
+	row  int
+}
+
+// gatherQueue holds the features of rows in the order of their offsets.
+type gatherQueue struct {
+	parts []*part
+	rows  int
+	reach int64 // all before this source offset are there
+}
+
+// part is the features of some rows, by source offset.
+type part struct {
+	offsets  []int64
+	features []event.Column // as gathered.slots
+	faults   []cep.Fault    // by index of slots and of offsets
+	marks    []cep.Fault
+	at       int // the first that is not used up
+}
+
+func newGather(reads []*projection, from int64) *gather {
+	g := &gather{decided: from}
+	g.room.L = &g.mu
+	for _, p := range reads {
+		g.reads = append(g.reads, &gathered{topic: p.topic, slots: p.source.Reads, queues: make([]gatherQueue, len(p.parts))})
+	}
+	return g
+}
+
+// deliver takes the features of rows in from partition q of the shard's keyed stream
+// at index k, all before to being told then. It waits while there are too many that are
+// not asked for yet. It retains p and reports whether it did.
+func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64) (bool, error) {
+	stop := context.AfterFunc(ctx, func() { g.mu.Lock(); g.room.Broadcast(); g.mu.Unlock() })
+	defer stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	queue := &g.reads[k].queues[q]
+	for !g.closed && queue.rows > gatherRows && ctx.Err() == nil {
+		g.room.Wait()
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	for p.at < len(p.offsets) && p.offsets[p.at] < g.decided {
+		p.at++
+	}
+	kept := p.at < len(p.offsets)
+	if kept {
+		queue.parts = append(queue.parts, p)
+		queue.rows += len(p.offsets) - p.at
+	}
+	if queue.reach = max(queue.reach, to); g.wake != nil {
+		g.wake()
+	}
+	return kept, nil
+}
+
+// wants reports whether an event at or behind an offset may still want features.
+func (g *gather) wants(offset int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return offset >= g.decided
+}
+
+// ready reports whether all features of a unit are there, or else has wake called when
+// some more are.
+func (g *gather) ready(u *unit, wake func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wake = nil
+	for k, r := range g.reads {
+		for q := range r.queues {
+			if r.queues[q].reach < u.needs[k][q] {
+				g.wake = wake
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// merge moves the features of a unit that is ready into its outbox.
+func (g *gather) merge(u *unit) error {
+	for k, r := range g.reads {
+		if err := g.place(r, u, k); err != nil {
+			return err
+		}
+		for i, slot := range r.slots {
+			c := &u.outbox.Features[slot]
+			for _, p := range r.order {
+				c.AppendFrom(&p.part.features[i], p.row)
+			}
+		}
+		for row, p := range r.order {
+			u.outbox.Faults = p.part.tell(u.outbox.Faults, p.part.faults, r.slots, p.row, row)
+			u.outbox.Marks = p.part.tell(u.outbox.Marks, p.part.marks, r.slots, p.row, row)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.decided = u.to
+	for _, r := range g.reads {
+		for q := range r.queues {
+			r.queues[q].drop(u.to)
+		}
+	}
+	g.room.Broadcast()
+	return nil
+}
+
+// place finds the features of each row. Nobody else takes from the queues.
+func (g *gather) place(r *gathered, u *unit, k int) error {
+	r.order = r.order[:0]
+	g.mu.Lock()
+	queues := slices.Clone(r.queues) // others only append
+	g.mu.Unlock()
+	at := make([]int, len(queues))
+	for i, offset := range u.batch.Offset {
+		q := u.routes[k][i]
+		parts := queues[q].parts
+		for {
+			if at[q] == len(parts) {
+				return fmt.Errorf("the features of the event at offset %d are not there", offset)
+			}
+			p := parts[at[q]]
+			for p.at < len(p.offsets) && p.offsets[p.at] < offset {
+				p.at++ // of an event that was not one when it was decoded again
+			}
+			if p.at < len(p.offsets) {
+				if p.offsets[p.at] != offset {
+					return fmt.Errorf("the features of the event at offset %d are not there, of %d they are", offset, p.offsets[p.at])
+				}
+				r.order = append(r.order, place{p, p.at})
+				p.at++
+				break
+			}
+			at[q]++
+		}
+	}
+	return nil
+}
+
+// tell appends what of faults is about a part's row, for the unit's row.
+func (p *part) tell(dst, faults []cep.Fault, slots []int, from, row int) []cep.Fault {
+	for _, f := range faults {
+		if f.Row == from {
+			dst = append(dst, cep.Fault{Slot: slots[f.Slot], Row: row, Err: f.Err})
+		}
+	}
+	return dst
+}
+
+// drop forgets the features of events before an offset.
+func (q *gatherQueue) drop(offset int64) {
+	n := 0
+	for _, p := range q.parts {
+		last := len(p.offsets) - 1
+		if p.offsets[last] >= offset {
+			break
+		}
+		n++
+	}
+	clear(q.parts[:n])
+	q.parts = slices.Delete(q.parts, 0, n)
+	q.rows = 0
+	for _, p := range q.parts {
+		q.rows += len(p.offsets) - max(0, p.at)
+	}
+}
+
+// close ends all waiting: a shard of the group failed.
+func (g *gather) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.room.Broadcast()
+	if g.wake != nil {
+		g.wake()
+	}
+}
+
+func (g *gather) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+// index is that of a keyed stream among those that are read, -1 where it is not.
+func (g *gather) index(topic string) int {
+	return slices.IndexFunc(g.reads, func(r *gathered) bool { return r.topic == topic })
+}

@@ -1,0 +1,308 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/window"
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/log/vfs"
+)
+
+// shopStream is testStream with two more fields, shop and device, which may be absent.
+func shopStream(name string, partitions int32) *schema.Stream {
+	s := testStream(partitions)
+	s.Topic = "in"
+	if name != "s" {
+		s.Topic = "in." + name
+	}
+	s.Schema.Stream, s.Schema.Alias = name, name
+	s.Schema.Fields = append(s.Schema.Fields, event.Field{Name: "shop", Type: event.Type{Kind: event.String}},
+		event.Field{Name: "device", Type: event.Type{Kind: event.Int64}, Optional: true})
+	s.Fields = append(s.Fields, schema.Field{}, schema.Field{})
+	return s
+}
+
+// shopInputs are random records of shopStream, some late, some bad.
+func shopInputs(r *rand.Rand, n int) []string {
+	out := make([]string, n)
+	now := 1000
+	for i := range out {
+		now += r.IntN(3)
+		at := now
+		if r.IntN(5) == 0 {
+			at -= r.IntN(12)
+		}
+		switch r.IntN(40) {
+		case 0:
+			out[i] = `{"ts": nonsense`
+		case 1:
+			out[i] = fmt.Sprintf(`{"ts": %d, "key": "k%d", "amount": 1, "shop": "s"}`, at, r.IntN(6))
+		default:
+			out[i] = fmt.Sprintf(`{"ts": %d, "key": "k%d", "amount": %d.%02d, "shop": "s%d", "device": %d}`, at, r.IntN(6), r.IntN(100), r.IntN(100), r.IntN(5), r.IntN(4))
+		}
+	}
+	return out
+}
+
+// keyedWindow is a window of the test's program: of a length, over the stream over, by
+// the field there, read by events of the stream reader by the field there.
+type keyedWindow struct {
+	keyed        string
+	over, reader string
+	past, now    int
+	length       time.Duration
+}
+
+// Slots 0 and 1 are local, as of testProgram; each keyedWindow has two of its reader's
+// slots, a count and a sum of amounts.
+const localSlots = 2
+
+// shopProgram fires a rule on each event that tells all its features.
+type shopProgram struct {
+	testProgram
+	streams []*schema.Stream
+	windows []keyedWindow
+	local   bool // computes what it can in the source's shards
+	known   map[event.Origin]map[int64][]string
+}
+
+func (p *shopProgram) windowsOf(reader string) (out []keyedWindow) {
+	for _, w := range p.windows {
+		if w.reader == reader {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+func (p *shopProgram) features(stream string) []event.Type {
+	types := []event.Type{{Kind: event.Int64}, {Kind: event.Decimal, Scale: 2}}
+	for range p.windowsOf(stream) {
+		types = append(types, types[:localSlots]...)
+	}
+	return types
+}
+
+func (p *shopProgram) slot(w keyedWindow) int {
+	return localSlots + 2*slices.Index(p.windowsOf(w.reader), w)
+}
+
+func (p *shopProgram) operator(w keyedWindow) (Operator, error) {
+	amount := func(b *event.Batch, row int) (uint64, bool) { return uint64(b.Cols[2].Int64[row]), true }
+	slot := p.slot(w)
+	op, err := window.New(window.Config{Keys: []int{w.past}, Values: []window.Value{{Type: event.Type{Kind: event.Decimal, Scale: 2}, Read: amount}},
+		Outputs: []window.Output{{Slot: slot, Extent: window.Extent{Length: w.length}, Aggregate: window.Count, Value: -1}, {Slot: slot + 1, Extent: window.Extent{Length: w.length}, Aggregate: window.Sum}}})
+	return Operator{Identity: fmt.Sprint(w), Name: fmt.Sprint(w), Operator: op}, err
+}
+
+func (p *shopProgram) Instance(s *schema.Stream) (Instance, error) {
+	in, err := newTestInstance(s, p.longest, 0)
+	if err != nil {
+		return nil, err
+	}
+	out := &shopInstance{testInstance: in.(*testInstance), p: p, stream: s.Schema.Stream, ops: in.Operators()}
+	if p.local {
+		for _, w := range p.windowsOf(out.stream) {
+			op, err := p.operator(w)
+			if err != nil {
+				return nil, err
+			}
+			out.ops = append(out.ops, op)
+		}
+	}
+	return out, nil
+}
+
+func (p *shopProgram) Keyed() (out []Keyed) {
+	if p.local || p.known != nil {
+		return nil
+	}
+	for _, w := range p.windows {
+		i := slices.IndexFunc(out, func(k Keyed) bool { return k.Name == w.keyed })
+		if i < 0 {
+			i = len(out)
+			out = append(out, Keyed{Name: w.keyed})
+		}
+		add := func(stream string, key int) *KeyedSource {
+			if at := out[i].source(stream); at >= 0 {
+				return &out[i].Sources[at]
+			}
+			s := p.streams[slices.IndexFunc(p.streams, func(s *schema.Stream) bool { return s.Schema.Stream == stream })]
+			out[i].Sources = append(out[i].Sources, KeyedSource{Stream: s, Key: []int{key}, Fields: slices.Compact([]int{2, 3, 4})})
+			return &out[i].Sources[len(out[i].Sources)-1]
+		}
+		add(w.over, w.past)
+		src := add(w.reader, w.now)
+		src.Reads = append(src.Reads, p.slot(w), p.slot(w)+1)
+	}
+	return out
+}
+
+func (p *shopProgram) KeyedInstance(i int) (KeyedInstance, error) {
+	k := p.Keyed()[i]
+	out := &shopKeyed{p: p, keyed: k}
+	for _, w := range p.windows {
+		if w.keyed != k.Name {
+			continue
+		}
+		op, err := p.operator(w)
+		if err != nil {
+			return nil, err
+		}
+		out.ops = append(out.ops, KeyedOperator{Operator: op, Over: k.source(w.over), Reader: k.source(w.reader)})
+	}
+	return out, nil
+}
+
+type shopKeyed struct {
+	p     *shopProgram
+	keyed Keyed
+	ops   []KeyedOperator
+}
+
+func (k *shopKeyed) Operators() []KeyedOperator { return k.ops }
+func (k *shopKeyed) Features(source int) []event.Type {
+	return k.p.features(k.keyed.Sources[source].Stream.Schema.Stream)
+}
+
+type shopInstance struct {
+	*testInstance
+	p      *shopProgram
+	stream string
+	ops    []Operator
+}
+
+func (i *shopInstance) Needs() []int           { return []int{2, 3, 4} }
+func (i *shopInstance) Features() []event.Type { return i.p.features(i.stream) }
+func (i *shopInstance) Operators() []Operator  { return i.ops }
+
+func (i *shopInstance) Decide(b *event.Batch, out *cep.Outbox, dst []Finding) ([]Finding, error) {
+	for row := range b.Len() {
+		f := Finding{Row: row, Rule: "all", Action: "alert"}
+		text := make([]string, len(out.Features))
+		for c := range out.Features {
+			text[c] = string(out.Features[c].AppendJSON(nil, min(row, out.Features[c].Len()-1)))
+		}
+		if i.p.known != nil {
+			copy(text[localSlots:], i.p.known[b.OriginOf(row)][b.Offset[row]])
+		}
+		for c := range text {
+			f.Values = append(f.Values, event.Value{Name: fmt.Sprint("f", c), JSON: text[c]})
+		}
+		if b.Cols[2].Int64[row] == 66600 {
+			panic("666")
+		}
+		dst = append(dst, f)
+	}
+	return dst, nil
+}
+
+// keyedBench is a bench with more than one stream and keyed streams of some partitions.
+type keyedBench struct {
+	*bench
+	streams []*schema.Stream
+	parts   int32
+}
+
+func newKeyedBench(seed uint64, prog *shopProgram, parts int32, in map[string][][]string) *keyedBench {
+	b := &keyedBench{bench: newBench(seed, nil), parts: parts}
+	b.prog, b.streams, b.stream = prog, prog.streams, prog.streams[0]
+	for _, s := range prog.streams {
+		for p, values := range in[s.Schema.Stream] {
+			b.log.produce(s.Topic, int32(p), values...)
+		}
+	}
+	return b
+}
+
+// run runs an engine until all input is decided or the log is killed.
+func (b *keyedBench) run(t *testing.T) {
+	t.Helper()
+	o := b.opts
+	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
+	o.KeyedTopic = func(string, int32) (int32, error) { return b.parts, nil }
+	e, err := New(b.streams, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.until(t, e, b.streams)
+}
+
+func (b *keyedBench) result() map[string][]string {
+	out := map[string][]string{}
+	for _, s := range b.streams {
+		for p := range s.Partitions {
+			origin := fmt.Sprintf("%s/%d", s.Topic, p)
+			for _, topic := range []string{event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters} {
+				out[topic+" of "+origin] = b.log.outputOf(topic, outputPartitions, origin)
+			}
+		}
+	}
+	return out
+}
+
+// TestKeyedEqualsLocal has one source partition: its order is the keyed streams' order,
+// however many partitions those have, so what is decided is the same bytes as with
+// windows in the source's own shard.
+func TestKeyedEqualsLocal(t *testing.T) {
+	testSeeds(t, 10, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		in := map[string][][]string{"s": {shopInputs(r, 200+r.IntN(1500))}}
+		prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", 1)},
+			windows: []keyedWindow{{"shop", "s", "s", 3, 3, 30 * time.Second}, {"shop", "s", "s", 3, 3, 90 * time.Second}, {"device", "s", "s", 4, 4, 40 * time.Second}}}
+		local := *prog
+		local.local = true
+		want := newKeyedBench(seed, &local, 0, in)
+		want.run(t)
+
+		b := newKeyedBench(seed+1, prog, 1+r.Int32N(4), in)
+		for kills := r.IntN(6); ; kills-- {
+			b.opts.BatchRows = 1 + r.IntN(300)
+			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
+			if kills > 0 {
+				b.log.fuse = r.IntN(60)
+			}
+			b.run(t)
+			if kills <= 0 && !b.log.dead {
+				break
+			}
+			b.log.revive()
+			b.fs = b.fs.CrashClone()
+		}
+		b.checkBlocks(t)
+		sameResults(t, want.result(), b.result())
+	})
+}
+
+var _ = strings.TrimSpace
+var _ vfs.FS
+
+// TestBlocksDoNotOverlap is part of the others: no row is in a keyed stream twice.
+func (b *keyedBench) checkBlocks(t *testing.T) {
+	t.Helper()
+	for name, p := range b.log.parts {
+		if !strings.HasPrefix(name, TopicKeyed) {
+			continue
+		}
+		next := map[string]int64{}
+		for i := range p.recs {
+			r := blockReader{data: p.recs[i].Value}
+			h := r.header()
+			if r.err != nil {
+				t.Fatalf("%s@%d: %v", name, i, r.err)
+			}
+			of := partName(h.stream, h.partition)
+			if h.from != next[of] {
+				t.Fatalf("%s@%d: a block of %s from %d to %d, the one before ended at %d", name, i, of, h.from, h.to, next[of])
+			}
+			next[of] = h.to
+		}
+	}
+}
