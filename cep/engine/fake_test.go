@@ -197,7 +197,7 @@ func (s *memSource) Next(ctx context.Context) (source.Chunk, error) {
 			s.at += int64(n)
 			return source.Chunk{Topic: s.topic, Partition: s.partition, Records: recs, Next: s.at, HighWatermark: int64(p.durable)}, nil
 		}
-		if p.durable < len(p.recs) {
+		if strings.HasPrefix(s.topic, TopicKeyed) && p.durable < len(p.recs) {
 			p.durable = len(p.recs) // the flusher comes by in the end
 			continue
 		}

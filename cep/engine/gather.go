@@ -99,13 +99,6 @@ func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64)
 	return kept, nil
 }
 
-// wants reports whether an event at or behind an offset may still want features.
-func (g *gather) wants(offset int64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return offset >= g.decided
-}
-
 // ready reports whether all features of a unit are there, or else has wake called when
 // some more are.
 func (g *gather) ready(u *unit, wake func()) bool {

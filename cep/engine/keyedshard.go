@@ -33,7 +33,6 @@ type keyedShard struct {
 	cursor    int64
 	sources   []keyedFrom // of each partition of each source
 	instance  KeyedInstance
-	project   [][]int // by source
 	batch     event.Batch
 	described cep.Outbox   // Late, Watermark and Low of the block at hand
 	outboxes  []cep.Outbox // by source that reads: features
