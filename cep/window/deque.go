@@ -161,7 +161,7 @@ func (w *view) least(o *read) uint32 {
 	if w.id == noRecord {
 		return w.hi
 	}
-	s := w.s
+	s := w.op
 	d := &s.deques[o.deque]
 	d.advance(s, w.cells, w.v, w.hi)
 	lost := w.cells[s.lostAt()]

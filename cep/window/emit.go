@@ -79,7 +79,7 @@ func (s *Sliding) emit(id uint32, q *query, out *cep.Outbox) {
 		}
 		lo, hi := s.bounds(x, r, &v, marks[i], q)
 		s.move(id, cells, x, &v, &marks[i], lo, hi)
-		w := view{s: s, id: id, x: x, v: &v, cells: cells, lo: lo, hi: hi, q: q}
+		w := view{tally: tally{&s.store, id, cells, int64(hi - lo)}, op: s, x: x, v: &v, lo: lo, hi: hi, q: q}
 		for j := range x.out {
 			if o := &x.out[j]; !out.Skips(o.Slot, q.row) {
 				w.emit(o, out)
@@ -146,7 +146,7 @@ func (s *Sliding) emitNothing(out *cep.Outbox) {
 
 // emitEmpty is for a key of which nothing is held.
 func (s *Sliding) emitEmpty(row int, out *cep.Outbox) {
-	w := view{s: s, id: noRecord, q: &query{row: row}}
+	w := view{tally: tally{s: &s.store, id: noRecord}, op: s, q: &query{row: row}}
 	for i := range s.extents {
 		w.x = &s.extents[i]
 		for j := range w.x.out {
@@ -158,21 +158,12 @@ func (s *Sliding) emitEmpty(row int, out *cep.Outbox) {
 // view is the events of one window, with the state that its extent's parts have of
 // them. Without a record it is empty.
 type view struct {
-	s      *Sliding
-	id     uint32
+	tally
+	op     *Sliding
 	x      *extent
 	v      *ring
-	cells  []uint64
 	lo, hi uint32
 	q      *query
-}
-
-// n is how many events have the value of an output.
-func (w *view) n(o *read) int64 {
-	if o.count >= 0 && w.id != noRecord {
-		return int64(w.cells[o.count])
-	}
-	return int64(w.hi - w.lo)
 }
 
 // emit appends the value of one output.
@@ -182,7 +173,9 @@ func (w *view) emit(o *read, out *cep.Outbox) {
 	case Count:
 		f.AppendInt64(w.n(o))
 	case Sum:
-		w.emitSum(o, out)
+		if !w.appendSum(o, f) {
+			out.Fault(o.Slot, w.q.row, ErrOverflow)
+		}
 	case Distinct:
 		f.AppendInt64(int64(w.block(o.set).n()))
 	case Min, Max:
@@ -200,7 +193,7 @@ func (w *view) emit(o *read, out *cep.Outbox) {
 	case IsNew:
 		w.emitNew(o, f)
 	case TopK:
-		w.emitTop(o, f)
+		w.appendTop(o, f)
 	default:
 		if v, ok := w.double(o); ok {
 			f.AppendDouble(v)
@@ -210,96 +203,21 @@ func (w *view) emit(o *read, out *cep.Outbox) {
 	}
 }
 
-func (w *view) emitSum(o *read, out *cep.Outbox) {
-	f := &out.Features[o.Slot]
-	switch {
-	case o.typ.Kind == event.Double:
-		f.AppendDouble(w.sum(o))
-	case w.id == noRecord:
-		f.AppendInt64(0)
-	default:
-		v, ok := int64Of(w.cells[o.sum : o.sum+intLimbs])
-		if !ok {
-			out.Fault(o.Slot, w.q.row, ErrOverflow)
-			f.AppendNull()
-			return
-		}
-		f.AppendInt64(v)
-	}
-}
-
-// sum is the sum as a double, rounded once (of decimals, of the unscaled ones).
-func (w *view) sum(o *read) float64 {
-	if w.id == noRecord {
-		return 0
-	}
-	if o.typ.Kind != event.Double {
-		limbs := w.cells[o.sum : o.sum+intLimbs]
-		if v, ok := int64Of(limbs); ok {
-			return float64(v)
-		}
-		return round(limbs, 0)
-	}
-	narrow := w.cells[o.sum : o.sum+narrowLimbs]
-	if len(w.s.wide) > 0 {
-		if wide := w.s.wide[wideKey(w.id, o.sum)]; wide != nil {
-			return wide.total(narrow)
-		}
-	}
-	return round(narrow, narrowExp)
-}
-
 // double is the value of an aggregate that is a double; false where it has none.
 func (w *view) double(o *read) (float64, bool) {
 	switch o.Aggregate {
 	case Rate:
 		return w.rate(o)
-	case Entropy:
-		if w.block(o.set).n() < 2 {
-			return 0, true
-		}
-		return entropy(w.cells[o.set : o.set+blockWords+frequencyWords]), true
 	case Speed:
 		return w.speed(o)
-	case Quantile:
-		return w.quantile(o)
-	}
-	n := w.n(o)
-	if n == 0 {
+	case ZScore:
+		mean, variance, ok := w.spread(o)
+		if s := w.op; ok && s.nowHas[o.Value] && variance > 0 {
+			return (s.number(o.Value, s.now[o.Value]) - mean) / math.Sqrt(variance), true
+		}
 		return 0, false
 	}
-	// Where the sum and the divisor are below 2^53, as money is, this is the double
-	// nearest to the true mean: one rounding.
-	mean := w.sum(o) / (o.scale * float64(n))
-	if o.Aggregate == Mean {
-		return mean, true
-	}
-	if n < 2 {
-		return 0, false
-	}
-	variance := w.variance(o, n)
-	switch o.Aggregate {
-	case Variance:
-		return variance, true
-	case Stddev:
-		return math.Sqrt(variance), true
-	}
-	if !w.s.nowHas[o.Value] || !(variance > 0) {
-		return 0, false
-	}
-	return (w.s.number(o.Value, w.s.now[o.Value]) - mean) / math.Sqrt(variance), true
-}
-
-// number is the double nearest to a number's word.
-func (s *Sliding) number(value int, word uint64) float64 {
-	t := &s.cfg.Values[value].Type
-	switch t.Kind {
-	case event.Double:
-		return math.Float64frombits(word)
-	case event.Decimal:
-		return event.DecimalDouble(int64(word), int(t.Scale))
-	}
-	return float64(int64(word))
+	return w.tally.double(o)
 }
 
 // rate is n or the sum per second: of the length, or of the time from the earliest
@@ -357,22 +275,9 @@ func (w *view) appendWord(o *read, f *event.Column, i uint32) {
 	w.s.appendValue(f, o.typ.Kind, w.v.event(i)[1+o.Value])
 }
 
-func (s *Sliding) appendValue(f *event.Column, kind event.Kind, word uint64) {
-	switch kind {
-	case event.String, event.Bytes:
-		f.AppendBytes(s.dict.text(uint32(word)))
-	case event.Double:
-		f.AppendDouble(math.Float64frombits(word))
-	case event.Bool:
-		f.AppendBool(word != 0)
-	default:
-		f.AppendInt64(int64(word))
-	}
-}
-
 // emitNew tells whether the current event's value is in the window otherwise.
 func (w *view) emitNew(o *read, f *event.Column) {
-	s := w.s
+	s := w.op
 	if !s.nowHas[o.Value] {
 		f.AppendNull()
 		return

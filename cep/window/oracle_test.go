@@ -312,10 +312,10 @@ func (o *oracle) numeric(c *Output, v *Value, has []entered, now []any) answer {
 		variance, _ = d.Sub(d, s1).Float64()
 		variance = variance / scale / scale / (float64(n) * float64(n-1))
 	} else {
-		for _, x := range floats {
-			variance += (x - mean) * (x - mean)
-		}
-		variance /= float64(n - 1)
+		s1 := new(big.Float).SetPrec(4400).Mul(exact, exact)
+		d := new(big.Float).SetPrec(4400).Mul(squares, new(big.Float).SetInt64(n))
+		d.Sub(d, s1).Quo(d, new(big.Float).SetInt64(n))
+		variance, _ = d.Quo(d, new(big.Float).SetInt64(n-1)).Float64()
 	}
 	switch c.Aggregate {
 	case Variance:

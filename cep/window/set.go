@@ -29,16 +29,8 @@ func (b block) set(n, t uint32) { b.w[1] = uint64(t)<<32 | uint64(n) }
 
 var nothing [blockWords]uint64 // is never written to
 
-// block is the part at a place of a view's cells; empty where there is no record.
-func (w *view) block(at int) block {
-	if w.id == noRecord {
-		return block{w: nothing[:]}
-	}
-	return block{w: w.cells[at : at+blockWords]}
-}
-
 // words is the block's storage, nil where there is none.
-func (s *Sliding) words(b block) []uint64 {
+func (s *store) words(b block) []uint64 {
 	if !b.there() {
 		return nil
 	}
@@ -47,14 +39,14 @@ func (s *Sliding) words(b block) []uint64 {
 
 // give gives words a new block of a class, whose storage holds what was in it
 // before: it is for the caller to clear. The old block is for the caller to release.
-func (s *Sliding) give(w []uint64, class uint8) []uint64 {
+func (s *store) give(w []uint64, class uint8) []uint64 {
 	ref := s.arena.alloc(class)
 	w[0] = blockThere | uint64(class)<<32 | uint64(ref)
 	return s.arena.words(ref, class)
 }
 
 // releaseBlock gives the block of a part back; its words stay as they are.
-func (s *Sliding) releaseBlock(w []uint64) {
+func (s *store) releaseBlock(w []uint64) {
 	if b := (block{w}); b.there() {
 		s.arena.release(b.ref(), b.class())
 	}
@@ -78,7 +70,7 @@ const setSmallest = 1
 
 // setAdd adds a value, or takes one out that is there. It returns how often the value
 // is there now.
-func (s *Sliding) setAdd(c []uint64, value uint64, subtract bool) uint64 {
+func (s *store) setAdd(c []uint64, value uint64, subtract bool) uint64 {
 	b := block{c}
 	if !subtract && (!b.there() || int(b.n()+1)*4 > len(s.words(b))/2*3) {
 		s.resizeSet(c, 1)
@@ -106,7 +98,7 @@ func (s *Sliding) setAdd(c []uint64, value uint64, subtract bool) uint64 {
 }
 
 // setRemove empties place i and closes the gap.
-func (s *Sliding) setRemove(c []uint64, i uint64) {
+func (s *store) setRemove(c []uint64, i uint64) {
 	b := block{c}
 	table := s.words(b)
 	last := uint64(len(table)/2) - 1
@@ -132,7 +124,7 @@ func (s *Sliding) setRemove(c []uint64, i uint64) {
 }
 
 // resizeSet makes a set's block one class larger or smaller.
-func (s *Sliding) resizeSet(c []uint64, by int) {
+func (s *store) resizeSet(c []uint64, by int) {
 	old := block{[]uint64{c[0], c[1]}}
 	class := uint8(setSmallest)
 	if old.there() {
@@ -156,7 +148,7 @@ func (s *Sliding) resizeSet(c []uint64, by int) {
 }
 
 // setCount is how often a value is there.
-func (s *Sliding) setCount(c []uint64, value uint64) uint64 {
+func (s *store) setCount(c []uint64, value uint64) uint64 {
 	table := s.words(block{c})
 	if table == nil {
 		return 0
@@ -171,7 +163,7 @@ func (s *Sliding) setCount(c []uint64, value uint64) uint64 {
 }
 
 // eachInSet visits every value with its count, in no order.
-func (s *Sliding) eachInSet(c []uint64, visit func(value, count uint64)) {
+func (s *store) eachInSet(c []uint64, visit func(value, count uint64)) {
 	table := s.words(block{c})
 	for i := 0; i < len(table); i += 2 {
 		if table[i+1] != 0 {
@@ -215,7 +207,7 @@ type setEntry struct{ value, count uint64 }
 
 // top finds the k most frequent values into s.tops: most frequent first, equally
 // frequent ones by value, text by its bytes.
-func (s *Sliding) top(c []uint64, kind event.Kind, k int) []setEntry {
+func (s *store) top(c []uint64, kind event.Kind, k int) []setEntry {
 	s.tops = s.tops[:0]
 	order := func(a, b setEntry) int {
 		if a.count != b.count {
@@ -238,7 +230,7 @@ func (s *Sliding) top(c []uint64, kind event.Kind, k int) []setEntry {
 }
 
 // compareValues orders the words of values of a kind: doubles with NaN first.
-func (s *Sliding) compareValues(kind event.Kind, a, b uint64) int {
+func (s *store) compareValues(kind event.Kind, a, b uint64) int {
 	switch kind {
 	case event.String, event.Bytes:
 		return s.dict.compare(uint32(a), uint32(b))
@@ -256,8 +248,8 @@ func sortable(bits uint64) int64 {
 	return int64(bits)
 }
 
-// emitTop appends the most frequent values as a list.
-func (w *view) emitTop(o *read, f *event.Column) {
+// appendTop appends the most frequent values as a list.
+func (w *tally) appendTop(o *read, f *event.Column) {
 	if w.id != noRecord {
 		for _, one := range w.s.top(w.cells[o.set:], o.typ.Kind, o.N) {
 			w.s.appendValue(&f.Children[0], o.typ.Kind, one.value)

@@ -47,7 +47,7 @@ func middleOf(b int32) float64 {
 }
 
 // sketchAdd counts a value, or takes it out.
-func (s *Sliding) sketchAdd(c []uint64, bucket int32, subtract bool) {
+func (s *store) sketchAdd(c []uint64, bucket int32, subtract bool) {
 	b := block{c}
 	// An order of bits as of the buckets: negative ones first.
 	key := uint64(uint32(bucket)^1<<31) << 32
@@ -92,7 +92,7 @@ func (s *Sliding) sketchAdd(c []uint64, bucket int32, subtract bool) {
 	}
 }
 
-func (s *Sliding) resizeSketch(c []uint64, class int) []uint64 {
+func (s *store) resizeSketch(c []uint64, class int) []uint64 {
 	old := block{[]uint64{c[0], c[1]}}
 	words := s.give(c, uint8(class))
 	copy(words, s.words(old)[:old.n()])
@@ -102,7 +102,7 @@ func (s *Sliding) resizeSketch(c []uint64, class int) []uint64 {
 
 // quantile is the middle of the bucket that holds the value at rank ceil(q*n), from
 // 1 (the lowest for q = 0).
-func (w *view) quantile(o *read) (float64, bool) {
+func (w *tally) quantile(o *read) (float64, bool) {
 	b := w.block(o.sk)
 	if b.total() == 0 {
 		return 0, false

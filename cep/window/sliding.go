@@ -1,20 +1,12 @@
 package window
 
 import (
-	"bytes"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"time"
-	"unicode"
-	"unicode/utf8"
 	"unsafe"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
@@ -22,112 +14,32 @@ import (
 
 // Sliding is the operator of one Config.
 type Sliding struct {
+	store
 	cfg     Config
 	extents []extent
 	deques  []deque
-	cells   int // words of a record beside its events: the state of all parts
-	stride  int // words of an event: time, values, and the mask of absent ones
-	masked  bool
-	texts   []int         // the values that are text
 	current bool          // some output reads the current event's values
 	longest time.Duration // how far back any extent begins, those that count events aside
 	reach   time.Duration // how far back the extents with a length begin
 	keepsN  bool          // some extent counts events: keys stay
 
-	table     table
-	records   []recordChunk
-	recStride int // words of a record with its marks and cells
-	freeRec   uint32
-	nextRec   uint32
-	arena     arena
-	dict      dict
-	wide      map[uint64]*wideSum   // by wideKey
 	capped    map[uint32]event.Time // by record: the latest event that MaxEvents left out
 	watermark event.Time            // of the current row
 	low       event.Time            // watermark: what only events before it could ask for goes
 	hand      uint32                // of the sweep for keys to forget
 	entries   int64
 
-	keyBuf  []byte
 	ahead   [aheadRows]ahead
 	known   int             // keys when ahead was filled
 	touched uint64          // keeps lookAhead's reads from being optimised away
 	room    [classes]uint32 // events that a ring of each class holds
-	scratch []uint64        // an event's words
 	changes changes         // since the newest generation
 	freeze  freeze          // the generation at hand
 
 	walkFrom uint32   // how many events of a key are written at once
 	now      []uint64 // the current event's values
 	nowHas   []bool
-	tops     []setEntry
 }
-
-// extent is an Extent with what is read of it.
-type extent struct {
-	Extent
-	parts []part
-	out   []read
-}
-
-// partKind is what a part keeps.
-type partKind uint8
-
-const (
-	countPart  partKind = iota // of events that have the value
-	sumPart                    // exact sums; see sum.go
-	squarePart                 // exact sums of squares; see square.go
-	setPart                    // how often each value is there; see set.go
-	sketchPart                 // how many values are in each bucket; see sketch.go
-)
-
-// part is state of an extent that follows its events as they come and go. What it
-// holds depends on those alone.
-type part struct {
-	kind   partKind
-	value  int
-	double bool
-	at     int // first word in a record's cells
-	words  int
-}
-
-// read is one output of an extent.
-type read struct {
-	Output
-	typ                         event.Type // of the value
-	scale                       float64
-	count, sum, square, set, sk int // words in the cells; -1: not needed
-	deque                       int // -1: none
-}
-
-// record is what is held of a key, beside its marks and cells.
-type record struct {
-	key    uint64 // the key itself up to 8 bytes, else its block
-	newest event.Time
-	hash   uint32
-	keyLen uint32
-	ring   uint32 // block of the events
-	first  uint32 // place of the oldest event in the block
-	n      uint32 // events; 0 in a record on the free list
-	class  uint8  // of the ring
-	// For the next generation; see incremental.go.
-	changed uint8  // the epoch in which it changed or, of a free record, was last listed; 0: as it was written
-	since   uint16 // that many of the latest events have to be written; sinceAll: all
-}
-
-const (
-	recordShift = 10
-	recordMask  = 1<<recordShift - 1
-	noRecord    = ^uint32(0)
-	keyMax      = 16 << 20 // bytes, above any record; a bound for snapshots
-)
-
-// recordWords is the size of a record.
-const recordWords = 5
-
-// A chunk holds records one after the other, each with its marks and cells behind
-// it, so that they share lines of the processor's cache.
-type recordChunk []uint64
 
 // mark is where an extent's parts stand: they hold exactly the events [lo, hi) of
 // the ring.
@@ -145,22 +57,10 @@ func New(cfg Config) (*Sliding, error) {
 	if cfg.MaxEvents < 0 || cfg.MaxEvents > maxEvents {
 		return nil, fmt.Errorf("window: at most %d events of a key; expected from 1 to %d", cfg.MaxEvents, maxEvents)
 	}
-	s := &Sliding{cfg: cfg, stride: 1 + len(cfg.Values), watermark: event.MinTime, low: event.MinTime, walkFrom: defaultWalk}
-	if len(cfg.Values) > 64 {
-		return nil, fmt.Errorf("window: %d values where 64 are the most", len(cfg.Values))
-	}
-	for i, v := range cfg.Values {
-		s.masked = s.masked || v.Nullable
-		switch v.Type.Kind {
-		case event.Int64, event.Decimal, event.Double, event.Timestamp, event.Bool:
-		case event.String, event.Bytes:
-			s.texts = append(s.texts, i)
-		default:
-			return nil, fmt.Errorf("window: a value of type %v cannot be aggregated", v.Type)
-		}
-	}
-	if s.masked {
-		s.stride++
+	s := &Sliding{cfg: cfg, watermark: event.MinTime, low: event.MinTime, walkFrom: defaultWalk}
+	var err error
+	if s.store, err = newStore(cfg.Keys, cfg.Values); err != nil {
+		return nil, err
 	}
 	for i := range cfg.Outputs {
 		o := &cfg.Outputs[i]
@@ -176,11 +76,11 @@ func New(cfg Config) (*Sliding, error) {
 			s.cells += dequeWords
 		}
 	}
-	s.recStride = recordWords + len(s.extents) + s.cells
+	s.cellsAt = recordWords + len(s.extents)
+	s.recStride = s.cellsAt + s.cells
 	for c := range s.room {
 		s.room[c] = uint32(unitWords << c / s.stride)
 	}
-	s.scratch = make([]uint64, s.stride)
 	s.now = make([]uint64, len(cfg.Values))
 	s.nowHas = make([]bool, len(cfg.Values))
 	s.reset()
@@ -199,70 +99,17 @@ func (s *Sliding) addOutput(o Output) {
 		}
 	}
 	x := &s.extents[i]
-	r := read{Output: o, count: -1, sum: -1, square: -1, set: -1, sk: -1, deque: -1}
-	if o.Value < 0 {
-		x.out = append(x.out, r)
-		return
-	}
-	v := &s.cfg.Values[o.Value]
-	r.typ, r.scale = v.Type, float64(event.Pow10(int(v.Type.Scale)))
-	if v.Nullable && o.Aggregate != Min && o.Aggregate != Max && o.Aggregate != Distinct && o.Aggregate != Quantile {
-		r.count = s.part(x, countPart, o.Value)
-	}
-	switch o.Aggregate {
-	case Sum, Mean, Rate:
-		r.sum = s.part(x, sumPart, o.Value)
-	case Variance, Stddev, ZScore:
-		r.sum, r.square = s.part(x, sumPart, o.Value), s.part(x, squarePart, o.Value)
-	case Distinct, Entropy, TopK, IsNew:
-		r.set = s.part(x, setPart, o.Value)
-	case Quantile:
-		r.sk = s.part(x, sketchPart, o.Value)
-	case Min, Max:
+	r := s.read(x, o, s.cfg.reads(Entropy, o.Extent, o.Value))
+	if o.Aggregate == Min || o.Aggregate == Max {
 		r.deque = s.dequeOf(o)
 	}
 	s.current = s.current || o.Aggregate == ZScore || o.Aggregate == IsNew
 	x.out = append(x.out, r)
 }
 
-// part finds or adds a part of an extent and returns its first word.
-func (s *Sliding) part(x *extent, kind partKind, value int) int {
-	for _, p := range x.parts {
-		if p.kind == kind && p.value == value {
-			return p.at
-		}
-	}
-	p := part{kind: kind, value: value, double: s.cfg.Values[value].Type.Kind == event.Double, at: s.cells}
-	switch kind {
-	case countPart:
-		p.words = 1
-	case sumPart:
-		p.words = intLimbs
-		if p.double {
-			p.words = narrowLimbs
-		}
-	case squarePart:
-		p.words = intSquareLimbs
-		if p.double {
-			p.words = narrowSquareLimbs
-		}
-	default:
-		p.words = blockWords
-		if kind == setPart && s.cfg.reads(Entropy, x.Extent, value) {
-			p.words += frequencyWords
-		}
-	}
-	s.cells += p.words
-	x.parts = append(x.parts, p)
-	return p.at
-}
-
 func (s *Sliding) reset() {
-	s.table = newTable(s.less)
-	s.records, s.freeRec, s.nextRec = nil, noRecord, 0
-	s.arena = newArena()
-	s.dict = newDict(&s.arena)
-	s.wide, s.capped = nil, nil
+	s.clear()
+	s.capped = nil
 	s.hand, s.entries = 0, 0
 	s.changes, s.freeze = changes{epoch: 1}, freeze{}
 }
@@ -333,19 +180,6 @@ func (s *Sliding) keyBytes(id uint32, r *record) int64 {
 
 // recordBytes is what a key costs beside its blocks and its place in the table.
 func (s *Sliding) recordBytes() int64 { return int64(8 * s.recStride) }
-
-// keyText is a key for people: text as it is where it is printable, else quoted or
-// in hexadecimal digits.
-func (s *Sliding) keyText(r *record) string {
-	key := s.appendKey(nil, r)
-	if utf8.Valid(key) && !bytes.ContainsFunc(key, unicode.IsControl) {
-		return string(key)
-	}
-	if len(key) == 8 {
-		return strconv.FormatInt(int64(binary.LittleEndian.Uint64(key)), 10)
-	}
-	return hex.EncodeToString(key)
-}
 
 // Process implements cep.Operator.
 func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
@@ -453,90 +287,6 @@ func (s *Sliding) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) {
 	s.emit(id, &q, out)
 }
 
-// hashOf is fixed, as the order of a snapshot's keys follows from it.
-func hashOf(key []byte) uint32 { return uint32(xxhash.Sum64(key) >> 32) }
-
-// keyOf is the key of a row as bytes, valid until the next call; false where one
-// of the fields is absent. Several fields stand one after the other, text with its
-// length before it.
-func (s *Sliding) keyOf(b *event.Batch, row int) ([]byte, bool) {
-	if len(s.cfg.Keys) == 1 {
-		c := &b.Cols[s.cfg.Keys[0]]
-		if c.IsNull(row) {
-			return nil, false
-		}
-		if c.Type.Kind == event.String || c.Type.Kind == event.Bytes {
-			return c.Bytes(row), true
-		}
-		s.keyBuf = appendFixed(s.keyBuf[:0], c, row)
-		return s.keyBuf, true
-	}
-	s.keyBuf = s.keyBuf[:0]
-	for _, k := range s.cfg.Keys {
-		c := &b.Cols[k]
-		if c.IsNull(row) {
-			return nil, false
-		}
-		if c.Type.Kind == event.String || c.Type.Kind == event.Bytes {
-			text := c.Bytes(row)
-			s.keyBuf = append(binary.AppendUvarint(s.keyBuf, uint64(len(text))), text...)
-		} else {
-			s.keyBuf = appendFixed(s.keyBuf, c, row)
-		}
-	}
-	return s.keyBuf, true
-}
-
-func appendFixed(dst []byte, c *event.Column, row int) []byte {
-	switch c.Type.Kind {
-	case event.Bool:
-		if c.Bool(row) {
-			return append(dst, 1)
-		}
-		return append(dst, 0)
-	case event.Double:
-		return binary.LittleEndian.AppendUint64(dst, canonical(math.Float64bits(c.Double[row])))
-	}
-	return binary.LittleEndian.AppendUint64(dst, uint64(c.Int64[row]))
-}
-
-// canonical gives the two zeros, and all NaN, one form.
-func canonical(bits uint64) uint64 {
-	if bits<<1 == 0 {
-		return 0
-	}
-	if math.IsNaN(math.Float64frombits(bits)) {
-		return math.Float64bits(math.NaN())
-	}
-	return bits
-}
-
-// load reads an event's words but for its time into scratch. Texts are given their
-// words in the dictionary, which then counts this event.
-func (s *Sliding) load(b *event.Batch, row int) {
-	var absent uint64
-	for i := range s.cfg.Values {
-		value := &s.cfg.Values[i]
-		var word uint64
-		var ok bool
-		if value.isText() {
-			var text []byte
-			if text, ok = value.ReadBytes(b, row); ok {
-				word = uint64(s.dict.add(text))
-			}
-		} else if word, ok = value.Read(b, row); ok && value.Type.Kind == event.Double {
-			word = canonical(word)
-		}
-		if !ok {
-			word, absent = 0, absent|1<<i
-		}
-		s.scratch[1+i] = word
-	}
-	if s.masked {
-		s.scratch[s.stride-1] = absent
-	}
-}
-
 // unknownText is the word of a text that no event held has.
 const unknownText = math.MaxUint64
 
@@ -556,11 +306,6 @@ func (s *Sliding) loadNow(b *event.Batch, row int) {
 			s.now[i] = canonical(s.now[i])
 		}
 	}
-}
-
-// has reports whether an event has a value.
-func (s *Sliding) has(words []uint64, value int) bool {
-	return !s.masked || words[s.stride-1]>>value&1 == 0
 }
 
 // push enters the event in scratch at time t. It returns false where the event is
@@ -753,74 +498,6 @@ func (s *Sliding) move(id uint32, cells []uint64, x *extent, v *ring, m *mark, l
 	m.lo, m.hi = lo, hi
 }
 
-// apply adds an event's words to parts, or takes them out.
-func (s *Sliding) apply(cells, w []uint64, id uint32, parts []part, subtract bool) {
-	for i := range parts {
-		p := &parts[i]
-		if s.masked && w[s.stride-1]>>p.value&1 != 0 {
-			continue
-		}
-		bits, c := w[1+p.value], cells[p.at:p.at+p.words]
-		switch p.kind {
-		case countPart:
-			if subtract {
-				c[0]--
-			} else {
-				c[0]++
-			}
-		case sumPart:
-			if !p.double {
-				addInt(c, int64(bits), subtract)
-			} else if v := math.Float64frombits(bits); isNarrow(v) {
-				addDouble(c, narrowExp, v, subtract)
-			} else {
-				s.addWide(wideKey(id, p.at), v, subtract)
-			}
-		case squarePart:
-			addSquare(c, bits, p.double, subtract)
-		case setPart:
-			count := s.setAdd(c, bits, subtract)
-			if len(c) > blockWords {
-				addFrequency(c, count, subtract)
-			}
-		case sketchPart:
-			s.sketchAdd(c, bucketOf(bits, s.cfg.Values[p.value].Type.Kind), subtract)
-		}
-	}
-}
-
-// clearParts empties the parts of an extent.
-func (s *Sliding) clearParts(id uint32, cells []uint64, x *extent) {
-	for i := range x.parts {
-		p := &x.parts[i]
-		c := cells[p.at : p.at+p.words]
-		switch {
-		case p.kind == setPart || p.kind == sketchPart:
-			s.releaseBlock(c)
-		case p.kind == sumPart && p.double && len(s.wide) > 0:
-			delete(s.wide, wideKey(id, p.at))
-		}
-		clear(c)
-	}
-}
-
-func wideKey(id uint32, at int) uint64 { return uint64(id)<<16 | uint64(at) }
-
-func (s *Sliding) addWide(key uint64, v float64, subtract bool) {
-	w := s.wide[key]
-	if w == nil {
-		if s.wide == nil {
-			s.wide = map[uint64]*wideSum{}
-		}
-		w = &wideSum{}
-		s.wide[key] = w
-	}
-	w.add(v, subtract)
-	if w.n == 0 {
-		delete(s.wide, key)
-	}
-}
-
 // sweep looks at the next n records and forgets the keys of which nothing can be
 // asked for. Every key is looked at again and again, so memory follows the live
 // keys; values do not depend on it.
@@ -858,12 +535,6 @@ func (x *extent) asksFor(t, watermark event.Time) bool {
 	return x.Events > 0 || x.Length > 0 && t > end.Sub(x.Length) || x.Gap > 0 && t.Add(x.Gap) >= end
 }
 
-// recordAt is a record's words.
-func (s *Sliding) recordAt(id uint32) []uint64 {
-	i := int(id&recordMask) * s.recStride
-	return s.records[id>>recordShift][i : i+s.recStride]
-}
-
 // A record and a mark are words by another name: they hold no pointer, and words are
 // aligned for them.
 var (
@@ -873,13 +544,9 @@ var (
 	_ [unsafe.Sizeof(mark{}) - 8]struct{}
 )
 
-func (s *Sliding) rec(id uint32) *record { return (*record)(unsafe.Pointer(&s.recordAt(id)[0])) }
-
 func (s *Sliding) marks(id uint32) []mark {
 	return unsafe.Slice((*mark)(unsafe.Pointer(&s.recordAt(id)[recordWords])), len(s.extents))
 }
-
-func (s *Sliding) cellsOf(id uint32) []uint64 { return s.recordAt(id)[recordWords+len(s.extents):] }
 
 // smallest is the class of the smallest ring.
 func (s *Sliding) smallest() uint8 { return classFor(s.stride) }
@@ -972,108 +639,18 @@ func (s *Sliding) resizeRing(r *record, class uint8) {
 	r.ring, r.class, r.first = ring, class, 0
 }
 
-// find looks a key up.
-func (s *Sliding) find(hash uint32, key []byte) (uint32, bool) {
-	t := &s.table
-	for i := t.home(hash); i < len(t.slots); i++ {
-		slot := t.slots[i]
-		if slot == 0 || uint32(slot>>32) > hash {
-			break
-		}
-		if uint32(slot>>32) != hash {
-			continue
-		}
-		id := uint32(slot) - 1
-		if s.hasKey(s.rec(id), key) {
-			return id, true
-		}
-	}
-	return 0, false
-}
-
-func (s *Sliding) hasKey(r *record, key []byte) bool {
-	if int(r.keyLen) != len(key) {
-		return false
-	}
-	if len(key) <= 8 {
-		return r.key == packKey(key)
-	}
-	w := s.arena.words(uint32(r.key), classFor((len(key)+7)/8))
-	for len(key) >= 8 {
-		if w[0] != binary.LittleEndian.Uint64(key) {
-			return false
-		}
-		key, w = key[8:], w[1:]
-	}
-	return len(key) == 0 || w[0] == packKey(key)
-}
-
-// packKey is a key of at most 8 bytes in a word.
-func packKey(key []byte) uint64 {
-	if len(key) == 8 {
-		return binary.LittleEndian.Uint64(key)
-	}
-	var v uint64
-	for i, c := range key {
-		v |= uint64(c) << (8 * i)
-	}
-	return v
-}
-
-// appendKey appends a record's key.
-func (s *Sliding) appendKey(dst []byte, r *record) []byte {
-	n := len(dst) + int(r.keyLen)
-	if r.keyLen <= 8 {
-		return binary.LittleEndian.AppendUint64(dst, r.key)[:n]
-	}
-	words := (int(r.keyLen) + 7) / 8
-	for _, w := range s.arena.words(uint32(r.key), classFor(words))[:words] {
-		dst = binary.LittleEndian.AppendUint64(dst, w)
-	}
-	return dst[:n]
-}
-
-// less orders records of equal hash; it is rare.
-func (s *Sliding) less(a, b uint32) bool {
-	return bytes.Compare(s.appendKey(nil, s.rec(a)), s.appendKey(nil, s.rec(b))) < 0
-}
-
 // newRecord makes the record of a key that has none, without events.
 func (s *Sliding) newRecord(hash uint32, key []byte) uint32 {
-	id := s.freeRec
-	if id != noRecord {
-		s.freeRec = s.rec(id).ring
-	} else {
-		id = s.nextRec
-		if int(id>>recordShift) == len(s.records) {
-			s.records = append(s.records, make(recordChunk, s.recStride<<recordShift))
-		}
-		s.nextRec++
-	}
+	id := s.addRecord(hash, key)
 	r := s.rec(id)
-	*r = record{hash: hash, keyLen: uint32(len(key)), class: s.smallest(), changed: r.changed}
+	r.class = s.smallest()
 	r.ring = s.arena.alloc(r.class)
-	if len(key) <= 8 {
-		r.key = packKey(key)
-	} else {
-		words := (len(key) + 7) / 8
-		block := s.arena.alloc(classFor(words))
-		w := s.arena.words(block, classFor(words))
-		for i := range words {
-			w[i] = packKey(key[:min(8, len(key))])
-			key = key[min(8, len(key)):]
-		}
-		r.key = uint64(block)
-	}
 	clear(s.marks(id))
-	clear(s.cellsOf(id))
-	s.table.insert(hash, id)
 	return id
 }
 
 // forget gives everything of a key back.
 func (s *Sliding) forget(id uint32, r *record) {
-	s.table.remove(r.hash, id)
 	if len(s.texts) > 0 {
 		v := s.ring(r)
 		for _, value := range s.texts {
@@ -1092,13 +669,9 @@ func (s *Sliding) forget(id uint32, r *record) {
 		s.releaseBlock(cells[s.deques[i].at:])
 	}
 	s.arena.release(r.ring, r.class)
-	if r.keyLen > 8 {
-		s.arena.release(uint32(r.key), classFor((int(r.keyLen)+7)/8))
-	}
 	if len(s.capped) > 0 {
 		delete(s.capped, id)
 	}
 	s.entries -= int64(r.n)
-	*r = record{ring: s.freeRec, changed: r.changed}
-	s.freeRec = id
+	s.removeRecord(id, r)
 }

@@ -2,7 +2,9 @@ package window
 
 import (
 	"math"
+	"math/big"
 	"math/bits"
+	"slices"
 
 	"github.com/weirstream/weir/ingest/event"
 )
@@ -52,11 +54,13 @@ func addSquare(limbs []uint64, word uint64, double, subtract bool) {
 
 // variance is that of a sample of n above 1: (n*S2 - S1^2) / (n*(n-1)), of which
 // the numerator is computed exactly and rounded once.
-func (w *view) variance(o *read, n int64) float64 {
+func (w *tally) variance(o *read, n int64) float64 {
 	sums, squares, exp := intLimbs, intSquareLimbs, 0
 	if o.typ.Kind == event.Double {
-		if len(w.s.wide) > 0 && w.s.wide[wideKey(w.id, o.sum)] != nil {
-			return w.varianceTwice(o, n)
+		if len(w.s.wide) > 0 {
+			if wide := w.s.wide[wideKey(w.id, o.sum)]; wide != nil {
+				return w.wideVariance(o, n, wide)
+			}
 		}
 		sums, squares, exp = narrowLimbs, narrowSquareLimbs, narrowSquareExp
 	}
@@ -96,15 +100,71 @@ func (w *view) variance(o *read, n int64) float64 {
 	return round(diff[:], exp) / o.scale / o.scale / (float64(n) * float64(n-1))
 }
 
-// varianceTwice goes over the events, for doubles that are huge or tiny.
-func (w *view) varianceTwice(o *read, n int64) float64 {
-	mean := w.sum(o) / float64(n)
-	sum := 0.0
-	for i := w.lo; i < w.hi; i++ {
-		if e := w.v.event(i); w.s.has(e, o.Value) {
-			d := math.Float64frombits(e[1+o.Value]) - mean
-			sum += d * d
+// wideSquare is the sum of the squares of the doubles that the narrow range lacks, in
+// units of 2^(2*wideExp). Infinities and NaN are left out: the wide sum has them.
+type wideSquare struct {
+	sum big.Int
+	n   int
+}
+
+func (s *store) addWideSquare(key uint64, v float64, subtract bool) {
+	w := s.wideSquares[key]
+	if w == nil {
+		if s.wideSquares == nil {
+			s.wideSquares = map[uint64]*wideSquare{}
 		}
+		w = &wideSquare{}
+		s.wideSquares[key] = w
 	}
-	return sum / float64(n-1)
+	d := 1
+	if subtract {
+		d = -1
+	}
+	w.n += d
+	if !math.IsNaN(v) && !math.IsInf(v, 0) {
+		m, e, _ := split(v)
+		one := new(big.Int).SetUint64(m)
+		one.Mul(one, one).Lsh(one, uint(2*(e-wideExp)))
+		if subtract {
+			one.Neg(one)
+		}
+		w.sum.Add(&w.sum, one)
+	}
+	if w.n == 0 {
+		delete(s.wideSquares, key)
+	}
+}
+
+// whole is limbs as one integer, signed if the highest bit is a sign.
+func whole(limbs []uint64, signed bool) *big.Int {
+	sum := new(big.Int)
+	for _, w := range slices.Backward(limbs) {
+		sum.Or(sum.Lsh(sum, 64), new(big.Int).SetUint64(w))
+	}
+	if signed && int64(limbs[len(limbs)-1]) < 0 {
+		sum.Sub(sum, new(big.Int).Lsh(big.NewInt(1), uint(64*len(limbs))))
+	}
+	return sum
+}
+
+// variancePrecision holds a sum of squares of any doubles, in bits.
+const variancePrecision = 4400
+
+// wideVariance is variance where some of the doubles are huge or tiny: exact, too.
+func (w *tally) wideVariance(o *read, n int64, wide *wideSum) float64 {
+	if wide.nan+wide.pos+wide.neg > 0 {
+		return math.NaN()
+	}
+	s1 := whole(w.cells[o.sum:o.sum+narrowLimbs], true)
+	s1.Lsh(s1, narrowExp-wideExp).Add(s1, whole(wide.limbs[:], true))
+	s2 := whole(w.cells[o.square:o.square+narrowSquareLimbs], false)
+	s2.Lsh(s2, narrowSquareExp-2*wideExp)
+	if squares := w.s.wideSquares[wideKey(w.id, o.square)]; squares != nil {
+		s2.Add(s2, &squares.sum)
+	}
+	s2.Mul(s2, big.NewInt(n)).Sub(s2, s1.Mul(s1, s1))
+	f := new(big.Float).SetPrec(variancePrecision).SetInt(s2)
+	f.Quo(f, new(big.Float).SetInt64(n)).Quo(f, new(big.Float).SetInt64(n-1))
+	v, _ := f.SetMantExp(f, 2*wideExp).Float64()
+	return v
 }
