@@ -191,7 +191,7 @@ func (w *view) emit(o *read, out *cep.Outbox) {
 			f.AppendNull()
 		}
 	case IsNew:
-		w.emitNew(o, f)
+		w.appendNew(o, f, w.q.entered && w.x.Delay == 0 && !w.x.WithoutCurrent)
 	case TopK:
 		w.appendTop(o, f)
 	default:
@@ -211,11 +211,7 @@ func (w *view) double(o *read) (float64, bool) {
 	case Speed:
 		return w.speed(o)
 	case ZScore:
-		mean, variance, ok := w.spread(o)
-		if s := w.op; ok && s.nowHas[o.Value] && variance > 0 {
-			return (s.number(o.Value, s.now[o.Value]) - mean) / math.Sqrt(variance), true
-		}
-		return 0, false
+		return w.zscore(o)
 	}
 	return w.tally.double(o)
 }
@@ -273,20 +269,6 @@ func (w *view) position(o *read) uint32 {
 // appendWord appends the value of event i.
 func (w *view) appendWord(o *read, f *event.Column, i uint32) {
 	w.s.appendValue(f, o.typ.Kind, w.v.event(i)[1+o.Value])
-}
-
-// emitNew tells whether the current event's value is in the window otherwise.
-func (w *view) emitNew(o *read, f *event.Column) {
-	s := w.op
-	if !s.nowHas[o.Value] {
-		f.AppendNull()
-		return
-	}
-	own := uint64(0)
-	if w.q.entered && w.x.Delay == 0 && !w.x.WithoutCurrent {
-		own = 1
-	}
-	f.AppendBool(w.id == noRecord || s.setCount(w.cells[o.set:], s.now[o.Value]) <= own)
 }
 
 // earthKm is the mean radius of the earth (IUGG).

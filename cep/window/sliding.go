@@ -3,7 +3,6 @@ package window
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 	"unsafe"
@@ -29,16 +28,11 @@ type Sliding struct {
 	hand      uint32                // of the sweep for keys to forget
 	entries   int64
 
-	ahead   [aheadRows]ahead
-	known   int             // keys when ahead was filled
-	touched uint64          // keeps lookAhead's reads from being optimised away
 	room    [classes]uint32 // events that a ring of each class holds
 	changes changes         // since the newest generation
 	freeze  freeze          // the generation at hand
 
-	walkFrom uint32   // how many events of a key are written at once
-	now      []uint64 // the current event's values
-	nowHas   []bool
+	walkFrom uint32 // how many events of a key are written at once
 }
 
 // mark is where an extent's parts stand: they hold exactly the events [lo, hi) of
@@ -81,8 +75,6 @@ func New(cfg Config) (*Sliding, error) {
 	for c := range s.room {
 		s.room[c] = uint32(unitWords << c / s.stride)
 	}
-	s.now = make([]uint64, len(cfg.Values))
-	s.nowHas = make([]bool, len(cfg.Values))
 	s.reset()
 	return s, nil
 }
@@ -204,32 +196,11 @@ func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
 	return nil
 }
 
-// aheadRows is how many rows are looked up before they are processed.
-const aheadRows = 64
-
-// ahead is what lookAhead found of a row.
-type ahead struct {
-	hash    uint32
-	id      uint32 // noRecord where the key had none
-	keyless bool
-}
-
 // lookAhead finds the records of some rows and reads of each what processing it
 // will read. Rows do not depend on each other here, so the processor waits for
 // many cache misses at once rather than for one after the other.
 func (s *Sliding) lookAhead(b *event.Batch, first, end int) {
-	for row := first; row < end; row++ {
-		k, ok := s.keyOf(b, row)
-		a := ahead{id: noRecord, keyless: !ok}
-		if ok {
-			a.hash = hashOf(k)
-			if id, found := s.find(a.hash, k); found {
-				a.id = id
-			}
-		}
-		s.ahead[row-first] = a
-	}
-	s.known = s.table.n
+	s.lookUp(b, first, end)
 	var touched uint64
 	for row := first; row < end; row++ {
 		id := s.ahead[row-first].id
@@ -257,15 +228,8 @@ func (s *Sliding) Advance(t event.Time, _ *cep.Outbox) error {
 
 func (s *Sliding) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) {
 	q := query{t: b.Time[row], late: out.Late[row], row: row}
-	id := a.id
+	id := s.idOf(b, row, a)
 	enters := !q.late && (s.cfg.Filter == nil || s.cfg.Filter(b, row))
-	if id == noRecord && s.table.n > s.known {
-		// A row since lookAhead may have brought the key.
-		k, _ := s.keyOf(b, row)
-		if found, ok := s.find(a.hash, k); ok {
-			id = found
-		}
-	}
 	if enters {
 		if id == noRecord {
 			k, _ := s.keyOf(b, row)
@@ -285,27 +249,6 @@ func (s *Sliding) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) {
 		return
 	}
 	s.emit(id, &q, out)
-}
-
-// unknownText is the word of a text that no event held has.
-const unknownText = math.MaxUint64
-
-// loadNow reads the current event's values, whether it entered or not.
-func (s *Sliding) loadNow(b *event.Batch, row int) {
-	for i := range s.cfg.Values {
-		value := &s.cfg.Values[i]
-		if value.isText() {
-			var text []byte
-			if text, s.nowHas[i] = value.ReadBytes(b, row); s.nowHas[i] {
-				s.now[i] = unknownText
-				if word, found := s.dict.find(text); found {
-					s.now[i] = uint64(word)
-				}
-			}
-		} else if s.now[i], s.nowHas[i] = value.Read(b, row); value.Type.Kind == event.Double {
-			s.now[i] = canonical(s.now[i])
-		}
-	}
 }
 
 // push enters the event in scratch at time t. It returns false where the event is

@@ -39,7 +39,12 @@ type store struct {
 	wideSquares map[uint64]*wideSquare
 
 	keyBuf  []byte
+	ahead   [aheadRows]ahead
+	known   int      // keys when ahead was filled
+	touched uint64   // keeps reads ahead from being optimised away
 	scratch []uint64 // an event's words
+	now     []uint64 // the current event's values
+	nowHas  []bool
 	tops    []setEntry
 }
 
@@ -128,6 +133,7 @@ func newStore(keys []int, values []Value) (store, error) {
 		s.stride++
 	}
 	s.scratch = make([]uint64, s.stride)
+	s.now, s.nowHas = make([]uint64, len(values)), make([]bool, len(values))
 	return s, nil
 }
 
