@@ -27,11 +27,13 @@ func (c cell) String() string { return fmt.Sprintf("%d B, %d partitions", c.size
 
 // figures are what one cell gives on one side, once.
 type figures struct {
-	produce, consume        float64 // records per second
-	cpuProduce, cpuConsume  float64 // seconds of the server per GB
-	p50, p99, p999, slowest time.Duration
-	records, bytes          int64
-	cpuLatency              float64 // share of one core at the fixed rate
+	produce, consume       float64 // records per second
+	cpuProduce, cpuConsume float64 // seconds of the server per GB
+	// Seconds of the driver per GB: it shares the machine with the server.
+	driverProduce, driverConsume float64
+	p50, p99, p999, slowest      time.Duration
+	records, bytes               int64
+	cpuLatency                   float64 // share of one core at the fixed rate
 }
 
 const (
@@ -147,7 +149,7 @@ func (c cell) produce(ctx context.Context, srv *server, topic string, o options,
 	if err != nil {
 		return t, err
 	}
-	began := time.Now()
+	own, began := ownCPU(), time.Now()
 	for n := 0; ; n++ {
 		if n%256 == 0 && time.Since(began) >= o.produce {
 			break
@@ -181,6 +183,7 @@ func (c cell) produce(ctx context.Context, srv *server, topic string, o options,
 	f.records, f.bytes = t.count, t.count*int64(c.size)
 	f.produce = float64(t.count) / wall.Seconds()
 	f.cpuProduce = (after - cpu).Seconds() / (float64(f.bytes) / 1e9)
+	f.driverProduce = (ownCPU() - own).Seconds() / (float64(f.bytes) / 1e9)
 	return t, err
 }
 
@@ -200,7 +203,7 @@ func (c cell) consume(ctx context.Context, srv *server, topic string, n int64, f
 		return tally{}, err
 	}
 	var t tally
-	began := time.Now()
+	own, began := ownCPU(), time.Now()
 	for t.count < n {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
@@ -215,6 +218,7 @@ func (c cell) consume(ctx context.Context, srv *server, topic string, n int64, f
 	after, err := cpuTime(srv.pid)
 	f.consume = float64(t.count) / wall.Seconds()
 	f.cpuConsume = (after - cpu).Seconds() / (float64(t.count*int64(c.size)) / 1e9)
+	f.driverConsume = (ownCPU() - own).Seconds() / (float64(t.count*int64(c.size)) / 1e9)
 	return t, err
 }
 

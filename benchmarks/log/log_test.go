@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +18,15 @@ var weirBinary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if len(os.Args) == 3 && os.Args[1] == "-nothing" { // this binary as the broker that keeps nothing
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			if err := serveNothing(ctx, os.Args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			return 0
+		}
 		path, remove, err := published.Weir()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -41,6 +52,9 @@ func TestShort(t *testing.T) {
 		if !strings.Contains(out.String(), c.String()) {
 			t.Errorf("no figures for %v", c)
 		}
+	}
+	if !strings.Contains(out.String(), "a broker that keeps nothing") || !strings.Contains(out.String(), "for a write to a new file") {
+		t.Error("no figures for what bounds the others")
 	}
 	for _, b := range begins(nil, o) {
 		if !strings.Contains(out.String(), b.name) {

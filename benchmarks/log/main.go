@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -27,6 +28,7 @@ type options struct {
 	fill                  int64
 	short, alone          bool
 	profile               string
+	nothing               string
 }
 
 var cells = []cell{
@@ -47,10 +49,15 @@ func main() {
 	flag.BoolVar(&o.alone, "alone", false, "without the peer")
 	flag.BoolVar(&o.short, "short", false, "a moment of each, without the peer: whether it works")
 	flag.StringVar(&o.profile, "cpuprofile", "", "run Weir's log and broker in this process, alone, and write a CPU profile")
+	flag.StringVar(&o.nothing, "nothing", "", "serve at this address as a broker that keeps nothing, and measure nothing: see bounds.go")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	do := func() error { return run(ctx, o) }
+	if o.nothing != "" {
+		do = func() error { return serveNothing(ctx, o.nothing) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
@@ -127,6 +134,10 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	if o.profile == "" {
+		if err := bounds(ctx, o, out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
 		if err := starts(ctx, sides, o, out); err != nil {
 			return err
 		}
@@ -182,14 +193,15 @@ func (r *results) print(out io.Writer, sides []side) error {
 	for _, c := range cells {
 		fmt.Fprintf(out, "%v\n", c)
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "  side\tproduce rec/s\tMB/s\t(each, rec/s)\tconsume rec/s\tMB/s\t(each, rec/s)\tserver CPU s/GB in\tout\n")
+		fmt.Fprintf(w, "  side\tproduce rec/s\tMB/s\t(each, rec/s)\tconsume rec/s\tMB/s\t(each, rec/s)\tserver CPU s/GB in\tout\tdriver CPU s/GB in\tout\n")
 		for _, s := range sides {
 			all := r.cells[s.name+c.String()]
 			in := each(all, func(f figures) float64 { return f.produce })
 			outs := each(all, func(f figures) float64 { return f.consume })
-			fmt.Fprintf(w, "  %s\t%.0f\t%.1f\t(%s)\t%.0f\t%.1f\t(%s)\t%.2f\t%.2f\n", s.name, median(in), median(in)*float64(c.size)/1e6, words("%.0f", in),
+			fmt.Fprintf(w, "  %s\t%.0f\t%.1f\t(%s)\t%.0f\t%.1f\t(%s)\t%.2f\t%.2f\t%.2f\t%.2f\n", s.name, median(in), median(in)*float64(c.size)/1e6, words("%.0f", in),
 				median(outs), median(outs)*float64(c.size)/1e6, words("%.0f", outs),
-				median(each(all, func(f figures) float64 { return f.cpuProduce })), median(each(all, func(f figures) float64 { return f.cpuConsume })))
+				median(each(all, func(f figures) float64 { return f.cpuProduce })), median(each(all, func(f figures) float64 { return f.cpuConsume })),
+				median(each(all, func(f figures) float64 { return f.driverProduce })), median(each(all, func(f figures) float64 { return f.driverConsume })))
 		}
 		fmt.Fprintf(w, "  produce latency at %d rec/s, ms\tp50\tp99\t(each p99)\tp99.9\tmax\t(each max)\tserver CPU cores\n", c.rate)
 		for _, s := range sides {

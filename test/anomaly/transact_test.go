@@ -139,6 +139,7 @@ func (m *member) transformSome(ctx context.Context, s *kgo.GroupTransactSession)
 		outs = append(outs, &kgo.Record{Topic: outputs, Partition: in.Partition, Value: fmt.Appendf(nil, "%d %d", m.values.Add(1), parse(in))})
 	}
 	sent := m.sendIn(endCtx, s.ProduceSync, &op, outs)
+	m.dawdle()
 	commit := kgo.TransactionEndTry(sent && m.rng.IntN(5) > 0)
 	committed, err := s.End(endCtx, commit)
 	switch {

@@ -356,6 +356,7 @@ func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 	if m.rng.IntN(3) == 0 {
 		return // the next one covers it
 	}
+	m.dawdle()
 	op = Op{Process: m.id, Group: m.group, Invoked: m.rec.Invoke(), Committed: committed}
 	commitCtx, cancelCommit := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancelCommit()
@@ -363,6 +364,13 @@ func (m *member) pollAndCommit(ctx context.Context, cl *kgo.Client) {
 		op.Outcome = OK
 	}
 	m.rec.Complete(op)
+}
+
+// dawdle is, now and then, work that takes longer than the group waits.
+func (m *member) dawdle() {
+	if m.rng.IntN(20) == 0 {
+		time.Sleep(time.Duration(m.rng.IntN(300)) * time.Millisecond)
+	}
 }
 
 // readAll reads every partition from its start to its end, as one more process.
