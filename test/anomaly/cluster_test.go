@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
@@ -33,6 +34,7 @@ type cluster struct {
 	// are held up; nil: neither.
 	trace *trace
 	slow  *slowness
+	hold  func(client string, req kmsg.Request) // before a request leaves
 
 	mu   sync.Mutex // guards what follows
 	rng  *rand.Rand
@@ -174,7 +176,7 @@ func (c *cluster) dial(_ context.Context, _, _ string) (net.Conn, error) {
 	if err != nil || c.trace == nil {
 		return conn, err
 	}
-	return &tracedConn{Conn: conn, t: c.trace, slow: c.slow, asked: map[int32]askedFor{}}, nil
+	return &tracedConn{Conn: conn, t: c.trace, slow: c.slow, hold: c.hold, asked: map[int32]askedFor{}}, nil
 }
 
 // client makes a client that gives up soon enough for a test.

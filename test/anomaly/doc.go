@@ -52,6 +52,11 @@
 // in a file in WEIR_TRACES or where temporary files are. In half of the seeds clients
 // wait before some requests, long enough for their group to go on without them.
 //
+// Members of the group that transforms commit as who they were when they polled
+// (asPolled in transact_test.go). franz-go v1.22.2 does not do so by itself, and with
+// its cooperative balancer two members can commit the same inputs: TestExpelledMember
+// fails without it. Clients of groups dawdle now and then for that reason.
+//
 // Goroutines: none but the Recorder's callers.
 //
 // What it does not do: G0 and int-send-skip, which the transactions of Kafka

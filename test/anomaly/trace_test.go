@@ -127,6 +127,7 @@ type tracedConn struct {
 	net.Conn
 	t    *trace
 	slow *slowness
+	hold func(client string, req kmsg.Request) // nil: nothing is held
 
 	mu     sync.Mutex
 	asked  map[int32]askedFor // by correlation id
@@ -180,6 +181,9 @@ func (c *tracedConn) request(p []byte) {
 	c.mu.Unlock()
 	if key != int16(kmsg.Heartbeat) {
 		c.t.add(*client, "-> %s", tell(req))
+	}
+	if c.hold != nil {
+		c.hold(*client, req)
 	}
 }
 

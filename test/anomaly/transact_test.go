@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // transactional are the options of a transactional client.
@@ -94,11 +95,8 @@ func (p *process) transform(ctx context.Context) {
 	id := p.transactionalID()
 	for ctx.Err() == nil {
 		m.reset()
-		opts := append(p.options(transactional(id)...), kgo.ConsumerGroup(transformers), kgo.ConsumeTopics(inputs),
-			kgo.BlockRebalanceOnPoll(), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-		s, err := kgo.NewGroupTransactSession(append(opts, m.options()...)...)
-		if err != nil {
-			p.t.Errorf("transact session: %v", err)
+		s := m.session(id)
+		if s == nil {
 			return
 		}
 		for n := 1 + p.rng.IntN(50); n > 0 && ctx.Err() == nil; n-- {
@@ -110,11 +108,41 @@ func (p *process) transform(ctx context.Context) {
 	}
 }
 
+// session is a client that consumes and produces in transactions of an id; nil where
+// there is none.
+func (m *member) session(id string) *kgo.GroupTransactSession {
+	opts := append(m.process.options(transactional(id)...), kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(inputs),
+		kgo.BlockRebalanceOnPoll(), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	s, err := kgo.NewGroupTransactSession(append(opts, m.options()...)...)
+	if err != nil {
+		m.t.Errorf("transact session: %v", err)
+		return nil
+	}
+	return s
+}
+
+// asPolled has a transaction commit its positions as the member that was given what
+// it polled, as KIP-447 wants it. By itself franz-go v1.22.2 names the member that it
+// is by then: one that was expelled, did not hear of it but when it joined again, and
+// had polled meanwhile, would commit what another member has committed.
+func (m *member) asPolled(ctx context.Context) context.Context {
+	m.mu.Lock()
+	is := m.is
+	m.mu.Unlock()
+	return kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
+		req.MemberID, req.Generation = is.id, is.generation
+		return nil
+	})
+}
+
 // transformSome is one transaction; false where its client is of no more use.
 func (m *member) transformSome(ctx context.Context, s *kgo.GroupTransactSession) bool {
 	pollCtx, cancelPoll := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancelPoll()
 	op := Op{Process: m.id, Group: m.group, Invoked: m.rec.Invoke(), Committed: map[Key]int64{}}
+	// The end is waited for also when the run is over: not to is a crash of the
+	// client, of which there are others.
+	commitCtx := m.asPolled(m.ctx)
 	fetches := s.PollRecords(pollCtx, 1+m.rng.IntN(50))
 	op.Polled = m.rec.Invoke()
 	s.AllowRebalance() // from here on
@@ -125,9 +153,7 @@ func (m *member) transformSome(ctx context.Context, s *kgo.GroupTransactSession)
 		op.Committed[step.Key] = step.Records[len(step.Records)-1].Offset + 1
 	}
 	defer func() { m.rec.Complete(op) }()
-	// The end is waited for also when the run is over: not to is a crash of the
-	// client, of which there are others.
-	endCtx, cancel := context.WithTimeout(m.ctx, 2*time.Second)
+	endCtx, cancel := context.WithTimeout(commitCtx, 2*time.Second)
 	defer cancel()
 	if err := s.Begin(); err != nil {
 		op.Outcome = Fail // nothing was sent
@@ -215,7 +241,10 @@ func (m *member) options() []kgo.Opt {
 		balancers = []kgo.GroupBalancer{kgo.RangeBalancer(), kgo.RoundRobinBalancer()}
 	}
 	change := func(given bool) func(context.Context, *kgo.Client, map[string][]int32) {
-		return func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { m.change(parts, given) }
+		return func(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+			id, generation := cl.GroupMetadata()
+			m.change(membership{id, generation}, parts, given)
+		}
 	}
 	return []kgo.Opt{
 		kgo.WithLogger(clientLog{m.trace, who(m.id)}),
@@ -226,9 +255,12 @@ func (m *member) options() []kgo.Opt {
 }
 
 // change is a rebalance.
-func (m *member) change(parts map[string][]int32, given bool) {
+func (m *member) change(is membership, parts map[string][]int32, given bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if given {
+		m.is = is
+	}
 	for topic, indexes := range parts {
 		for _, i := range indexes {
 			if given {

@@ -318,6 +318,13 @@ type member struct {
 	group string
 	mu    sync.Mutex
 	next  map[Key]int64
+	is    membership // as which it was given what it has
+}
+
+// membership is how a request names a member of a group.
+type membership struct {
+	id         string
+	generation int32
 }
 
 // join polls as a member of the group and commits what it polled, with one client
