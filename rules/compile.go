@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -50,6 +51,14 @@ func Compile(set Set, catalog Catalog) (*Program, error) {
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	p.keyed = c.keyedStreams()
+	for _, k := range p.keyed {
+		for _, src := range k.Sources {
+			for _, f := range src.Fields {
+				c.active[src.Stream.Schema.Stream].need(f)
+			}
+		}
+	}
 	used := map[string]*table.Definition{}
 	for name, s := range c.active {
 		p.streams[name] = s.program()
@@ -72,13 +81,15 @@ type compiler struct {
 
 // streamBuilder gathers the windows of the rules of one stream.
 type streamBuilder struct {
+	stream   *schema.Stream
 	schema   *event.Schema
 	env      *cel.Env
 	needs    map[int]bool
 	features []event.Type
 	slots    map[string]int // by canonical window
 	paths    []*fieldPath   // members of structs that are read
-	groups   []*group
+	groups   []*group       // in the stream's own shards
+	keyed    []*group       // on keyed streams
 	rules    []*compiledRule
 	tables   []*table.Definition
 }
@@ -86,6 +97,9 @@ type streamBuilder struct {
 // group is the windows with one key and one filter: one operator.
 type group struct {
 	canonical string
+	over      *streamBuilder
+	now       []int        // the key's fields of the stream whose rules read it
+	needs     map[int]bool // fields of over
 	keys      []int
 	where     string
 	filter    *expression
@@ -100,17 +114,10 @@ func (c *compiler) builderOf(r *Rule) *streamBuilder {
 			names = append(names, s.Schema.Stream)
 			continue
 		}
-		if b := c.active[r.Stream]; b != nil && r.Mode != "off" {
-			return b
-		}
-		env, err := newEnv(s.Schema)
+		b, err := c.builder(s, r.Mode != "off")
 		if err != nil {
-			c.problems = append(c.problems, r.problem("stream", 0, fmt.Sprintf("stream %s: %v", r.Stream, err)))
+			c.problems = append(c.problems, r.problem("stream", 0, err.Error()))
 			return nil
-		}
-		b := &streamBuilder{schema: s.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
-		if r.Mode != "off" { // the windows of a rule that is off are checked, not kept
-			c.active[r.Stream] = b
 		}
 		return b
 	}
@@ -120,6 +127,23 @@ func (c *compiler) builderOf(r *Rule) *streamBuilder {
 	}
 	c.problems = append(c.problems, p)
 	return nil
+}
+
+// builder gathers what rules read of a stream. What a rule that is off reads is
+// checked and not kept.
+func (c *compiler) builder(s *schema.Stream, keep bool) (*streamBuilder, error) {
+	if b := c.active[s.Schema.Stream]; b != nil && keep {
+		return b, nil
+	}
+	env, err := newEnv(s.Schema)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", s.Schema.Stream, err)
+	}
+	b := &streamBuilder{stream: s, schema: s.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
+	if keep {
+		c.active[s.Schema.Stream] = b
+	}
+	return b, nil
 }
 
 func (s *streamBuilder) need(field int) { s.needs[field] = true }
@@ -196,15 +220,7 @@ func (s *streamBuilder) window(w *windowSpec) (int, event.Type) {
 	if slot, found := s.slots[name]; found {
 		return slot, t
 	}
-	i := slices.IndexFunc(s.groups, func(g *group) bool { return g.canonical == w.canonical() })
-	if i < 0 {
-		i = len(s.groups)
-		s.groups = append(s.groups, &group{canonical: w.canonical(), keys: w.keys, where: strings.TrimSpace(w.whereText), filter: w.where})
-		for _, k := range w.keys {
-			s.need(k)
-		}
-	}
-	g, slot := s.groups[i], len(s.features)
+	g, slot := s.group(w), len(s.features)
 	s.slots[name] = slot
 	s.features = append(s.features, t)
 	o := window.Output{Slot: slot, Extent: w.extent, Aggregate: w.aggregate, Value: -1, N: w.n, Q: w.q}
@@ -224,6 +240,29 @@ func (s *streamBuilder) window(w *windowSpec) (int, event.Type) {
 	return slot, t
 }
 
+// group is the operator that a window belongs to.
+func (s *streamBuilder) group(w *windowSpec) *group {
+	list := &s.keyed
+	if w.local(s) {
+		list = &s.groups
+	}
+	i := slices.IndexFunc(*list, func(g *group) bool { return g.canonical == w.canonical() })
+	if i < 0 {
+		i = len(*list)
+		*list = append(*list, &group{canonical: w.canonical(), over: w.over, keys: w.keys, now: w.now, needs: map[int]bool{},
+			where: strings.TrimSpace(w.whereText), filter: w.where})
+	}
+	g := (*list)[i]
+	for _, k := range w.keys {
+		w.needs[k] = true
+	}
+	maps.Copy(g.needs, w.needs)
+	if w.local(s) {
+		maps.Copy(s.needs, w.needs)
+	}
+	return g
+}
+
 // program freezes what was gathered.
 func (s *streamBuilder) program() *streamProgram {
 	p := &streamProgram{schema: s.schema, features: s.features, groups: s.groups, rules: s.rules, tables: s.tables}
@@ -231,7 +270,7 @@ func (s *streamBuilder) program() *streamProgram {
 		p.needs = append(p.needs, i)
 	}
 	slices.Sort(p.needs)
-	for _, g := range s.groups {
+	for _, g := range slices.Concat(s.groups, s.keyed) {
 		sortValues(g)
 	}
 	return p
@@ -357,24 +396,29 @@ func programID(set Set, catalog Catalog, used map[string]*table.Definition) stri
 	streams := slices.Clone(catalog.Streams)
 	slices.SortFunc(streams, func(a, b *schema.Stream) int { return cmp.Compare(a.Schema.Stream, b.Schema.Stream) })
 	for _, s := range streams {
-		fmt.Fprintf(h, "stream %q %q %q %v %q %d %d %d %v %v\n", s.Schema.Stream, s.Schema.Alias, s.Topic, s.Format, s.Columns, s.Schema.Time, s.Schema.Key, s.Lateness, s.Zone, s.MaxAhead)
-		if len(s.WatermarkBy) > 0 {
-			fmt.Fprintf(h, "watermark by %v %v\n", s.WatermarkBy, s.WatermarkIdle)
-		}
-		if s.Dedupe > 0 {
-			fmt.Fprintf(h, "dedupe %v %d\n", s.Dedupe, s.Schema.ID)
-		}
-		for i, f := range s.Schema.Fields {
-			fmt.Fprintf(h, "field %s", fieldText(s.Schema, i))
-			if i < len(s.Fields) {
-				fmt.Fprintf(h, " %q %q", s.Fields[i].From, s.Fields[i].Layout)
-			}
-			fmt.Fprintf(h, " %s\n", f.Name)
-		}
+		streamID(h, s)
 	}
 	for _, name := range slices.Sorted(maps.Keys(used)) {
 		d := used[name]
 		fmt.Fprintf(h, "table %q %s %v %v\n", name, d.Kind(), d.Key, d.Columns)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// streamID writes what of a stream's declaration its events hang on.
+func streamID(h io.Writer, s *schema.Stream) {
+	fmt.Fprintf(h, "stream %q %q %q %v %q %d %d %d %v %v\n", s.Schema.Stream, s.Schema.Alias, s.Topic, s.Format, s.Columns, s.Schema.Time, s.Schema.Key, s.Lateness, s.Zone, s.MaxAhead)
+	if len(s.WatermarkBy) > 0 {
+		fmt.Fprintf(h, "watermark by %v %v\n", s.WatermarkBy, s.WatermarkIdle)
+	}
+	if s.Dedupe > 0 {
+		fmt.Fprintf(h, "dedupe %v %d\n", s.Dedupe, s.Schema.ID)
+	}
+	for i, f := range s.Schema.Fields {
+		fmt.Fprintf(h, "field %s", fieldText(s.Schema, i))
+		if i < len(s.Fields) {
+			fmt.Fprintf(h, " %q %q", s.Fields[i].From, s.Fields[i].Layout)
+		}
+		fmt.Fprintf(h, " %s\n", f.Name)
+	}
 }

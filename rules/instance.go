@@ -49,20 +49,9 @@ func newInstance(p *streamProgram) (*instance, error) {
 	in := &instance{p: p}
 	for _, g := range p.groups {
 		st := &groupState{readers: g.readersAmong(p.rules)}
-		cfg := window.Config{Keys: g.keys, Outputs: g.outputs}
-		if g.filter != nil {
-			f, err := st.filter(g.filter)
-			if err != nil {
-				return nil, err
-			}
-			cfg.Filter = f
-		}
-		for _, v := range g.values {
-			w, err := st.value(v)
-			if err != nil {
-				return nil, err
-			}
-			cfg.Values = append(cfg.Values, w)
+		cfg, err := st.config(g)
+		if err != nil {
+			return nil, err
 		}
 		op, err := window.New(cfg)
 		if err != nil {
@@ -72,6 +61,25 @@ func newInstance(p *streamProgram) (*instance, error) {
 		in.operators = append(in.operators, engine.Operator{Identity: g.identity(p.schema), Name: g.name(p.schema), Rules: ids(st.readers), Operator: op})
 	}
 	return in, nil
+}
+
+// config is what the group's operator keeps, with its filter and values as the state
+// evaluates them.
+func (s *groupState) config(g *group) (cfg window.Config, err error) {
+	cfg = window.Config{Keys: g.keys, Outputs: g.outputs}
+	if g.filter != nil {
+		if cfg.Filter, err = s.filter(g.filter); err != nil {
+			return cfg, err
+		}
+	}
+	for _, v := range g.values {
+		w, err := s.value(v)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Values = append(cfg.Values, w)
+	}
+	return cfg, nil
 }
 
 func (g *group) readersAmong(rules []*compiledRule) []*compiledRule {
@@ -278,7 +286,9 @@ func (in *instance) mayFire(r *compiledRule) bool {
 // Decide implements engine.Instance.
 func (in *instance) Decide(b *event.Batch, out *cep.Outbox, dst []engine.Finding) ([]engine.Finding, error) {
 	in.frame.b, in.frame.out = b, out
-	in.windowErrors(b)
+	for _, s := range in.windows {
+		s.count(b)
+	}
 	first := len(dst)
 	for i, r := range in.p.rules {
 		var alive []bool
@@ -292,19 +302,17 @@ func (in *instance) Decide(b *event.Batch, out *cep.Outbox, dst []engine.Finding
 	return dst, nil
 }
 
-// windowErrors counts what went wrong while events entered windows, with every
+// count counts what went wrong while events of a batch entered windows, with every
 // rule that reads these.
-func (in *instance) windowErrors(b *event.Batch) {
-	for _, s := range in.windows {
-		if s.errors == 0 {
-			continue
-		}
-		for _, r := range s.readers {
-			r.counters.errors.Add(s.errors)
-			r.counters.noteError(b, s.row, fmt.Errorf("in a window: %w", s.err))
-		}
-		s.errors = 0
+func (s *groupState) count(b *event.Batch) {
+	if s.errors == 0 {
+		return
 	}
+	for _, r := range s.readers {
+		r.counters.errors.Add(s.errors)
+		r.counters.noteError(b, s.row, fmt.Errorf("in a window: %w", s.err))
+	}
+	s.errors = 0
 }
 
 func (c *counters) noteError(b *event.Batch, row int, err error) {

@@ -113,7 +113,7 @@ func TestLookups(t *testing.T) {
 		var b event.Batch
 		b.Reset(s.Schema, all(s.Schema))
 		put(&b, row{"card": "c1", "amount": "2.50", "items": 2, "country": "DE", "online": true})
-		found, err := decideBatch(in, s, &b)
+		found, err := decideBatch(p, in, s, &b, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -47,7 +47,7 @@ func outcomeOf(t *testing.T, s *schema.Stream, when, message, value string) (str
 	var b event.Batch
 	b.Reset(s.Schema, in.Needs())
 	d.Decode(&b, event.Origin{Topic: "o"}, []source.Record{{Value: []byte(value)}}, func(_ *source.Record, f decode.Failure) { t.Fatal(f) })
-	found, err := decideBatch(in, s, &b)
+	found, err := decideBatch(p, in, s, &b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

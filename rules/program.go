@@ -20,6 +20,7 @@ type Program struct {
 	id      string
 	rules   []*compiledRule // all, those that are off included
 	streams map[string]*streamProgram
+	keyed   []*keyedProgram
 }
 
 // streamProgram is what runs in the shards of one stream.

@@ -31,6 +31,17 @@ func transactions() *schema.Stream {
 		Schema: &event.Schema{Stream: "transactions", Alias: "tx", Fields: fields, Time: 1, Key: 2, ID: 0}}
 }
 
+func clicks() *schema.Stream {
+	fields := []event.Field{
+		{Name: "at", Type: event.Type{Kind: event.Timestamp}},
+		{Name: "user", Type: event.Type{Kind: event.String}},
+		{Name: "path", Type: event.Type{Kind: event.String}},
+		{Name: "ip", Type: event.Type{Kind: event.String}},
+	}
+	return &schema.Stream{Topic: "clicks", Partitions: 1, Format: schema.JSON, Fields: make([]schema.Field, len(fields)),
+		Schema: &event.Schema{Stream: "clicks", Alias: "click", Fields: fields, Time: 0, Key: 1, ID: -1}}
+}
+
 // row is one event, by field name: a value, or nil for absent.
 type row map[string]any
 
@@ -112,7 +123,7 @@ func run(t testing.TB, p *Program, s *schema.Stream, rows ...row) []engine.Findi
 	for _, r := range rows {
 		put(&b, r)
 	}
-	found, err := decideBatch(in, s, &b)
+	found, err := decideBatch(p, in, s, &b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,9 +318,6 @@ func TestProblems(t *testing.T) {
 		{`last("1h").by(tx.card).speed(tx.score) > 3.0`, "5:26", "speed takes two expressions"},
 		{`last("1h").by(tx.card).speed(tx.score, tx.amount) > 3.0`, "5:45", "speed takes degrees as doubles, found decimal"},
 		{`last("1h").by(tx.card) > 3`, "5:14", "a window needs an aggregate at its end"},
-		{`last("1h").count() > 3`, "5:3", "a window needs .by(KEY)"},
-		{`last("1h").by(tx.country).count() > 3`, "5:20", "other fields than the stream's key are not available yet: tx.country is not the key (stream transactions has the key card; write .by(tx.card), or add it to the fields)"},
-		{`last("1h").by(tx.items, tx.country).count() > 3`, "5:20", "without the stream's key among their fields"},
 		{`last("1h").by(tx.card, tx.card).count() > 3`, "5:29", "tx.card stands in by twice"},
 		{`last("1h").by(tx.card, tx.score).count() > 3`, "5:29", "a double is no key"},
 		{`last(0).by(tx.card).count() > 3`, "5:8", "expected from 1 to 1000000"},
@@ -318,7 +326,15 @@ func TestProblems(t *testing.T) {
 		{`last("1h").by(tx.card).delay(7).count() > 3`, "5:26", "delay takes one duration"},
 		{`last("1h").by(tx.card).delay("1h").delay("2h").count() > 3`, "5:38", "stands once"},
 		{`last("1h").by(tx.card).excluding_current(1).count() > 3`, "5:26", "takes nothing"},
-		{`clicks.last("1h").by(tx.card).count() > 3`, "5:3", "windows over another stream (clicks) are not available yet"},
+		{`click.last("1h").by(tx.card).count() > 3`, "5:20", "by over another stream takes two fields for each part of the key: the past event's, of clicks, and the current one's, of transactions (.by(click.FIELD, tx.FIELD))"},
+		{`clicks.last("1h").by(tx.card, click.user).count() > 3`, "5:27", "expected a field to group by, as click.NAME"},
+		{`clicks.last("1h").by(click.user, tx.items).count() > 3`, "5:30", "user is a string and items a int64: they are never the same"},
+		{`clicks.last("1h").by(click.user, tx.card, click.user, tx.country).count() > 3`, "5:21", "click.user stands in by twice"},
+		{`clicks.last("1h").by(click.user, tx.card).where(tx.amount > 3).count() > 3`, "5:51", `unknown name "tx"`},
+		{`clicks.last("1h").by(click.usr, tx.card).count() > 3`, "5:30", `no field "usr"`},
+		{`clicks.last("1h").by(click.user, tx.card).is_new(click.path)`, "5:45", "the current event is none of clicks"},
+		{`clicks.last("1h").by(click.user, tx.card).excluding_current().count() > 3`, "5:", "the current event is none of clicks"},
+		{`clikcs.last("1h").by(tx.card, tx.card).count() > 3`, "5:3", `there is no stream "clikcs" (did you mean "clicks"?)`},
 		{`last("1h").by(tx.card).where(last("1h").by(tx.card).count() > 1).count() > 3`, "5:32", "a window inside a window"},
 		{`last("1h").by(tx.card).where(tx.amont > 1).count() > 3`, "5:35", `no field "amont"`},
 		{`last("1h").by(tx.card).where(tx.amount > "x").count() > 3`, "5:42", `">" is not defined for (decimal, string)`},
@@ -333,7 +349,7 @@ func TestProblems(t *testing.T) {
 	} {
 		set, err := ParseFile("rules/r.yaml", fmt.Appendf(nil, yaml, c.part))
 		if err == nil {
-			_, err = Compile(set, Catalog{Streams: []*schema.Stream{transactions()}})
+			_, err = Compile(set, Catalog{Streams: []*schema.Stream{transactions(), clicks()}})
 		}
 		var ps schema.Problems
 		if !errors.As(err, &ps) || len(ps) == 0 {

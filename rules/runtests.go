@@ -122,15 +122,20 @@ func fire(p *Program, s *schema.Stream, path string, data []byte, contents *tabl
 	if len(bad) > 0 {
 		return nil, 0, errors.Join(bad...)
 	}
-	found, err := decideBatch(in, s, &b)
+	found, err := decideBatch(p, in, s, &b, contents)
 	for _, f := range found {
 		fired = append(fired, string(b.Cols[s.Schema.ID].AppendText(nil, f.Row)))
 	}
 	return fired, b.Len(), err
 }
 
-// decideBatch runs a fresh instance over one batch.
-func decideBatch(in engine.Instance, s *schema.Stream, b *event.Batch) ([]engine.Finding, error) {
+// decideBatch runs a fresh instance over one batch, and the windows that a running
+// engine keeps on keyed streams with it.
+func decideBatch(p *Program, in engine.Instance, s *schema.Stream, b *event.Batch, contents *table.View) ([]engine.Finding, error) {
+	keyed, err := p.keyedOver(s)
+	if err != nil {
+		return nil, err
+	}
 	var out cep.Outbox
 	out.Reset(in.Features())
 	cep.NewClock(s.Lateness, s.WatermarkBy, s.WatermarkIdle).Arrive(b, &out)
@@ -139,6 +144,14 @@ func decideBatch(in engine.Instance, s *schema.Stream, b *event.Batch) ([]engine
 	}
 	for _, op := range in.Operators() {
 		if err := op.Process(b, &out); err != nil {
+			return nil, err
+		}
+	}
+	for _, k := range keyed {
+		if contents != nil {
+			k.UseTables(contents)
+		}
+		if err := k.run(s.Schema.Stream, b, &out); err != nil {
 			return nil, err
 		}
 	}

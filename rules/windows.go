@@ -70,7 +70,11 @@ func isWindowChain(e celast.Expr) bool {
 // windowSpec is a window as its author wrote it.
 type windowSpec struct {
 	extent    window.Extent
-	keys      []int // of the fields, in order of index
+	over      *streamBuilder // whose events it holds
+	byGiven   bool
+	keys      []int        // of the fields of over
+	now       []int        // of the fields of the rule's stream that hold the same
+	needs     map[int]bool // fields of over that are read
 	where     *expression
 	whereText string
 	aggregate window.Aggregate
@@ -102,7 +106,7 @@ func (x *rewriter) window(e celast.Expr) typ {
 		x.problem(chain[0], "a window inside a window's where or aggregate", "there the alias is the past event, which has no windows")
 		return unknown
 	}
-	var w windowSpec
+	w := windowSpec{over: x.c.stream, needs: map[int]bool{}}
 	if !x.root(chain[0], &w) {
 		return unknown
 	}
@@ -130,12 +134,8 @@ func (x *rewriter) window(e celast.Expr) typ {
 // root reads [STREAM.]last(SPAN), last(EVENTS) and session(GAP).
 func (x *rewriter) root(e celast.Expr, w *windowSpec) bool {
 	call := e.AsCall()
-	if call.IsMemberFunction() {
-		name := call.Target().AsIdent()
-		if name != x.scope.schema.Alias && name != x.scope.schema.Stream {
-			x.problem(call.Target(), fmt.Sprintf("windows over another stream (%s) are not available yet", name), "leave it out for the rule's own stream")
-			return false
-		}
+	if call.IsMemberFunction() && !x.over(call.Target(), w) {
+		return false
 	}
 	session := call.FunctionName() == "session"
 	if len(call.Args()) != 1 || call.Args()[0].Kind() != celast.LiteralKind {
@@ -197,7 +197,7 @@ func (x *rewriter) step(e celast.Expr, w *windowSpec) bool {
 			return false
 		}
 		w.whereText = x.unparse(args[0])
-		w.where = x.sub(args[0], cel.BoolType, "a condition (bool)")
+		w.where = x.within(w, func() *expression { return x.sub(args[0], cel.BoolType, "a condition (bool)") })
 		return w.where != nil
 	case name == "delay":
 		return x.delay(e, args, w)
@@ -232,45 +232,119 @@ func (x *rewriter) delay(e celast.Expr, args []celast.Expr, w *windowSpec) bool 
 	return false
 }
 
-// by reads the fields of the key. The stream's key must be among them: it is what
-// brings events of equal keys to one place.
+// over finds the stream that a window is over.
+func (x *rewriter) over(e celast.Expr, w *windowSpec) bool {
+	name := e.AsIdent()
+	var names []string
+	for _, s := range x.c.catalog.Streams {
+		if name != s.Schema.Alias && name != s.Schema.Stream {
+			names = append(names, s.Schema.Stream, s.Schema.Alias)
+			continue
+		}
+		if s.Schema.Stream == x.scope.schema.Stream {
+			return true
+		}
+		var err error
+		if w.over, err = x.c.builder(s, x.src.rule.Mode != "off"); err != nil {
+			x.problem(e, err.Error(), "")
+			return false
+		}
+		return true
+	}
+	hint := schema.Suggest(name, names)
+	if hint == "" {
+		hint = "leave it out for the rule's own stream"
+	}
+	x.problem(e, fmt.Sprintf("there is no stream %q", name), hint)
+	return false
+}
+
+// within compiles with the names of the stream that a window is over, and notes what
+// is read of it.
+func (x *rewriter) within(w *windowSpec, do func() *expression) *expression {
+	stream, needs := x.c.stream, w.over.needs
+	x.c.stream, w.over.needs = w.over, w.needs
+	defer func() { w.over.needs = needs; x.c.stream = stream }()
+	return do()
+}
+
+// by reads the fields of the key: of a window over another stream in pairs, the past
+// event's and the current one's.
 func (x *rewriter) by(e celast.Expr, args []celast.Expr, w *windowSpec) bool {
-	s := x.scope.schema
-	key := "no key; give it one (key: FIELD)"
-	if s.Key >= 0 {
-		key = fmt.Sprintf("the key %s; write .by(%s)", s.Fields[s.Key].Name, x.fieldName(s.Key))
-	}
-	if len(args) == 0 || w.keys != nil {
-		x.problem(e, "by takes the fields to group by and stands once", fmt.Sprintf("stream %s has %s", s.Stream, key))
+	other := w.over != x.c.stream
+	if w.byGiven {
+		x.problem(e, "by stands once", "")
 		return false
 	}
-	for _, arg := range args {
-		i, ok := x.field(arg)
+	w.byGiven = true
+	if past, now := w.over.schema, x.scope.schema; other && len(args)%2 != 0 {
+		x.problem(e, fmt.Sprintf("by over another stream takes two fields for each part of the key: the past event's, of %s, and the current one's, of %s", past.Stream, now.Stream),
+			fmt.Sprintf(".by(%s.FIELD, %s.FIELD)", past.Alias, now.Alias))
+		return false
+	}
+	for i, arg := range args {
+		if other && i%2 == 0 {
+			at, ok := x.pastKey(arg, w)
+			if !ok {
+				return false
+			}
+			w.keys = append(w.keys, at)
+			continue
+		}
+		at, ok := x.keyField(arg, x.scope.schema)
+		if !ok {
+			return false
+		}
+		w.now = append(w.now, at)
+	}
+	if !other {
+		slices.Sort(w.now)
+		w.keys = w.now
+	}
+	for i, k := range w.keys {
+		past, now := &w.over.schema.Fields[k], &x.scope.schema.Fields[w.now[i]]
 		switch {
-		case !ok:
-			x.problem(arg, "expected a field to group by, as "+s.Alias+".NAME", fmt.Sprintf("stream %s has %s", s.Stream, key))
+		case !past.Type.Equal(now.Type):
+			x.problem(args[2*i], fmt.Sprintf("%s is a %s and %s a %s: they are never the same", past.Name, past.Type, now.Name, now.Type), "")
 			return false
-		case i < 0:
-			return false
-		case s.Fields[i].Type.Kind == event.Double || s.Fields[i].Type.Kind >= event.List:
-			x.problem(arg, fmt.Sprintf("a %s is no key to group by", s.Fields[i].Type), "")
-			return false
-		case slices.Contains(w.keys, i):
-			x.problem(arg, x.fieldName(i)+" stands in by twice", "")
+		case slices.Index(w.keys, k) < i:
+			at, s := e, w.over.schema
+			if !other {
+				at = args[i]
+			}
+			x.problem(at, s.Alias+"."+past.Name+" stands in by twice", "")
 			return false
 		}
-		w.keys = append(w.keys, i)
 	}
-	if !slices.Contains(w.keys, s.Key) {
-		what := "windows by other fields than the stream's key are not available yet: " + x.fieldName(w.keys[0]) + " is not the key"
-		if len(w.keys) > 1 {
-			what = "windows without the stream's key among their fields are not available yet"
-		}
-		x.problem(args[0], what, fmt.Sprintf("stream %s has %s, or add it to the fields", s.Stream, key))
-		return false
-	}
-	slices.Sort(w.keys)
 	return true
+}
+
+// pastKey reads a field of the stream that a window is over.
+func (x *rewriter) pastKey(e celast.Expr, w *windowSpec) (at int, ok bool) {
+	x.within(w, func() *expression {
+		y := *x
+		y.scope = &scope{schema: w.over.schema, vars: map[string]variable{}, stream: w.over}
+		at, ok = y.keyField(e, w.over.schema)
+		x.failed = x.failed || y.failed
+		return nil
+	})
+	return at, ok
+}
+
+// keyField reads a field to group by.
+func (x *rewriter) keyField(e celast.Expr, s *event.Schema) (int, bool) {
+	i, ok := x.field(e)
+	switch {
+	case !ok:
+		x.problem(e, "expected a field to group by, as "+s.Alias+".NAME", "")
+		return 0, false
+	case i < 0:
+		return 0, false
+	case s.Fields[i].Type.Kind == event.Double || s.Fields[i].Type.Kind >= event.List:
+		x.problem(e, fmt.Sprintf("a %s is no key to group by", s.Fields[i].Type), "")
+		return 0, false
+	}
+	return i, true
 }
 
 // takes says what an aggregate takes, for messages and to check it.
@@ -319,7 +393,7 @@ func (x *rewriter) aggregate(e celast.Expr, args []celast.Expr, w *windowSpec) b
 
 // value reads an expression that is aggregated.
 func (x *rewriter) value(e celast.Expr, w *windowSpec) bool {
-	v := windowValue{text: x.unparse(e), expr: x.sub(e, nil, "")}
+	v := windowValue{text: x.unparse(e), expr: x.within(w, func() *expression { return x.sub(e, nil, "") })}
 	if v.expr == nil {
 		return false
 	}
@@ -392,14 +466,15 @@ func (x *rewriter) share(e celast.Expr, w *windowSpec) bool {
 
 // complete wants what each window needs.
 func (x *rewriter) complete(chain []celast.Expr, w *windowSpec) bool {
-	s := x.scope.schema
+	last := chain[len(chain)-1]
+	reads := w.aggregate == window.ZScore || w.aggregate == window.IsNew
 	switch {
 	case w.aggregate == 0:
-		x.problem(chain[len(chain)-1], "a window needs an aggregate at its end", "such as .count()")
-	case w.keys == nil && s.Key < 0:
-		x.problem(chain[0], fmt.Sprintf("stream %s has no key, and windows over all events are not available yet", s.Stream), "give the stream a key (key: FIELD)")
-	case w.keys == nil:
-		x.problem(chain[0], "a window needs .by(KEY); windows over all events are not available yet", "add .by("+x.fieldName(s.Key)+")")
+		x.problem(last, "a window needs an aggregate at its end", "such as .count()")
+	case w.over != x.c.stream && reads:
+		x.problem(last, fmt.Sprintf("%s compares the current event with those before it, and the current event is none of %s", w.aggregate, w.over.schema.Stream), "")
+	case w.over != x.c.stream && w.extent.WithoutCurrent:
+		x.problem(last, "the current event is none of "+w.over.schema.Stream, "leave out excluding_current")
 	default:
 		return true
 	}
@@ -413,7 +488,7 @@ func (x *rewriter) sub(e celast.Expr, want *cel.Type, wanted string) *expression
 	if again == nil {
 		return nil
 	}
-	y := &rewriter{c: x.c, src: x.src, scope: &scope{schema: x.scope.schema, vars: map[string]variable{}, stream: x.scope.stream}, info: x.info,
+	y := &rewriter{c: x.c, src: x.src, scope: &scope{schema: x.c.stream.schema, vars: map[string]variable{}, stream: x.c.stream}, info: x.info,
 		factory: x.factory, nextID: x.nextID, bound: x.bound, types: x.types, inWindow: true}
 	y.walk(e)
 	x.nextID = y.nextID
@@ -439,7 +514,12 @@ func (x *rewriter) sub(e celast.Expr, want *cel.Type, wanted string) *expression
 // canonical is the identity of a window's events: windows of equal canonical
 // text share an operator.
 func (w *windowSpec) canonical() string {
-	return fmt.Sprintf("%v %s", w.keys, strings.TrimSpace(w.whereText))
+	return fmt.Sprintf("%s %v %v %s", w.over.schema.Stream, w.keys, w.now, strings.TrimSpace(w.whereText))
+}
+
+// local reports whether all events of a key are in one partition of the rule's stream.
+func (w *windowSpec) local(s *streamBuilder) bool {
+	return w.over == s && s.schema.Key >= 0 && slices.Contains(w.keys, s.schema.Key)
 }
 
 // name tells windows apart.

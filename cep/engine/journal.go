@@ -221,18 +221,26 @@ func (s *shard) adopt(ctx context.Context, head *table.View) error {
 	return nil
 }
 
-// load tells the instance of the tables that the batch at hand is decided with, where
-// it wants to know. Old ones are only made when an event is decided with them.
+// load tells the instance of the tables that the batch at hand is decided with.
 func (s *shard) load(ctx context.Context) error {
-	user, wants := s.instance.(TableUser)
-	if s.engine.opts.Tables == nil || s.loaded == s.tables || !wants {
-		return nil
-	}
-	v, err := s.engine.opts.Tables.At(ctx, s.tables)
-	if err != nil {
+	if err := s.engine.useTables(ctx, s.instance, s.tables, &s.loaded); err != nil {
 		return fmt.Errorf("%s[%d]@%d: tables: %w", s.origin.Topic, s.partition, s.from, err)
 	}
+	return nil
+}
+
+// useTables tells an instance of tables, where it wants to know and has others loaded.
+// Old ones are only made when an event is decided with them.
+func (e *Engine) useTables(ctx context.Context, instance any, changes int64, loaded *int64) error {
+	user, wants := instance.(TableUser)
+	if e.opts.Tables == nil || *loaded == changes || !wants {
+		return nil
+	}
+	v, err := e.opts.Tables.At(ctx, changes)
+	if err != nil {
+		return err
+	}
 	user.UseTables(v)
-	s.loaded = s.tables
+	*loaded = changes
 	return nil
 }

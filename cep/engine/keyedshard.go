@@ -37,6 +37,7 @@ type keyedShard struct {
 	described cep.Outbox   // Late, Watermark and Low of the block at hand
 	outboxes  []cep.Outbox // by source that reads: features
 	low       event.Time
+	loaded    int64 // changes of weir.tables that the instance was told of
 }
 
 // keyedFrom is what a keyed shard knows of one of its sources' partitions.
@@ -74,7 +75,7 @@ func (k *keyedShard) restore(ctx context.Context) (err error) {
 	if k.instance, err = k.program.KeyedInstance(k.topic.index); err != nil {
 		return fmt.Errorf("keyed stream %s: %w", k.topic.Name, err)
 	}
-	k.cursor, k.low = 0, event.MinTime
+	k.cursor, k.low, k.loaded = 0, event.MinTime, -1
 	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
 	for i := range k.sources {
 		f := &k.sources[i]
@@ -131,6 +132,9 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 		k.described.Reset(nil)
 		if err := r.rows(&h, k.low, &k.batch, &k.described, src.Fields); err != nil {
 			return err
+		}
+		if err := k.engine.useTables(ctx, k.instance, h.tables, &k.loaded); err != nil {
+			return fmt.Errorf("tables: %w", err)
 		}
 		if err := k.operate(at); err != nil {
 			return err

@@ -131,6 +131,7 @@ type Output struct {
 // Config is all windows over one stream by one key with one filter.
 type Config struct {
 	Keys    []int                              // indexes of the key fields; none: all events have one key
+	AskKeys []int                              // of the events that Ask takes; of the same types
 	Filter  func(b *event.Batch, row int) bool // nil: every event
 	Values  []Value                            // what is aggregated
 	Outputs []Output                           // at least one

@@ -23,6 +23,7 @@ type Sliding struct {
 	keepsN  bool          // some extent counts events: keys stay
 
 	capped    map[uint32]event.Time // by record: the latest event that MaxEvents left out
+	asking    bool                  // they do not enter
 	watermark event.Time            // of the current row
 	low       event.Time            // watermark: what only events before it could ask for goes
 	hand      uint32                // of the sweep for keys to forget
@@ -175,7 +176,22 @@ func (s *Sliding) recordBytes() int64 { return int64(8 * s.recStride) }
 
 // Process implements cep.Operator.
 func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
-	for _, k := range s.cfg.Keys {
+	s.keys, s.asking = s.cfg.Keys, false
+	return s.rows(b, out)
+}
+
+// Ask leaves in out what the windows hold for the events of another stream, whose
+// fields Config.AskKeys hold the key. They do not enter.
+func (s *Sliding) Ask(b *event.Batch, out *cep.Outbox) error {
+	if s.current {
+		return errors.New("window: an aggregate that reads the current event cannot be asked by others")
+	}
+	s.keys, s.asking = s.cfg.AskKeys, true
+	return s.rows(b, out)
+}
+
+func (s *Sliding) rows(b *event.Batch, out *cep.Outbox) error {
+	for _, k := range s.keys {
 		if !b.Cols[k].Present() {
 			return errors.New("window: a key's column was not decoded")
 		}
@@ -229,7 +245,7 @@ func (s *Sliding) Advance(t event.Time, _ *cep.Outbox) error {
 func (s *Sliding) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) {
 	q := query{t: b.Time[row], late: out.Late[row], row: row}
 	id := s.idOf(b, row, a)
-	enters := !q.late && (s.cfg.Filter == nil || s.cfg.Filter(b, row))
+	enters := !q.late && !s.asking && (s.cfg.Filter == nil || s.cfg.Filter(b, row))
 	if enters {
 		if id == noRecord {
 			k, _ := s.keyOf(b, row)

@@ -19,7 +19,7 @@ import (
 // store holds keys and the state of aggregates that is kept of each, without a
 // pointer: what operators of every kind of window share.
 type store struct {
-	keys    []int // the key fields
+	keys    []int // the key fields of the rows at hand
 	values  []Value
 	texts   []int // the values that are text
 	stride  int   // words of an event: time, values, and the mask of absent ones

@@ -93,10 +93,21 @@ func (n *Node) openEngine() error {
 		OutputPartitions: map[string]int32{
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
 		},
-		SourcePartitions: sources,
+		SourcePartitions: sources, KeyedTopic: n.keyedTopic,
 		CheckpointEvery:  n.cfg.Engine.CheckpointEvery, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
 	})
 	return err
+}
+
+// keyedTopic makes the topic of a keyed stream where it is not there, and tells its
+// partitions.
+func (n *Node) keyedTopic(topic string, partitions int32) (int32, error) {
+	if _, ok := n.log.Topic(topic); !ok {
+		if _, err := n.log.CreateTopic(commitlog.TopicSpec{Name: topic, Partitions: partitions, Configs: map[string]string{"retention.ms": "-1"}}); err != nil {
+			return 0, err
+		}
+	}
+	return n.partitions(topic)
 }
 
 // sqlOpenWait is how long queries wait for the SQL database before they are told that
