@@ -94,7 +94,7 @@ func (n *Node) openEngine() error {
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
 		},
 		SourcePartitions: sources, KeyedTopic: n.keyedTopic,
-		CheckpointEvery:  n.cfg.Engine.CheckpointEvery, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
+		CheckpointEvery: n.cfg.Engine.CheckpointEvery, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
 	})
 	return err
 }
