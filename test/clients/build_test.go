@@ -49,7 +49,7 @@ var clients = []*client{
 		remarks: "with `-X transactional.id=ID` it commits at the end of its input, and aborts when it is interrupted before and has sent all that it read; cannot commit offsets in a transaction, make topics, delete records, or choose timestamps"},
 	{name: "franz-go", version: required("go/go.mod", `twmb/franz-go v(\S+)`), language: golang, argv: goProgram("franz"), codecs: all,
 		idempotent: true, next: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
-		remarks: "its own test suite passes, too"},
+		remarks: "its own test suite passes, too; a `GroupTransactSession` with the cooperative balancer is exactly once only as said below"},
 	{name: "sarama", version: required("go/go.mod", `IBM/sarama v(\S+)`), language: golang, argv: goProgram("sarama"), codecs: all,
 		idempotent: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
 		remarks: "knows no KIP-848; idempotence wants `Net.MaxOpenRequests = 1`, a restart of the broker more than the 3 tries of `Producer.Retry.Max`"},
