@@ -84,6 +84,8 @@ type Rows struct {
 	// before the first, as what an idle mark brings about.
 	After []int
 	Cols  []event.Column
+	// Faults are the values that could not be computed: Slot is the column.
+	Faults []Fault
 }
 
 // Stats is what an operator holds.
@@ -138,7 +140,7 @@ func (o *Outbox) Result(slot int, types []event.Type) *Rows {
 }
 
 func (r *Rows) reset() {
-	r.After = r.After[:0]
+	r.After, r.Faults = r.After[:0], r.Faults[:0]
 	for i := range r.Cols {
 		r.Cols[i].Reset(r.Cols[i].Type)
 	}

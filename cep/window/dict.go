@@ -5,8 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// dict gives each text that events hold a number, for as long as an event holds
-// it. A text is in one place however many events have it.
+// dict gives each text that events hold a number, for as long as an event, or what is
+// kept of events that are not held, holds it. A text is in one place however many
+// events have it.
 type dict struct {
 	arena   *arena
 	table   table
@@ -89,6 +90,9 @@ func (d *dict) add(text []byte) uint32 {
 	d.table.insert(e.hash, id)
 	return id
 }
+
+// retain is for one more holder of a text.
+func (d *dict) retain(id uint32) { d.entries[id].refs++ }
 
 // release takes back one event's hold of a text.
 func (d *dict) release(id uint32) {

@@ -289,9 +289,14 @@ func (w *view) speed(o *read) (float64, bool) {
 		return 0, false
 	}
 	a, b := w.v.event(places[1]), w.v.event(places[0])
-	km := distance(math.Float64frombits(a[1+o.Value]), math.Float64frombits(a[1+o.Value2]),
-		math.Float64frombits(b[1+o.Value]), math.Float64frombits(b[1+o.Value2]))
-	hours := float64(int64(b[0])-int64(a[0])) / 3.6e12
+	return speedBetween(event.Time(a[0]), math.Float64frombits(a[1+o.Value]), math.Float64frombits(a[1+o.Value2]),
+		event.Time(b[0]), math.Float64frombits(b[1+o.Value]), math.Float64frombits(b[1+o.Value2]))
+}
+
+// speedBetween is km/h from one place to another.
+func speedBetween(t1 event.Time, lat1, lon1 float64, t2 event.Time, lat2, lon2 float64) (float64, bool) {
+	km := distance(lat1, lon1, lat2, lon2)
+	hours := float64(t2-t1) / 3.6e12
 	if math.IsNaN(km) {
 		return 0, false
 	}

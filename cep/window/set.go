@@ -68,9 +68,9 @@ func mix(x uint64) uint64 {
 // setSmallest is the class of the smallest set: four places.
 const setSmallest = 1
 
-// setAdd adds a value, or takes one out that is there. It returns how often the value
-// is there now.
-func (s *store) setAdd(c []uint64, value uint64, subtract bool) uint64 {
+// setAdd adds a value some times, or takes one out that is there. It returns how often
+// the value is there now.
+func (s *store) setAdd(c []uint64, value, times uint64, subtract bool) uint64 {
 	b := block{c}
 	if !subtract && (!b.there() || int(b.n()+1)*4 > len(s.words(b))/2*3) {
 		s.resizeSet(c, 1)
@@ -87,7 +87,7 @@ func (s *store) setAdd(c []uint64, value uint64, subtract bool) uint64 {
 			table[2*i] = value
 			b.set(b.n()+1, 0)
 		}
-		table[2*i+1]++
+		table[2*i+1] += times
 	case table[2*i+1] > 1:
 		table[2*i+1]--
 	default:
@@ -176,23 +176,27 @@ func (s *store) eachInSet(c []uint64, visit func(value, count uint64)) {
 // the sum of c log2 c over their counts c as an integer, so that it does not drift.
 const frequencyWords = 2
 
-// entropyUnit is that integer's unit. 2^24 events, more than a key may have, make
-// less than 2^29 bits.
-const entropyUnit = 1.0 / (1 << 32)
+// entropyUnit is that integer's unit. 2^26 events, more than a sliding window may hold,
+// make less than 2^31 bits; of more there is no entropy.
+const (
+	entropyUnit = 1.0 / (1 << 32)
+	entropyMost = 1 << 26
+)
 
 // frequency is c log2 c.
 func frequency(c uint64) uint64 {
 	return uint64(math.RoundToEven(float64(c) * math.Log2(float64(max(c, 1))) / entropyUnit))
 }
 
-// addFrequency follows the change of one value's count, which it now has.
-func addFrequency(c []uint64, count uint64, subtract bool) {
+// addFrequency follows the change of one value's count, which it now has: it was
+// added some times, or taken out once.
+func addFrequency(c []uint64, count, times uint64, subtract bool) {
 	if f := c[blockWords : blockWords+frequencyWords]; subtract {
 		f[0]--
 		f[1] -= frequency(count+1) - frequency(count)
 	} else {
-		f[0]++
-		f[1] += frequency(count) - frequency(count-1)
+		f[0] += times
+		f[1] += frequency(count) - frequency(count-times)
 	}
 }
 

@@ -46,8 +46,8 @@ func middleOf(b int32) float64 {
 	return math.Copysign(m, float64(b))
 }
 
-// sketchAdd counts a value, or takes it out.
-func (s *store) sketchAdd(c []uint64, bucket int32, subtract bool) {
+// sketchAdd counts values of a bucket, or takes one out.
+func (s *store) sketchAdd(c []uint64, bucket int32, times uint32, subtract bool) {
 	b := block{c}
 	// An order of bits as of the buckets: negative ones first.
 	key := uint64(uint32(bucket)^1<<31) << 32
@@ -64,8 +64,8 @@ func (s *store) sketchAdd(c []uint64, bucket int32, subtract bool) {
 	there := lo < n && words[lo]>>32 == key>>32
 	switch {
 	case there && !subtract:
-		words[lo]++
-		b.set(b.n(), b.total()+1)
+		words[lo] += uint64(times)
+		b.set(b.n(), b.total()+times)
 	case there && uint32(words[lo]) > 1:
 		words[lo]--
 		b.set(b.n(), b.total()-1)
@@ -87,10 +87,13 @@ func (s *store) sketchAdd(c []uint64, bucket int32, subtract bool) {
 			words = s.resizeSketch(c, class)
 		}
 		copy(words[lo+1:], words[lo:n])
-		words[lo] = key | 1
-		b.set(b.n()+1, b.total()+1)
+		words[lo] = key | uint64(times)
+		b.set(b.n()+1, b.total()+times)
 	}
 }
+
+// bucketIn is the bucket of a sketch's word.
+func bucketIn(word uint64) int32 { return int32(uint32(word>>32) ^ 1<<31) }
 
 func (s *store) resizeSketch(c []uint64, class int) []uint64 {
 	old := block{[]uint64{c[0], c[1]}}
@@ -113,7 +116,7 @@ func (w *tally) quantile(o *read) (float64, bool) {
 			rank -= n
 			continue
 		}
-		return middleOf(int32(uint32(word>>32)^1<<31)) / o.scale, true
+		return middleOf(bucketIn(word)) / o.scale, true
 	}
 	return 0, false
 }

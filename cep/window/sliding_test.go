@@ -376,26 +376,8 @@ func compare(t *testing.T, o Output, want answer, out *cep.Outbox, slot, row int
 	if f.Len() <= row {
 		t.Fatalf("row %d: no value of %v %+v", row, o.Aggregate, o.Extent)
 	}
-	got := goValue(f, row)
-	ok := got == want.value
-	switch w := want.value.(type) {
-	case float64:
-		g, is := got.(float64)
-		switch {
-		case !is:
-		case want.near > 0 && !math.IsInf(w, 0):
-			ok = math.Abs(g-w) <= want.near*math.Abs(w)+1e-300
-		default:
-			ok = math.Float64bits(canonicalDouble(g)) == math.Float64bits(canonicalDouble(w))
-		}
-	}
-	fault := out.FaultAt(slot, row)
-	if want.overflow {
-		ok = got == nil && fault == ErrOverflow
-	} else if fault != nil {
-		ok = false
-	}
-	if !ok {
+	got, fault := goValue(f, row), out.FaultAt(slot, row)
+	if !want.is(got, fault) {
 		t.Errorf("row %d slot %d, %v(%d) of %+v: %v (fault %v), want %v (overflow %v)", row, slot, o.Aggregate, o.Value, o.Extent, got, fault, want.value, want.overflow)
 	}
 	if o.Extent.Length > 0 && !out.Late[row] {
@@ -404,6 +386,22 @@ func compare(t *testing.T, o Output, want answer, out *cep.Outbox, slot, row int
 			t.Errorf("row %d slot %d, %v of %+v: marked as capped %v, want %v", row, slot, o.Aggregate, o.Extent, marked, want.capped)
 		}
 	}
+}
+
+// is reports whether a value, or its fault, is what the oracle wants.
+func (want *answer) is(got any, fault error) bool {
+	if want.overflow || fault != nil {
+		return want.overflow && got == nil && fault == ErrOverflow
+	}
+	w, double := want.value.(float64)
+	g, is := got.(float64)
+	switch {
+	case !double || !is:
+		return got == want.value
+	case want.near > 0 && !math.IsInf(w, 0):
+		return math.Abs(g-w) <= want.near*math.Abs(w)+1e-300
+	}
+	return math.Float64bits(canonicalDouble(g)) == math.Float64bits(canonicalDouble(w))
 }
 
 // goValue is a value of a column; of a list its text.

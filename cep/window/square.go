@@ -135,6 +135,19 @@ func (s *store) addWideSquare(key uint64, v float64, subtract bool) {
 	}
 }
 
+func (s *store) mergeWideSquares(key uint64, more *wideSquare) {
+	if s.wideSquares == nil {
+		s.wideSquares = map[uint64]*wideSquare{}
+	}
+	w := s.wideSquares[key]
+	if w == nil {
+		w = &wideSquare{}
+		s.wideSquares[key] = w
+	}
+	w.n += more.n
+	w.sum.Add(&w.sum, &more.sum)
+}
+
 // whole is limbs as one integer, signed if the highest bit is a sign.
 func whole(limbs []uint64, signed bool) *big.Int {
 	sum := new(big.Int)

@@ -57,6 +57,12 @@ const (
 	squarePart                 // exact sums of squares; see square.go
 	setPart                    // how often each value is there; see set.go
 	sketchPart                 // how many values are in each bucket; see sketch.go
+	// Where events are not held; see kept.go.
+	minPart
+	maxPart
+	firstPart
+	lastPart
+	placesPart
 )
 
 // part is state of an extent that follows its events as they come and go. What it
@@ -67,6 +73,8 @@ type part struct {
 	double bool
 	at     int // first word in a record's cells
 	words  int
+	value2 int  // of placesPart
+	holds  bool // texts, which no event does
 }
 
 // record is what is held of a key, beside its marks and cells.
@@ -112,6 +120,7 @@ type read struct {
 	scale                       float64
 	count, sum, square, set, sk int // words in the cells; -1: not needed
 	deque                       int // -1: none
+	kept                        int // word in the cells, where events are not held
 }
 
 func newStore(keys []int, values []Value) (store, error) {
@@ -377,12 +386,17 @@ func (s *store) apply(cells, w []uint64, id uint32, parts []part, subtract bool)
 				addSquare(c, bits, p.double, subtract)
 			}
 		case setPart:
-			count := s.setAdd(c, bits, subtract)
+			count := s.setAdd(c, bits, 1, subtract)
 			if len(c) > blockWords {
-				addFrequency(c, count, subtract)
+				addFrequency(c, count, 1, subtract)
+			}
+			if p.holds && count == 1 {
+				s.dict.retain(uint32(bits))
 			}
 		case sketchPart:
-			s.sketchAdd(c, bucketOf(bits, s.values[p.value].Type.Kind), subtract)
+			s.sketchAdd(c, bucketOf(bits, s.values[p.value].Type.Kind), 1, subtract)
+		default:
+			s.keep(p, c, w)
 		}
 	}
 }

@@ -40,6 +40,14 @@ func addInt(s []uint64, v int64, subtract bool) {
 	s[1], _ = bits.Add64(s[1], hi, c)
 }
 
+// addLimbs adds a sum to another.
+func addLimbs(s, more []uint64) {
+	var c uint64
+	for i := range s {
+		s[i], c = bits.Add64(s[i], more[i], c)
+	}
+}
+
 // int64Of is the sum as an int64, false where it does not fit.
 func int64Of(s []uint64) (int64, bool) {
 	v := int64(s[0])
@@ -179,6 +187,20 @@ func (w *wideSum) add(v float64, subtract bool) {
 	default:
 		addDouble(w.limbs[:], wideExp, v, subtract)
 	}
+}
+
+// mergeWide adds a wide part to another.
+func (s *store) mergeWide(key uint64, more *wideSum) {
+	if s.wide == nil {
+		s.wide = map[uint64]*wideSum{}
+	}
+	w := s.wide[key]
+	if w == nil {
+		w = &wideSum{}
+		s.wide[key] = w
+	}
+	addLimbs(w.limbs[:], more.limbs[:])
+	w.n, w.nan, w.pos, w.neg = w.n+more.n, w.nan+more.nan, w.pos+more.pos, w.neg+more.neg
 }
 
 // total is the double nearest to the narrow and the wide part together, with

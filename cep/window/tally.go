@@ -78,6 +78,9 @@ func (w *tally) double(o *read) (float64, bool) {
 		if w.block(o.set).n() < 2 {
 			return 0, true
 		}
+		if w.cells[o.set+blockWords] > entropyMost {
+			return 0, false
+		}
 		return entropy(w.cells[o.set : o.set+blockWords+frequencyWords]), true
 	case Quantile:
 		return w.quantile(o)
