@@ -200,6 +200,18 @@ func (s *Store) Use(saved *Saved) {
 	}
 }
 
+// Restart makes the next generation add to nothing: the operators were not restored
+// from what is there, which stays until two generations more are whole.
+func (s *Store) Restart() {
+	s.closeFile()
+	s.base = Saved{nextOp: s.base.nextOp}
+}
+
+// Has reports whether there is state of an operator.
+func (s *Saved) Has(identity string) bool {
+	return slices.ContainsFunc(s.ops, func(o operator) bool { return o.identity == identity })
+}
+
 // Close lets go of the file at hand.
 func (s *Store) Close() { s.closeFile() }
 

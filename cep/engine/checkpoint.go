@@ -7,26 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/weirstream/weir/cep"
-	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/cep/checkpoint"
 )
 
-// A checkpoint is a file <generation>.checkpoint in the shard's directory: the
-// magic, the parts below as cep.SnapshotWriter writes them, and a CRC-32C of all
-// of it. The newest two generations are kept: should the newest be damaged, the
-// one before it does, with more to suppress.
+// What a checkpoint says beside the state of operators is the magic, the parts below
+// as cep.SnapshotWriter writes them, and a CRC-32C of all of it. Up to version 4 the
+// operators followed, and all of it was one file.
 const (
 	checkpointMagic   = "WEIRCKP1"
-	checkpointVersion = 4 // 1 did not say of which source it is, 2 had no journal, 3 one watermark only
-	checkpointSuffix  = ".checkpoint"
-	generationsKept   = 2
+	checkpointVersion = 5 // 1 did not say of which source it is, 2 had no journal, 3 one watermark only
 	identityMax       = 1 << 20
 )
 
@@ -39,7 +33,8 @@ type savedState struct {
 	source    savedSource
 	clock     []byte // as cep.Clock writes it
 	ends      []savedEnd
-	operators map[string][]byte // state by identity
+	saved     *checkpoint.Saved
+	operators map[string][]byte // up to version 4: state by identity
 }
 
 // savedSource is what a checkpoint was made of: the same cursor in another topic,
@@ -63,72 +58,119 @@ func (s *shard) dir() string {
 	return filepath.Join(s.engine.opts.Dir, s.stream.Schema.Stream+"-"+strconv.Itoa(int(s.partition)))
 }
 
-// checkpoint saves the shard as of its cursor. It waits until the outputs before
-// it are durable.
+// keep goes on with the checkpoint at hand, or begins one that is due.
+func (s *shard) keep(ctx context.Context) error {
+	if !s.checkpoints.busy() {
+		if s.position == s.saved || time.Since(s.savedAt) < s.engine.opts.CheckpointEvery {
+			return nil
+		}
+		if err := s.beginCheckpoint(ctx); err != nil || !s.checkpoints.busy() {
+			return err
+		}
+	}
+	if !s.checkpoints.step(slice) || !s.lookTop() {
+		if w := s.checkpoints.failed(); w != nil {
+			return s.durable(w)
+		}
+		return nil
+	}
+	if w := s.checkpoints.poll(); w != nil {
+		return s.durable(w)
+	}
+	return nil
+}
+
+// checkpoint saves the shard as of its cursor, and returns when that is durable.
 func (s *shard) checkpoint(ctx context.Context) error {
+	if s.checkpoints.busy() {
+		if err := s.durable(s.checkpoints.finish()); err != nil {
+			return err
+		}
+	}
+	if err := s.beginCheckpoint(ctx); err != nil || !s.checkpoints.busy() {
+		return err
+	}
+	w := s.checkpoints.finish()
+	for !s.lookTop() {
+	}
+	return s.durable(w)
+}
+
+// beginCheckpoint begins a checkpoint where something has moved.
+func (s *shard) beginCheckpoint(ctx context.Context) error {
 	if err := s.drain(ctx); err != nil {
 		return err
 	}
-	if s.cursor == s.saved && s.generation > 0 {
+	if s.cursor == s.saved && s.everSaved {
 		return nil
 	}
 	if err := s.markProjections(ctx); err != nil {
 		return err
 	}
-	return s.save(ctx)
+	return s.freeze(ctx)
 }
 
 // save writes a checkpoint even where nothing has moved.
 func (s *shard) save(ctx context.Context) error {
-	begun := time.Now()
-	ends, err := s.settle(ctx)
-	if err != nil {
-		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
+	if err := s.freeze(ctx); err != nil {
+		return err
 	}
-	data, err := s.encode(ends)
+	return s.durable(s.checkpoints.finish())
+}
+
+// freeze begins a checkpoint of the shard as of its cursor.
+func (s *shard) freeze(ctx context.Context) error {
+	ends, outputs := s.ends()
+	meta, err := s.encode(ends)
 	if err == nil {
-		err = s.store(data)
+		s.savedAt, s.topsAt = time.Now(), 0
+		err = s.checkpoints.begin(ctx, s.cursor, meta, s.stateful(), outputs)
 	}
 	if err != nil {
 		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
 	}
-	s.saved, s.savedAt = s.cursor, time.Now()
+	return nil
+}
+
+// durable notes that a checkpoint is durable, or failed.
+func (s *shard) durable(w *writing) error {
+	if w.err != nil {
+		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, w.cursor, w.err)
+	}
+	s.saved, s.everSaved = w.cursor, true
 	for offset := range s.strikes {
 		if offset < s.saved {
 			delete(s.strikes, offset)
 			delete(s.poisoned, offset)
 		}
 	}
-	s.metrics.checkpoint.Observe(s.savedAt.Sub(begun).Seconds())
-	s.show(true)
+	s.metrics.checkpoint.Observe(time.Since(w.begun).Seconds())
+	s.metrics.pause.Observe(w.pause.Seconds())
+	s.metrics.pieces.Add(float64(w.count))
+	s.metrics.written.Add(float64(w.bytes))
+	s.metrics.kept.Set(float64(s.checkpoints.store.Bytes()))
+	s.show(false)
 	return nil
 }
 
-// settle waits until the outputs written so far are durable and returns where they
-// end.
-func (s *shard) settle(ctx context.Context) ([]savedEnd, error) {
-	var ends []savedEnd
-	for i := range s.outputs.topics {
-		t := &s.outputs.topics[i]
+// ends are where the outputs written so far end, and which of them have to be durable
+// before that can be said.
+func (s *shard) ends() (ends []savedEnd, outputs []awaited) {
+	add := func(t *output) {
 		if t.last >= 0 {
-			if err := s.engine.opts.Sink.Durable(ctx, t.topic, t.partition, t.last); err != nil {
-				return nil, fmt.Errorf("wait for %s[%d]@%d: %w", t.topic, t.partition, t.last, err)
-			}
+			outputs = append(outputs, awaited{t.topic, t.partition, t.last})
 		}
 		ends = append(ends, savedEnd{t.topic, t.partition, t.settled(s.cursor)})
 	}
+	for i := range s.outputs.topics {
+		add(&s.outputs.topics[i])
+	}
 	for _, p := range s.projections {
 		for i := range p.parts {
-			t := &p.parts[i]
-			if t.last >= 0 {
-				if err := s.engine.opts.Sink.Durable(ctx, t.topic, t.partition, t.last); err != nil {
-					return nil, fmt.Errorf("wait for %s[%d]@%d: %w", t.topic, t.partition, t.last, err)
-				}
-			}
-			ends = append(ends, savedEnd{t.topic, t.partition, t.settled(s.cursor)})
+			add(&p.parts[i].output)
 		}
 	}
-	return ends, nil
+	return ends, outputs
 }
 
 // settled is the offset from which a restart at the cursor must look for the
@@ -168,14 +210,6 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 		w.Bytes([]byte(e.topic))
 		w.Varint(int64(e.partition))
 		w.Varint(e.end)
-	}
-	ops := s.stateful()
-	w.Uvarint(uint64(len(ops)))
-	for _, op := range ops {
-		w.Bytes([]byte(op.Identity))
-		if err := appendSnapshot(w, op.Snapshot); err != nil {
-			return nil, err
-		}
 	}
 	if err := w.Flush(); err != nil {
 		return nil, err
@@ -237,6 +271,9 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 		topic := string(r.Bytes(nil, limit))
 		out.ends = append(out.ends, savedEnd{topic, int32(r.Varint()), r.Varint()})
 	}
+	if v > 4 {
+		return out, r.Err()
+	}
 	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
 		id := string(r.Bytes(nil, min(limit, identityMax)))
 		out.operators[id] = r.Bytes(nil, limit)
@@ -244,73 +281,47 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 	return out, r.Err()
 }
 
-// store writes a checkpoint file and removes those that are no longer needed.
-func (s *shard) store(data []byte) error {
-	vf, dir := s.engine.opts.FS, s.dir()
-	if err := vf.MkdirAll(dir); err != nil {
-		return err
-	}
-	if err := vfs.WriteFile(vf, s.file(s.generation+1), data); err != nil {
-		return err
-	}
-	s.generation++
-	gens, err := s.generations()
+// newest is the newest checkpoint below a generation that can be read, nil where there
+// is none. What comes next adds to it.
+func (s *shard) newest(below uint64) (*savedState, error) {
+	store := s.checkpoints.store
+	gens, err := store.Generations()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, g := range gens {
-		if g+generationsKept <= s.generation {
-			if err := vf.Remove(s.file(g)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+		if g >= below {
+			continue
 		}
-	}
-	return nil
-}
-
-func (s *shard) file(generation uint64) string {
-	return filepath.Join(s.dir(), fmt.Sprintf("%020d%s", generation, checkpointSuffix))
-}
-
-// generations are those on disk, newest first.
-func (s *shard) generations() ([]uint64, error) {
-	names, err := s.engine.opts.FS.List(s.dir())
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, err
-	}
-	var gens []uint64
-	for _, n := range names {
-		digits, found := strings.CutSuffix(n, checkpointSuffix)
-		if g, err := strconv.ParseUint(digits, 10, 64); found && err == nil {
-			gens = append(gens, g)
-		}
-	}
-	slices.Sort(gens)
-	slices.Reverse(gens)
-	return gens, nil
-}
-
-// newest is the newest checkpoint that is whole, nil where there is none.
-func (s *shard) newest() (*savedState, error) {
-	gens, err := s.generations()
-	if err != nil {
-		return nil, err
-	}
-	for i, g := range gens {
-		if i == 0 {
-			s.generation = g
-		}
-		data, err := vfs.ReadFile(s.engine.opts.FS, s.file(g))
+		st, err := s.readCheckpoint(g)
 		if err == nil {
-			var st *savedState
-			if st, err = decodeCheckpoint(data); err == nil {
-				return st, nil
-			}
+			store.Use(st.saved)
+			return st, nil
 		}
-		s.logger.Warn("a checkpoint cannot be used; an older one or the log itself will do", "file", s.file(g), "err", err)
+		s.warnUnusable(g, err)
 	}
+	store.Use(nil)
 	return nil, nil
+}
+
+func (s *shard) warnUnusable(generation uint64, err error) {
+	s.logger.Warn("a checkpoint cannot be used; an older one or the log itself will do", "file", s.checkpoints.store.Name(generation), "err", err)
+}
+
+// readCheckpoint reads a checkpoint but for the state of operators.
+func (s *shard) readCheckpoint(generation uint64) (*savedState, error) {
+	saved, err := s.checkpoints.store.Load(generation)
+	if err != nil {
+		return nil, err
+	}
+	data := saved.Meta
+	if saved.Old != nil {
+		data = saved.Old
+	}
+	st, err := decodeCheckpoint(data)
+	if err != nil {
+		return nil, err
+	}
+	st.saved = saved
+	return st, nil
 }

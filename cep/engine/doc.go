@@ -10,7 +10,8 @@
 //  2. A decision, alert or dead letter has an identity (source topic, partition,
 //     offset and role) in its weir-origin header. None is written twice: a
 //     checkpoint holds the cursor, the end of each output partition and all
-//     operator state, and is written only when the outputs before it are durable.
+//     operator state as of one moment, and becomes one when the outputs before that
+//     moment are durable; meanwhile the shard goes on (checkpoints.go; cep.Incremental).
 //     A shard that restarts from it reads the outputs behind those ends, and
 //     leaves out what it finds there already. An event up to the last one decided
 //     there is decided, with or without a decision record: a program that was
@@ -49,7 +50,9 @@
 //
 // Goroutines: Run and Declare start one for each shard; Run waits for all of them. A
 // shard's state belongs to its goroutine; Status and Operators take copies under a lock.
+// While a checkpoint is written it has one that gets finished pieces of the state and
+// writes them; the shard waits for it before it ends.
 //
 // What it does not do: windows by other keys than the partition key (keyed
-// streams), changes of program and models at run time, incremental checkpoints.
+// streams), changes of program and models at run time.
 package engine

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/vfs"
@@ -248,29 +249,95 @@ func since(all []string, offset int) []string {
 
 func streams(b *bench) []*schema.Stream { return []*schema.Stream{b.stream} }
 
-// TestDamagedCheckpoint flips a byte in the newest checkpoint: the one before it
-// does, or the log alone.
+// TestDamagedCheckpoint flips a byte in the manifest of the newest checkpoint, or in
+// the last of its frames: the one before it does, or the log alone.
 func TestDamagedCheckpoint(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	in := randomInput(r)
 	straight := newBench(7, in)
 	straight.run(t)
-	for damaged := 1; damaged <= 2; damaged++ {
+	for _, damage := range []struct {
+		suffix string
+		last   int
+	}{{".manifest", 1}, {".manifest", 2}, {".frames", 1}, {".frames", 99}} {
 		b := newBench(8, in)
 		b.opts.CheckpointEvery = time.Nanosecond
 		b.run(t)
 		names, err := b.fs.List("checkpoints/s-0")
-		if err != nil || len(names) != generationsKept {
-			t.Fatalf("checkpoints %v %v", names, err)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, n := range names[len(names)-damaged:] {
-			if err := vfs.FlipByte(b.fs, "checkpoints/s-0/"+n, 40); err != nil {
+		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, damage.suffix) })
+		if len(names) < damage.last && damage.last < 99 {
+			t.Fatalf("checkpoints %v", names)
+		}
+		for _, n := range names[max(0, len(names)-damage.last):] {
+			info, err := b.fs.Stat("checkpoints/s-0/" + n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := vfs.FlipByte(b.fs, "checkpoints/s-0/"+n, info.Size-1); err != nil {
 				t.Fatal(err)
 			}
 		}
 		b.log.ends = map[string]bool{}
 		b.run(t)
 		sameResults(t, straight.result(), b.result())
+	}
+}
+
+// TestOldCheckpoint restores from a checkpoint in one file, as version 4 wrote it.
+func TestOldCheckpoint(t *testing.T) {
+	b := newBench(9, nil)
+	b.stream = testStream(1)
+	produce := func(from, to int) {
+		for i := from; i < to; i++ {
+			b.log.produce("in", 0, fmt.Sprintf(`{"ts": %d, "key": "k%d", "amount": 96}`, 1000+i, i%5))
+		}
+	}
+	produce(0, 100)
+	s := b.runEngine(t).shards()[0]
+	meta, err := s.encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := slices.Clone(meta[:len(meta)-4])
+	old[len(checkpointMagic)] = 4
+	ops := s.stateful()
+	var state bytes.Buffer
+	w := cep.NewSnapshotWriter(&state)
+	w.Uvarint(uint64(len(ops)))
+	for _, op := range ops {
+		w.Bytes([]byte(op.Identity))
+		if err := appendSnapshot(w, op.Snapshot); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := vfs.RemoveAll(b.fs, "checkpoints/s-0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.fs.MkdirAll("checkpoints/s-0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := vfs.WriteFile(b.fs, "checkpoints/s-0/00000000000000000007.checkpoint", sealed(append(old, state.Bytes()...))); err != nil {
+		t.Fatal(err)
+	}
+	b.log.parts["in/0"].recs[0].Value = []byte("what would be seen if the log were read again")
+	for range 3 { // the last time the old file is gone
+		produce(100, 110)
+		if st := b.run(t)[0]; st.DeadLetters != 0 {
+			t.Fatalf("status %+v", st)
+		}
+	}
+	names, err := b.fs.List("checkpoints/s-0")
+	if err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".checkpoint") }) {
+		t.Errorf("checkpoints %v %v", names, err)
+	}
+	if got := b.log.outputOf(event.TopicDecisions, outputPartitions, "in/0"); len(got) < 130 {
+		t.Errorf("%d decisions", len(got))
 	}
 }
 

@@ -11,8 +11,9 @@ import (
 // metrics are shared by all shards, with the labels stream and partition.
 type metrics struct {
 	events, decisions, alerts, late, deadLetters, suppressed, restarts, idle *prometheus.CounterVec
-	lag, watermark, changes                                                  *prometheus.GaugeVec
-	checkpoint                                                               *prometheus.HistogramVec
+	pieces, written                                                          *prometheus.CounterVec
+	lag, watermark, changes, kept                                            *prometheus.GaugeVec
+	checkpoint, pause                                                        *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -35,6 +36,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		lag:         gauge("lag_records", "Records between the cursor and the high watermark."),
 		watermark:   gauge("watermark_seconds", "Event time up to which the shard has seen its stream, as Unix time."),
 		changes:     gauge("table_changes", "Offset of weir.tables up to which changes of tables and lists are in force in the shard. An idle shard takes newer ones up with its next event."),
+		pieces:      counter("checkpoint_pieces_total", "Pieces of the operators' state written to checkpoints."),
+		written:     counter("checkpoint_bytes_total", "Bytes of the operators' state written to checkpoints, compressed."),
+		kept:        gauge("checkpoint_kept_bytes", "Bytes of the operators' state that the newest checkpoint needs on the disk."),
+		pause: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "weir_engine_checkpoint_pause_seconds", Help: "The longest time for which a checkpoint held its shard.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),
+		}, labels),
 		checkpoint: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "weir_engine_checkpoint_seconds", Help: "Time to write a checkpoint, waiting for outputs included.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
@@ -43,7 +51,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle, m.lag, m.watermark, m.changes, m.checkpoint} {
+	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle, m.pieces, m.written, m.lag, m.watermark, m.changes, m.kept, m.checkpoint, m.pause} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -54,20 +62,22 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 // forget drops what is told of a stream that is no longer there.
 func (m *metrics) forget(stream string) {
 	labels := prometheus.Labels{"stream": stream}
-	for _, c := range []*prometheus.CounterVec{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle} {
+	for _, c := range []*prometheus.CounterVec{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle, m.pieces, m.written} {
 		c.DeletePartialMatch(labels)
 	}
-	for _, g := range []*prometheus.GaugeVec{m.lag, m.watermark, m.changes} {
+	for _, g := range []*prometheus.GaugeVec{m.lag, m.watermark, m.changes, m.kept} {
 		g.DeletePartialMatch(labels)
 	}
 	m.checkpoint.DeletePartialMatch(labels)
+	m.pause.DeletePartialMatch(labels)
 }
 
 // shardMetrics are one shard's, looked up once.
 type shardMetrics struct {
 	events, decisions, alerts, late, deadLetters, suppressed, restarts, idle prometheus.Counter
-	lag, watermark, changes                                                  prometheus.Gauge
-	checkpoint                                                               prometheus.Observer
+	pieces, written                                                          prometheus.Counter
+	lag, watermark, changes, kept                                            prometheus.Gauge
+	checkpoint, pause                                                        prometheus.Observer
 }
 
 func (m *metrics) of(stream string, partition int32) shardMetrics {
@@ -78,7 +88,8 @@ func (m *metrics) of(stream string, partition int32) shardMetrics {
 		deadLetters: m.deadLetters.WithLabelValues(stream, p), suppressed: m.suppressed.WithLabelValues(stream, p),
 		restarts: m.restarts.WithLabelValues(stream, p), idle: m.idle.WithLabelValues(stream, p), lag: m.lag.WithLabelValues(stream, p),
 		watermark: m.watermark.WithLabelValues(stream, p), changes: m.changes.WithLabelValues(stream, p),
-		checkpoint: m.checkpoint.WithLabelValues(stream, p),
+		checkpoint: m.checkpoint.WithLabelValues(stream, p), pause: m.pause.WithLabelValues(stream, p),
+		pieces: m.pieces.WithLabelValues(stream, p), written: m.written.WithLabelValues(stream, p), kept: m.kept.WithLabelValues(stream, p),
 	}
 }
 

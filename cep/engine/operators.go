@@ -43,11 +43,40 @@ type operatorStats struct {
 	top       []cep.KeyStats
 }
 
-// holder and topper are operators that tell what they hold, and of which keys.
+// holder, topper and looker are operators that tell what they hold, and of which keys:
+// a looker looks at some keys in each call, and tells when it has been through all.
 type (
 	holder interface{ Stats() cep.Stats }
 	topper interface{ TopKeys(n int) []cep.KeyStats }
+	looker interface {
+		LookTop(n, records int) ([]cep.KeyStats, bool)
+	}
 )
+
+// lookRecords is how many keys are looked at before the time is.
+const lookRecords = 4096
+
+// lookTop looks on, during a checkpoint, for the keys with the most events, and reports
+// whether it has been through all operators.
+func (s *shard) lookTop() bool {
+	ops := s.instance.Operators()
+	s.meet(ops)
+	for begun := time.Now(); s.topsAt < len(ops); {
+		l, ok := ops[s.topsAt].Operator.(looker)
+		if ok {
+			top, done := l.LookTop(topKeys, lookRecords)
+			if !done && time.Since(begun) > slice {
+				return false
+			}
+			if !done {
+				continue
+			}
+			s.costs[s.topsAt].top = top
+		}
+		s.topsAt++
+	}
+	return true
+}
 
 // operate runs the operators on the batch and notes what each takes.
 func (s *shard) operate(ctx context.Context) error {

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/checkpoint"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
@@ -20,18 +22,30 @@ import (
 // restore puts the shard where its newest checkpoint left it, or at the beginning
 // of the log.
 func (s *shard) restore(ctx context.Context) error {
-	if err := s.begin(); err != nil {
-		return err
+	for below := uint64(math.MaxUint64); ; {
+		if err := s.begin(); err != nil {
+			return err
+		}
+		st, err := s.newest(below)
+		if err != nil {
+			return fmt.Errorf("%s[%d]: read checkpoints: %w", s.origin.Topic, s.partition, err)
+		}
+		if err = s.restoreFrom(ctx, st); !errors.Is(err, checkpoint.ErrDamaged) {
+			return err
+		}
+		s.warnUnusable(st.saved.Generation, err)
+		below = st.saved.Generation
 	}
-	st, err := s.newest()
-	if err != nil {
-		return fmt.Errorf("%s[%d]: read checkpoints: %w", s.origin.Topic, s.partition, err)
-	}
+}
+
+// restoreFrom puts the shard where a checkpoint left it; nil: at the beginning.
+func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 	switch {
 	case st == nil:
 		st = fresh()
 	case st.source.known && st.source.topic != s.source.topic:
 		s.logger.Warn("the stream reads another topic than its checkpoint is of: the shard begins at the start of the topic", "before", st.source.topic)
+		s.checkpoints.store.Restart()
 		st = fresh() // whatever was decided of this topic is looked for in all outputs
 	case st.source.known && st.source.id != s.source.id && st.source.id != "" && s.source.id != "":
 		return s.beginAnew(ctx)
@@ -43,7 +57,7 @@ func (s *shard) restore(ctx context.Context) error {
 		return err
 	}
 	s.state, s.position = st.state, st.cursor
-	s.saved, s.savedAt = s.cursor, time.Now()
+	s.saved, s.savedAt, s.everSaved = s.cursor, time.Now(), st.saved != nil
 	if err := s.openJournal(ctx, s.journaled); err != nil {
 		return err
 	}
@@ -68,6 +82,7 @@ func fresh() *savedState { return &savedState{} }
 // suppresses nothing, and a checkpoint says so before the first event is decided.
 func (s *shard) beginAnew(ctx context.Context) error {
 	s.logger.Warn("the topic was deleted and made again: the shard begins at its start")
+	s.checkpoints.store.Restart()
 	for i := range s.outputs.topics {
 		o := &s.outputs.topics[i]
 		end, err := s.durableEnd(ctx, o)
@@ -210,19 +225,67 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 	if err := s.clock.Restore(cep.NewSnapshotReader(bytes.NewReader(st.clock))); err != nil {
 		return fmt.Errorf("%s[%d]: the watermark in the checkpoint: %w", s.origin.Topic, s.partition, err)
 	}
+	why := s.replay(st)
+	if why != nil && errors.Is(why, checkpoint.ErrDamaged) {
+		return why
+	}
+	if why != nil {
+		s.logger.Info("the state of windows is made from the log", "why", why)
+		return s.fill(ctx, st.cursor, st.journaled)
+	}
 	for _, op := range s.stateful() {
-		data, found := st.operators[op.Identity]
-		if !found {
-			s.logger.Info("a window is new: its state is made from the log", "operator", op.Identity)
-			return s.fill(ctx, st.cursor, st.journaled)
-		}
-		if err := op.Restore(cep.NewSnapshotReader(bytes.NewReader(data))); err != nil {
-			s.logger.Warn("state in the checkpoint cannot be used: it is made again from the log", "operator", op.Identity, "err", err)
-			return s.fill(ctx, st.cursor, st.journaled)
-		}
 		if err := op.Advance(s.clock.Watermark(), &s.outbox); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// replay gives the operators their state in a checkpoint. Its error says why that
+// cannot be.
+func (s *shard) replay(st *savedState) error {
+	ops := map[string]*restoring{}
+	for _, op := range s.stateful() {
+		if _, old := st.operators[op.Identity]; !old && !st.saved.Has(op.Identity) {
+			return fmt.Errorf("a window is new: %s", op.Identity)
+		}
+		ops[op.Identity] = &restoring{Operator: op, whole: st.operators[op.Identity]}
+	}
+	err := s.checkpoints.store.Replay(st.saved, func(identity string, generation uint64, piece []byte) error {
+		if one := ops[identity]; one != nil {
+			return one.take(generation, piece)
+		}
+		return nil // no longer in the program
+	})
+	for _, op := range ops {
+		if err == nil && op.whole != nil {
+			err = op.failed(op.Restore(cep.NewSnapshotReader(bytes.NewReader(op.whole))))
+		}
+	}
+	return err
+}
+
+// restoring is an operator that is given its state.
+type restoring struct {
+	Operator
+	whole      []byte // of one that is not incremental, or of an older version
+	generation uint64 // of which that is
+}
+
+func (r *restoring) take(generation uint64, piece []byte) error {
+	if inc, ok := r.Operator.Operator.(cep.Incremental); ok {
+		return r.failed(inc.Apply(piece))
+	}
+	if generation != r.generation {
+		r.whole, r.generation = r.whole[:0], generation
+	}
+	r.whole = append(r.whole, piece...)
+	return nil
+}
+
+func (r *restoring) failed(err error) error {
+	if err != nil {
+		return fmt.Errorf("state in the checkpoint cannot be used: %s: %w", r.Identity, err)
 	}
 	return nil
 }
@@ -231,6 +294,7 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 // operators, deciding nothing. Of the marks at that offset, it uses those before the
 // offset journaled of the journal.
 func (s *shard) fill(ctx context.Context, to, journaled int64) error {
+	s.checkpoints.store.Restart()
 	if err := s.begin(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/checkpoint"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
@@ -55,10 +56,12 @@ type shard struct {
 	costs    []operatorStats // by operator, since the process began
 	before   []operatorStats // of the shard that was here before a Declare
 
-	generation uint64 // of the newest checkpoint
-	saved      int64  // its cursor
-	savedAt    time.Time
-	idleAt     time.Time // when to see whether the partition is idle
+	checkpoints checkpoints
+	saved       int64     // cursor of the newest one that is durable
+	everSaved   bool      // there is one
+	savedAt     time.Time // when the newest one was begun, or the shard
+	topsAt      int       // the operator that lookTop is at
+	idleAt      time.Time // when to see whether the partition is idle
 
 	parking
 
@@ -99,6 +102,7 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
 		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]string{},
 	}
+	sh.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, sh.dir()), sink: e.opts.Sink}
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
 	return sh
 }
@@ -132,6 +136,7 @@ func (s *shard) run(ctx, work context.Context) error {
 		return err
 	}
 	defer src.Close()
+	defer s.checkpoints.abandon()
 	take := func() error {
 		s.taken = time.Now()
 		return s.take(work)
@@ -146,7 +151,8 @@ func (s *shard) run(ctx, work context.Context) error {
 		case ctx.Err() != nil:
 			return s.checkpoint(work)
 		case errors.Is(err, context.DeadlineExceeded):
-			// Nothing came until the next checkpoint, or an idle mark, was due.
+			// Nothing came until there was something to do for a checkpoint, or an idle
+			// mark was due.
 			if err := s.rest(work, take); err != nil {
 				return err
 			}
@@ -162,10 +168,8 @@ func (s *shard) run(ctx, work context.Context) error {
 		if err := s.release(work); err != nil {
 			return err
 		}
-		if s.position > s.saved && time.Since(s.savedAt) >= s.engine.opts.CheckpointEvery {
-			if err := s.checkpoint(work); err != nil {
-				return err
-			}
+		if err := s.keep(work); err != nil {
+			return err
 		}
 	}
 }
@@ -182,7 +186,10 @@ func lingering(ctx context.Context, d time.Duration) (context.Context, context.C
 // a unit that is parked has its features.
 func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
 	wait := time.Duration(math.MaxInt64)
-	if s.position != s.saved {
+	switch {
+	case s.checkpoints.busy():
+		wait = s.checkpoints.patience()
+	case s.position != s.saved:
 		wait = time.Until(s.savedAt.Add(s.engine.opts.CheckpointEvery))
 	}
 	if s.marksIdle() {

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +33,7 @@ type Sliding struct {
 	room    [classes]uint32 // events that a ring of each class holds
 	changes changes         // since the newest generation
 	freeze  freeze          // the generation at hand
+	looking looking         // for LookTop
 
 	walkFrom uint32 // how many events of a key are written at once
 }
@@ -104,7 +106,7 @@ func (s *Sliding) reset() {
 	s.clear()
 	s.capped = nil
 	s.hand, s.entries = 0, 0
-	s.changes, s.freeze = changes{epoch: 1}, freeze{}
+	s.changes, s.freeze, s.looking = changes{epoch: 1}, freeze{}, looking{}
 }
 
 // Stats reports what the operator holds.
@@ -120,29 +122,65 @@ func (s *Sliding) Stats() cep.Stats {
 // TopKeys are the n keys with the most events, most first, equal ones in the order
 // of their hashes. It looks at every key.
 func (s *Sliding) TopKeys(n int) []cep.KeyStats {
-	var top []cep.KeyStats
-	for _, slot := range s.table.slots {
-		if slot == 0 || n <= 0 {
-			continue
-		}
-		id := uint32(slot) - 1
-		r := s.rec(id)
-		if len(top) == n && top[n-1].Events >= int64(r.n) {
-			continue
-		}
-		one := cep.KeyStats{Key: s.keyText(r), Events: int64(r.n), Bytes: s.keyBytes(id, r)}
-		at, _ := slices.BinarySearchFunc(top, one, func(a, b cep.KeyStats) int {
-			if a.Events >= b.Events {
-				return -1
-			}
-			return 1
-		})
-		if len(top) == n {
-			top = top[:n-1]
-		}
-		top = slices.Insert(top, at, one)
+	l := looking{}
+	for id := range s.nextRec {
+		l.look(s, id, n)
 	}
-	return top
+	return l.keys()
+}
+
+// LookTop looks at some records for the n keys with the most events, and returns true
+// with them when it has been at all: each as it was when it was looked at.
+func (s *Sliding) LookTop(n, records int) ([]cep.KeyStats, bool) {
+	l := &s.looking
+	for ; records > 0 && l.next < s.nextRec; records-- {
+		l.look(s, l.next, n)
+		l.next++
+	}
+	if l.next < s.nextRec {
+		return nil, false
+	}
+	keys := l.keys()
+	*l = looking{}
+	return keys, true
+}
+
+// looking is a search for the keys with the most events.
+type looking struct {
+	next uint32 // record
+	top  []lookedAt
+}
+
+type lookedAt struct {
+	cep.KeyStats
+	hash uint32
+}
+
+func (l *looking) look(s *Sliding, id uint32, n int) {
+	r := s.rec(id)
+	if r.n == 0 || n <= 0 {
+		return
+	}
+	order := func(a, b lookedAt) int {
+		return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.hash, b.hash), cmp.Compare(a.Key, b.Key))
+	}
+	one := lookedAt{KeyStats: cep.KeyStats{Events: int64(r.n)}, hash: r.hash}
+	if len(l.top) == n {
+		if last := &l.top[n-1]; last.Events > one.Events || last.Events == one.Events && last.hash < one.hash {
+			return
+		}
+	}
+	one.Key, one.Bytes = s.keyText(r), s.keyBytes(id, r)
+	at, _ := slices.BinarySearchFunc(l.top, one, order)
+	l.top = slices.Insert(l.top, at, one)
+	l.top = l.top[:min(len(l.top), n)]
+}
+
+func (l *looking) keys() (keys []cep.KeyStats) {
+	for _, one := range l.top {
+		keys = append(keys, one.KeyStats)
+	}
+	return keys
 }
 
 // keyBytes is the memory that a key is using: its record and its blocks, texts aside,

@@ -1,0 +1,282 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/checkpoint"
+)
+
+// checkpoints writes the checkpoints of a shard while it goes on. begin takes the
+// state of a moment; from then on the shard calls step between batches, which takes
+// pieces of that state to a goroutine of the checkpoint. That one waits for the
+// outputs, compresses, writes and syncs. It touches nothing of the shard's.
+type checkpoints struct {
+	store *checkpoint.Store
+	sink  Outputs
+	at    *writing // nil: none is being written
+}
+
+const (
+	// slice is how long a step takes at most, but for what one call of Write takes.
+	slice     = time.Millisecond
+	pollEvery = 5 * time.Millisecond
+	// What a call of Write writes, what goes to the goroutine at once, and how much of
+	// that may wait for it.
+	writeBytes  = 16 << 10
+	pieceBytes  = 128 << 10
+	piecesAhead = 16
+	// frameBytes estimates what an operator costs a checkpoint in which it has not
+	// changed.
+	frameBytes = 64
+)
+
+// writing is a checkpoint that is being written.
+type writing struct {
+	begun    time.Time
+	cursor   int64
+	ops      []frozen
+	buf      []byte // pieces of the first of ops
+	buffers  chan []byte
+	pieces   chan piece
+	closed   bool // all pieces are there
+	cancel   context.CancelFunc
+	finished chan struct{} // closed when saved and err are set
+	saved    *checkpoint.Saved
+	err      error
+	count    int
+	bytes    int64
+	pause    time.Duration // the longest time that the shard was held
+}
+
+// frozen is an operator whose state is being written.
+type frozen struct {
+	identity string
+	op       cep.Incremental
+	whole    []byte // instead, of an operator that is none
+}
+
+type piece struct {
+	identity string
+	data     []byte
+	buffer   []byte // goes back to buffers
+}
+
+// awaited is an output that has to be durable up to an offset.
+type awaited struct {
+	topic     string
+	partition int32
+	offset    int64
+}
+
+func (c *checkpoints) busy() bool { return c.at != nil }
+
+// patience is how long the shard may wait for records while a checkpoint is written:
+// pieces are to be written, or it is to be seen whether it is durable.
+func (c *checkpoints) patience() time.Duration {
+	if c.at.closed {
+		return pollEvery
+	}
+	return slice
+}
+
+// begin begins a checkpoint of the operators as they are now. It is written when all
+// outputs are durable.
+func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops []Operator, outputs []awaited) error {
+	w := &writing{begun: time.Now(), cursor: cursor, buffers: make(chan []byte, piecesAhead), pieces: make(chan piece, piecesAhead), finished: make(chan struct{})}
+	for range piecesAhead {
+		w.buffers <- nil
+	}
+	to := c.store.Begin()
+	turns, err := w.freeze(ops, to.Generation())
+	if err != nil {
+		return err
+	}
+	ctx, w.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(w.finished)
+		w.saved, w.err = w.write(ctx, to, c.sink, meta, turns, outputs)
+		w.bytes = to.Bytes()
+	}()
+	c.at = w
+	w.pause = time.Since(w.begun)
+	return nil
+}
+
+// freeze begins a generation of each operator. What changes little takes part in the
+// turns of what changes much, so that it does not keep files that are else not needed.
+func (w *writing) freeze(ops []Operator, generation uint64) ([]checkpoint.Turn, error) {
+	var changed, all int64 = 0, 1
+	for _, op := range ops {
+		if inc, ok := op.Operator.(cep.Incremental); ok {
+			c, a := inc.Size()
+			changed, all = changed+c+frameBytes, all+a
+		}
+	}
+	var turns []checkpoint.Turn
+	for _, op := range ops {
+		turn := generation * cep.FullTurn
+		if inc, ok := op.Operator.(cep.Incremental); ok {
+			c, a := inc.Size()
+			turn = inc.Freeze(uint64(min(1, max(float64(c)/float64(a+1), float64(changed)/float64(all))) * cep.FullTurn))
+			w.ops = append(w.ops, frozen{identity: op.Identity, op: inc})
+		} else {
+			var whole bytes.Buffer
+			sw := cep.NewSnapshotWriter(&whole)
+			if err := errors.Join(op.Snapshot(sw), sw.Flush()); err != nil {
+				return nil, err
+			}
+			w.ops = append(w.ops, frozen{identity: op.Identity, whole: whole.Bytes()})
+		}
+		turns = append(turns, checkpoint.Turn{Identity: op.Identity, Turn: turn})
+	}
+	return turns, nil
+}
+
+// write is the checkpoint's goroutine.
+func (w *writing) write(ctx context.Context, to *checkpoint.Writer, sink Outputs, meta []byte, turns []checkpoint.Turn, outputs []awaited) (*checkpoint.Saved, error) {
+	for open := true; open; {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case p, more := <-w.pieces:
+			if open = more; !more {
+				break
+			}
+			if err := to.Append(p.identity, p.data); err != nil {
+				return nil, err
+			}
+			w.buffers <- p.buffer
+		}
+	}
+	for _, o := range outputs {
+		if err := sink.Durable(ctx, o.topic, o.partition, o.offset); err != nil {
+			return nil, fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, o.offset, err)
+		}
+	}
+	return to.Commit(meta, turns)
+}
+
+// step takes pieces of the state to the goroutine, for as long as the budget and as
+// there is room for them, and reports whether all of them are there.
+func (c *checkpoints) step(budget time.Duration) bool {
+	w := c.at
+	begun := time.Now()
+	for !w.closed && w.piece(false) && time.Since(begun) < budget {
+	}
+	w.pause = max(w.pause, time.Since(begun))
+	return w.closed
+}
+
+// piece writes some of the state. It returns false where there is no room, for which
+// wait waits, unless the goroutine has ended.
+func (w *writing) piece(wait bool) bool {
+	if len(w.ops) == 0 {
+		w.closed = true
+		close(w.pieces)
+		return true
+	}
+	if w.buf == nil && !w.room(wait) {
+		return false
+	}
+	f := &w.ops[0]
+	if f.op == nil {
+		n := min(len(f.whole), pieceBytes)
+		w.send(piece{f.identity, f.whole[:n], w.buf})
+		if f.whole = f.whole[n:]; len(f.whole) == 0 {
+			w.ops = w.ops[1:]
+		}
+		w.buf = nil
+		return true
+	}
+	var done bool
+	if w.buf, done = f.op.Write(w.buf, writeBytes); done || len(w.buf) >= pieceBytes {
+		if len(w.buf) > 0 {
+			w.send(piece{f.identity, w.buf, w.buf[:0]})
+			w.buf = nil
+		}
+	}
+	if done {
+		w.ops = w.ops[1:]
+	}
+	return true
+}
+
+// send does not wait: there are no more pieces than buffers.
+func (w *writing) send(p piece) {
+	w.count++
+	select {
+	case w.pieces <- p:
+	case <-w.finished: // with an error
+	}
+}
+
+// room takes a buffer.
+func (w *writing) room(wait bool) bool {
+	if wait {
+		select {
+		case w.buf = <-w.buffers:
+		case <-w.finished:
+			return false
+		}
+	} else {
+		select {
+		case w.buf = <-w.buffers:
+		default:
+			return false
+		}
+	}
+	if w.buf == nil {
+		w.buf = make([]byte, 0, pieceBytes+writeBytes+writeBytes/2)
+	}
+	return true
+}
+
+// poll is the checkpoint that was being written, once it is durable or has failed; nil
+// before.
+func (c *checkpoints) poll() *writing {
+	w := c.at
+	select {
+	case <-w.finished:
+		c.at = nil
+		w.cancel()
+		return w
+	default:
+		return nil
+	}
+}
+
+// failed is the checkpoint at hand where it has failed, else nil.
+func (c *checkpoints) failed() *writing {
+	select {
+	case <-c.at.finished:
+		if c.at.err != nil {
+			return c.poll()
+		}
+	default:
+	}
+	return nil
+}
+
+// finish writes what is left, however long it takes.
+func (c *checkpoints) finish() *writing {
+	w := c.at
+	for !w.closed && w.piece(true) {
+	}
+	<-w.finished
+	return c.poll()
+}
+
+// abandon gives a checkpoint up that is being written, and lets go of files.
+func (c *checkpoints) abandon() {
+	if w := c.at; w != nil {
+		w.cancel()
+		<-w.finished
+		c.at = nil
+	}
+	c.store.Close()
+}
