@@ -27,7 +27,8 @@
 //     begins at its start.
 //  6. A panic while a batch is processed is contained: the shard restarts from its
 //     checkpoint and goes on record by record. The second time on the same offset
-//     that record becomes a dead letter with the reason panic. Any other error is
+//     that record becomes a dead letter with the reason panic, and enters nothing; the
+//     journal says so first, for what makes state from the log. Any other error is
 //     shown in Status and the shard tries again with back-off.
 //  7. A shard's input is its partition merged with its records in weir.journal,
 //     each at its cursor. Which tables and lists an event is decided with is
@@ -42,6 +43,10 @@
 //  9. Declare changes which streams and which program run. To a shard whose stream
 //     or program is another one that is a restart: its checkpoint is written, and
 //     what comes after it begins there, by 2 and 5.
+//  10. Replay is Run with sources that end and a log in memory behind what is there.
+//     With the program that decided and its journal it returns what was decided, byte
+//     for byte but for the latency header, whatever the range and the batches; it
+//     writes nothing. It reads a keyed stream in the order that this has.
 //
 // Outputs of source partition p go to partition p modulo the output topic's
 // partitions, keyed by the event's key. Their timestamp is the event time. The

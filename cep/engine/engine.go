@@ -62,6 +62,8 @@ type Options struct {
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: no metrics
 	Logger     *slog.Logger          // nil: slog.Default
+
+	replayed func(topic string, partition int32) (from, to int64) // of Replay; nil: it is none
 }
 
 const (
@@ -71,6 +73,7 @@ const (
 	backoffMin             = 100 * time.Millisecond
 	backoffMax             = 10 * time.Second
 	stopTimeout            = 30 * time.Second // for the last checkpoint
+	never                  = 100 * 365 * 24 * time.Hour
 )
 
 // Engine runs a program over the partitions of streams.

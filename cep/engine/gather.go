@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -28,6 +29,7 @@ type gather struct {
 	room    sync.Cond
 	closed  bool
 	decided int64 // events before it want nothing
+	until   int64 // nor those from it on
 	reads   []*gathered
 	wake    func() // of the shard that waits for features; nil: it does not
 }
@@ -62,7 +64,7 @@ type part struct {
 }
 
 func newGather(reads []*projection, from int64) *gather {
-	g := &gather{decided: from}
+	g := &gather{decided: from, until: math.MaxInt64}
 	g.room.L = &g.mu
 	for _, p := range reads {
 		g.reads = append(g.reads, &gathered{topic: p.topic, slots: p.source.Reads, queues: make([]gatherQueue, len(p.parts))})
@@ -87,6 +89,9 @@ func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64)
 	}
 	for p.at < len(p.offsets) && p.offsets[p.at] < g.decided {
 		p.at++
+	}
+	for n := len(p.offsets); n > 0 && p.offsets[n-1] >= g.until; n-- {
+		p.offsets = p.offsets[:n-1]
 	}
 	kept := p.at < len(p.offsets)
 	if kept {

@@ -63,7 +63,10 @@ func (g *group) supervise(ctx context.Context) error {
 	for {
 		before := g.saved()
 		err := g.life(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || err == nil {
+			return err
+		}
+		if g.engine.opts.replayed != nil && !errors.Is(err, errPanic) {
 			return err
 		}
 		if g.saved() > before {

@@ -25,6 +25,9 @@ const (
 	// kindIdle says: before Cursor, time has passed as by an event of the time Time;
 	// see cep.Clock.
 	kindIdle = "idle"
+	// kindPanic says: the record at Cursor is left out, as the program panics on it with
+	// Detail. What makes state again without deciding would not come to know.
+	kindPanic = "panic"
 )
 
 // journalRecord is a record's value in TopicJournal. Records of one source
@@ -38,6 +41,7 @@ type journalRecord struct {
 	Cursor    int64  `json:"cursor"`            // the first offset that it is for
 	Changes   int64  `json:"changes,omitempty"` // of kindTables
 	Time      int64  `json:"time,omitempty"`    // of kindIdle, in nanoseconds
+	Detail    string `json:"detail,omitempty"`  // of kindPanic
 }
 
 // JournalMode says where a shard's changes come from.
@@ -120,6 +124,9 @@ func (s *shard) noteMark(offset int64, value []byte) error {
 			return nil
 		}
 	case kindIdle:
+	case kindPanic:
+		s.poisoned[r.Cursor] = poison{r.Detail, true}
+		return nil
 	default:
 		return fmt.Errorf("a record of the kind %q, which this version does not know: a newer one has decided this partition", r.Kind)
 	}
@@ -164,6 +171,36 @@ func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int, then
 	for until >= 0 && offset(n-1) >= until {
 		n--
 	}
+	return s.beforePoison(ctx, offset, n)
+}
+
+// poison is why a record is left out.
+type poison struct {
+	text      string // of the panic
+	journaled bool
+}
+
+// beforePoison cuts a batch before a record that is left out; such a one is a batch by
+// itself, and the journal says so before.
+func (s *shard) beforePoison(ctx context.Context, offset func(i int) int64, n int) (int, error) {
+	if len(s.poisoned) == 0 {
+		return n, nil
+	}
+	for i := range n {
+		p, bad := s.poisoned[offset(i)]
+		switch {
+		case !bad:
+			continue
+		case i > 0:
+			return i, nil
+		case !p.journaled && s.journals() && !s.filling && s.engine.opts.Journal == JournalLive:
+			if err := s.enter(ctx, journalRecord{Kind: kindPanic, Cursor: offset(0), Detail: p.text}, s.engine.opts.Now().UnixMilli()); err != nil {
+				return 0, err
+			}
+			s.poisoned[offset(0)] = poison{p.text, true}
+		}
+		return 1, nil
+	}
 	return n, nil
 }
 
@@ -187,10 +224,10 @@ func (s *shard) useMarks(cursor, before int64, then func() error) error {
 	return nil
 }
 
-// enter writes a record into the journal, at the cursor, and waits until it is
-// durable.
+// enter writes a record into the journal, at the position or where it says, and waits
+// until it is durable.
 func (s *shard) enter(ctx context.Context, r journalRecord, timestamp int64) error {
-	r.Stream, r.Topic, r.TopicID, r.Partition, r.Cursor = s.stream.Schema.Stream, s.origin.Topic, s.source.id, s.partition, s.position
+	r.Stream, r.Topic, r.TopicID, r.Partition, r.Cursor = s.stream.Schema.Stream, s.origin.Topic, s.source.id, s.partition, max(r.Cursor, s.position)
 	value, err := json.Marshal(r)
 	if err != nil {
 		return err

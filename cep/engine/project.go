@@ -142,6 +142,9 @@ func (s *shard) openProjections(ctx context.Context, ends []savedEnd) error {
 	}
 	if len(s.projections) > 0 {
 		s.gather = newGather(reads, s.cursor)
+		if replayed := s.engine.opts.replayed; replayed != nil {
+			_, s.gather.until = replayed(s.origin.Topic, s.partition)
+		}
 	}
 	return nil
 }

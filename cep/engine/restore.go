@@ -41,6 +41,11 @@ func (s *shard) restore(ctx context.Context) error {
 // restoreFrom puts the shard where a checkpoint left it; nil: at the beginning.
 func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 	switch {
+	case st == nil && s.engine.opts.replayed != nil:
+		var err error
+		if st, err = s.beginRange(ctx); err != nil {
+			return err
+		}
 	case st == nil:
 		st = fresh()
 	case st.source.known && st.source.topic != s.source.topic:
@@ -73,6 +78,19 @@ func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 	s.publish(s.cursor)
 	s.show(true)
 	return nil
+}
+
+// beginRange fills the operators with what is before the range that is replayed, and
+// returns where the shard stands then.
+func (s *shard) beginRange(ctx context.Context) (*savedState, error) {
+	from, _ := s.engine.opts.replayed(s.origin.Topic, s.partition)
+	if from == 0 {
+		return fresh(), nil
+	}
+	if err := s.fill(ctx, from, 0); err != nil {
+		return nil, err
+	}
+	return &savedState{state: state{cursor: from, changes: s.changes, journaled: s.journaled}}, nil
 }
 
 func fresh() *savedState { return &savedState{} }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"runtime/debug"
@@ -68,7 +69,7 @@ type shard struct {
 	// After a panic, records up to carefulUntil are processed one by one.
 	carefulUntil int64
 	strikes      map[int64]int    // panics by offset
-	poisoned     map[int64]string // offsets to leave out, with the panic's text
+	poisoned     map[int64]poison // by offset: records to leave out
 }
 
 // unit is a batch and what is known of it, from decoding to its outputs.
@@ -100,7 +101,7 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 	sh := &shard{
 		engine: e, program: prog, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
-		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]string{},
+		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]poison{},
 	}
 	sh.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, sh.dir()), sink: e.opts.Sink}
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
@@ -158,6 +159,8 @@ func (s *shard) run(ctx, work context.Context) error {
 			}
 		case errors.Is(err, context.Canceled):
 			// Features came first.
+		case errors.Is(err, io.EOF):
+			return s.drained(work) // of a range that is replayed
 		case err != nil:
 			return fmt.Errorf("%s[%d]@%d: %w", s.origin.Topic, s.partition, s.cursor, err)
 		default:
@@ -172,6 +175,13 @@ func (s *shard) run(ctx, work context.Context) error {
 			return err
 		}
 	}
+}
+
+// drained decides what is left.
+func (s *shard) drained(ctx context.Context) error {
+	err := s.drain(ctx)
+	s.publish(s.cursor)
+	return err
 }
 
 // lingering is a context that ends some time after ctx: what was begun may be
@@ -206,17 +216,19 @@ func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, erro
 	return src.Next(ctx)
 }
 
+var errPanic = errors.New("panic")
+
 // panicked notes where a panic happened, for the next life.
 func (s *shard) panicked(r any) error {
 	first, end := s.from, s.to
 	text := fmt.Sprint(r)
 	s.logger.Error("panic", "offset", first, "end", end, "panic", text, "stack", string(debug.Stack()))
-	err := fmt.Errorf("%s[%d]@%d: panic: %s", s.origin.Topic, s.partition, first, text)
+	err := fmt.Errorf("%s[%d]@%d: %w: %s", s.origin.Topic, s.partition, first, errPanic, text)
 	switch {
 	case end == first: // not in a batch
 	case end-first == 1:
 		if s.strikes[first]++; s.strikes[first] >= 2 {
-			s.poisoned[first] = text
+			s.poisoned[first] = poison{text: text}
 		}
 	}
 	s.carefulUntil = max(s.carefulUntil, end)
@@ -290,8 +302,8 @@ func (s *shard) batches(ctx context.Context, recs []source.Record, then func() e
 func (s *shard) process(recs []source.Record) {
 	s.batch.Reset(s.stream.Schema, s.project)
 	s.batch.Watermark = s.clock.Watermark()
-	if text, bad := s.poisoned[recs[0].Offset]; bad && len(recs) == 1 {
-		s.deadLetter(&recs[0], decode.Failure{Reason: "panic", Detail: text})
+	if p, bad := s.poisoned[recs[0].Offset]; bad && len(recs) == 1 {
+		s.deadLetter(&recs[0], decode.Failure{Reason: "panic", Detail: p.text})
 		recs = nil
 	}
 	s.refused = s.refused[:0]

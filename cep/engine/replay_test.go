@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+)
+
+// replayRange is a random range of each source partition.
+type replayRange map[string][2]int64
+
+func (r replayRange) of(topic string, partition int32) (from, to int64) {
+	one := r[partName(topic, partition)]
+	return one[0], one[1]
+}
+
+func randomRange(r *rand.Rand, b *bench, streams []*schema.Stream) replayRange {
+	out := replayRange{}
+	for _, s := range streams {
+		for p := range s.Partitions {
+			n := int64(len(b.log.part(s.Topic, p).recs))
+			to := r.Int64N(n + 1)
+			if r.IntN(2) == 0 {
+				to = n
+			}
+			from := r.Int64N(to + 1)
+			if r.IntN(2) == 0 {
+				from = 0
+			}
+			out[partName(s.Topic, p)] = [2]int64{from, to}
+		}
+	}
+	return out
+}
+
+// inRange are the outputs of a result that are of events in a range.
+func (r replayRange) inRange(results map[string][]string) map[string][]string {
+	out := map[string][]string{}
+	for name, all := range results {
+		_, origin, _ := strings.Cut(name, " of ")
+		for _, line := range all {
+			at, _, _ := strings.Cut(strings.TrimPrefix(strings.Fields(line)[1], origin+"/"), "/")
+			if n, err := strconv.ParseInt(at, 10, 64); err == nil && n >= r[origin][0] && n < r[origin][1] {
+				out[name] = append(out[name], line)
+			}
+		}
+	}
+	return out
+}
+
+// replayed are a replay's outputs in the form of bench.result.
+func replayed(r *Replayed, streams []*schema.Stream) map[string][]string {
+	out := map[string][]string{}
+	for _, s := range streams {
+		for p := range s.Partitions {
+			for _, topic := range []string{event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters} {
+				name := fmt.Sprintf("%s of %s/%d", topic, s.Topic, p)
+				for _, rec := range r.Records(topic, event.Origin{Topic: s.Topic, Partition: p}) {
+					out[name] = append(out[name], fmt.Sprintf("%d %s %q %s", rec.Timestamp, originOf(&rec), rec.Key, rec.Value))
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (b *bench) replay(t *testing.T, r *rand.Rand, streams []*schema.Stream, ranges replayRange, o ReplayOptions) map[string][]string {
+	t.Helper()
+	o.Options = b.opts
+	o.Open, o.Sink, o.Range = b.log.open, b.log, ranges.of
+	o.BatchRows = 1 + r.IntN(300)*r.IntN(2)
+	o.CheckpointEvery = time.Duration(r.IntN(2)) // at every batch, or never
+	before := len(b.log.parts)
+	got, err := Replay(t.Context(), streams, b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.log.parts) != before {
+		t.Error("the replay wrote to the log")
+	}
+	return replayed(got, streams)
+}
+
+// same reports differences of a replay to what was decided; equal keys that have
+// nothing are equal.
+func sameReplay(t *testing.T, want, got map[string][]string) {
+	t.Helper()
+	for name := range got {
+		if _, there := want[name]; !there {
+			want[name] = nil
+		}
+	}
+	sameResults(t, want, got)
+}
+
+// TestReplay wants what was decided through kills, restarts, changes of tables and idle
+// marks to come out of a replay of any range.
+func TestReplay(t *testing.T) {
+	fired := 0
+	testSeeds(t, 15, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 51))
+		b := newBench(seed, nil)
+		b.prog = listProgram{"p"}
+		b.stream.AllDecisions = r.IntN(4) == 0
+		livesWithChanges(t, b, r, randomInput(r), r.IntN(6))
+		b.openTables(t)
+		for range 3 {
+			ranges := randomRange(r, b, streams(b))
+			want := ranges.inRange(b.result())
+			for _, w := range want {
+				fired += len(w)
+			}
+			sameReplay(t, want, b.replay(t, r, streams(b), ranges, ReplayOptions{}))
+		}
+	})
+	if fired == 0 {
+		t.Error("nothing was ever decided: the test looks at nothing")
+	}
+}
+
+// TestReplayWithIdleMarks is TestReplay with idle marks, and a panic in the program.
+func TestReplayWithIdleMarks(t *testing.T) {
+	testSeeds(t, 10, func(t *testing.T, seed uint64) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 52))
+			b, w := newBench(seed, nil), &wall{}
+			b.stream.Idle, b.stream.AllDecisions = testIdle, r.IntN(2) == 0
+			in := make([][]string, testPartitions)
+			for p := range in {
+				in[p] = inputs(r, 1+r.IntN(200))
+			}
+			in[0][r.IntN(len(in[0]))] = `{"ts": 1100, "key": "k1", "amount": 666}`
+			idleLives(t, b, w, r, in, r.IntN(4))
+			for range 2 {
+				ranges := randomRange(r, b, streams(b))
+				sameReplay(t, ranges.inRange(b.result()), b.replay(t, r, streams(b), ranges, ReplayOptions{}))
+			}
+		})
+	})
+}
+
+// TestReplayKeyed replays rules on two keyed streams over two streams, in the order that
+// the keyed streams have.
+func TestReplayKeyed(t *testing.T) {
+	testSeeds(t, 8, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 53))
+		all := []*schema.Stream{shopStream("s", 2), shopStream("t", 1)}
+		prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: all, windows: []keyedWindow{
+			{"shop", "s", "s", 3, 3, 30 * time.Second}, {"shop", "t", "s", 3, 3, 90 * time.Second}, {"device", "s", "s", 4, 4, 40 * time.Second}}}
+		in := map[string][][]string{"s": {shopInputs(r, 1+r.IntN(600)), shopInputs(r, 1+r.IntN(600))}, "t": {shopInputs(r, 1+r.IntN(400))}}
+		b := newKeyedBench(seed, prog, 1+r.Int32N(3), in)
+		b.opts.BatchRows = 1 + r.IntN(300)
+		b.run(t)
+		o := ReplayOptions{KeyedPartitions: func(string) (int32, bool) { return b.parts, true }}
+		for range 2 {
+			ranges := randomRange(r, b.bench, all)
+			sameReplay(t, ranges.inRange(b.result()), b.replay(t, r, all, ranges, o))
+		}
+	})
+}
+
+// TestReplayNewKeyed replays a program whose keyed streams are not there: they are made
+// in memory, and of one source partition are what its own windows would be.
+func TestReplayNewKeyed(t *testing.T) {
+	r := rand.New(rand.NewPCG(54, 54))
+	all := []*schema.Stream{shopStream("s", 1)}
+	prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: all, windows: []keyedWindow{{"shop", "s", "s", 3, 3, 30 * time.Second}}}
+	local := *prog
+	local.local = true
+	b := newKeyedBench(54, &local, 0, map[string][][]string{"s": {shopInputs(r, 900)}})
+	b.run(t)
+	b.prog = prog
+	ranges := randomRange(r, b.bench, all)
+	sameReplay(t, ranges.inRange(b.result()), b.replay(t, r, all, ranges, ReplayOptions{}))
+}
+
+func TestReplayErrors(t *testing.T) {
+	b := newBench(55, [][]string{{eventAt(1000)}, nil, nil})
+	o := ReplayOptions{Options: b.opts, Range: replayRange{"in/0": {0, 2}}.of}
+	o.Open, o.Sink = b.log.open, b.log
+	if _, err := Replay(t.Context(), streams(b), b.prog, o); err == nil || !strings.Contains(err.Error(), "replay in[0]: a range from 0 to 2 where the log ends at 1") {
+		t.Errorf("beyond the end: %v", err)
+	}
+	o.Range = replayRange{"in/0": {0, 1}}.of
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Replay(gone, streams(b), b.prog, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("without time: %v", err)
+	}
+	b.log.produce(TopicJournal, 0, `{"kind":"unheard of","topic":"in","partition":0,"cursor":0}`)
+	b.stream.Idle = time.Minute
+	if _, err := Replay(t.Context(), streams(b), b.prog, o); err == nil || !strings.Contains(err.Error(), "unheard of") {
+		t.Errorf("a journal of a newer version: %v", err)
+	}
+}
