@@ -68,7 +68,7 @@ func (s *shard) keep(ctx context.Context) error {
 			return err
 		}
 	}
-	if !s.checkpoints.step(slice) || !s.lookTop() {
+	if !s.checkpoints.step(slice) || !s.lookTop(s.instance.Operators()) {
 		if w := s.checkpoints.failed(); w != nil {
 			return s.durable(w)
 		}
@@ -91,7 +91,7 @@ func (s *shard) checkpoint(ctx context.Context) error {
 		return err
 	}
 	w := s.checkpoints.finish()
-	for !s.lookTop() {
+	for !s.lookTop(s.instance.Operators()) {
 	}
 	return s.durable(w)
 }
@@ -149,7 +149,7 @@ func (s *shard) durable(w *writing) error {
 	s.metrics.pieces.Add(float64(w.count))
 	s.metrics.written.Add(float64(w.bytes))
 	s.metrics.kept.Set(float64(s.checkpoints.store.Bytes()))
-	s.show(false)
+	s.showOperators(false)
 	return nil
 }
 

@@ -200,11 +200,16 @@ func (e *Engine) succeed(s *shard, streams []*schema.Stream, next []*group) {
 	}
 }
 
-// shards are those that run now.
-func (e *Engine) shards() []*shard {
+// running are the groups that run now.
+func (e *Engine) running() []*group {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.Collect(shardsIn(e.groups))
+	return e.groups
+}
+
+// shards are those that run now.
+func (e *Engine) shards() []*shard {
+	return slices.Collect(shardsIn(e.running()))
 }
 
 func shardsIn(groups []*group) iter.Seq[*shard] {
@@ -235,6 +240,19 @@ type ShardStatus struct {
 	Changes       int64  // of weir.tables that are in force: those before this offset
 	Restarts      int64  // since the process began
 	Err           string // why the shard is not running, empty where it is
+}
+
+// KeyedStatus is where the shards of keyed streams stand. It may be called at any time
+// from any goroutine.
+func (e *Engine) KeyedStatus() (out []KeyedStatus) {
+	for _, g := range e.running() {
+		for _, k := range g.keyedShards() {
+			k.mu.Lock()
+			out = append(out, k.status)
+			k.mu.Unlock()
+		}
+	}
+	return out
 }
 
 // Status is where all shards stand. It may be called at any time from any

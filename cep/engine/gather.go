@@ -63,6 +63,34 @@ type part struct {
 	at       int // the first that is not used up
 }
 
+// take moves what a source reads out of an outbox.
+func (p *part) take(src *KeyedSource, out *cep.Outbox) {
+	p.features = make([]event.Column, len(src.Reads))
+	for i, slot := range src.Reads {
+		p.features[i], out.Features[slot] = out.Features[slot], event.Column{}
+	}
+	in := func(faults []cep.Fault) (own []cep.Fault) {
+		for _, f := range faults {
+			own = append(own, cep.Fault{Slot: slices.Index(src.Reads, f.Slot), Row: f.Row, Err: f.Err})
+		}
+		return own
+	}
+	p.faults, p.marks = in(out.Faults), in(out.Marks)
+}
+
+// join appends the features of one row.
+func (p *part) join(one *part, row int) {
+	for i := range p.features {
+		p.features[i].AppendFrom(&one.features[i], 0)
+	}
+	for _, f := range one.faults {
+		p.faults = append(p.faults, cep.Fault{Slot: f.Slot, Row: row, Err: f.Err})
+	}
+	for _, f := range one.marks {
+		p.marks = append(p.marks, cep.Fault{Slot: f.Slot, Row: row, Err: f.Err})
+	}
+}
+
 func newGather(reads []*projection, from int64) *gather {
 	g := &gather{decided: from, until: math.MaxInt64}
 	g.room.L = &g.mu
@@ -74,8 +102,8 @@ func newGather(reads []*projection, from int64) *gather {
 
 // deliver takes the features of rows in from partition q of the shard's keyed stream
 // at index k, all before to being told then. It waits while there are too many that are
-// not asked for yet. It retains p and reports whether it did.
-func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64) (bool, error) {
+// not asked for yet. It retains p.
+func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64) error {
 	stop := context.AfterFunc(ctx, func() { g.mu.Lock(); g.room.Broadcast(); g.mu.Unlock() })
 	defer stop()
 	g.mu.Lock()
@@ -85,7 +113,7 @@ func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64)
 		g.room.Wait()
 	}
 	if ctx.Err() != nil {
-		return false, ctx.Err()
+		return ctx.Err()
 	}
 	for p.at < len(p.offsets) && p.offsets[p.at] < g.decided {
 		p.at++
@@ -93,15 +121,14 @@ func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64)
 	for n := len(p.offsets); n > 0 && p.offsets[n-1] >= g.until; n-- {
 		p.offsets = p.offsets[:n-1]
 	}
-	kept := p.at < len(p.offsets)
-	if kept {
+	if p.at < len(p.offsets) {
 		queue.parts = append(queue.parts, p)
 		queue.rows += len(p.offsets) - p.at
 	}
 	if queue.reach = max(queue.reach, to); g.wake != nil {
 		g.wake()
 	}
-	return kept, nil
+	return nil
 }
 
 // ready reports whether all features of a unit are there, or else has wake called when

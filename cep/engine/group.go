@@ -18,7 +18,9 @@ type group struct {
 	engine *Engine
 	shards []*shard
 	topics []*keyedTopic
-	keyed  []*keyedShard // of this life
+
+	mu    sync.Mutex
+	keyed []*keyedShard // changed by the group's goroutine, under mu
 
 	cancel context.CancelFunc
 	ended  chan struct{} // nil: not started; closed when err is what the group ended with
@@ -157,20 +159,37 @@ func (g *group) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	g.keyed = g.keyed[:0]
 	for _, t := range g.topics {
 		if err := g.fillKeyed(ctx, t); err != nil {
 			return err
 		}
-		for q := range t.partitions {
-			k := newKeyedShard(g.engine, g.shards[0].program.(KeyedProgram), t, q, g.shards)
-			if err := k.guard(func() error { return k.restore(ctx) }); err != nil {
-				return err
-			}
-			g.keyed = append(g.keyed, k)
+	}
+	if g.keyed == nil {
+		g.makeKeyed()
+	}
+	for _, k := range g.keyed {
+		if err := k.guard(func() error { return k.restore(ctx) }); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// makeKeyed makes the shards of the keyed streams.
+func (g *group) makeKeyed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.topics {
+		for q := range t.partitions {
+			g.keyed = append(g.keyed, newKeyedShard(g.engine, g.shards[0].program.(KeyedProgram), t, q, g.shards))
+		}
+	}
+}
+
+func (g *group) keyedShards() []*keyedShard {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.keyed
 }
 
 // groupsOf are new shards, one for each partition, in their groups.

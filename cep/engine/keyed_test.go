@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
-	"github.com/weirstream/weir/log/vfs"
 )
 
 // shopStream is testStream with two more fields, shop and device, which may be absent.
@@ -94,8 +94,16 @@ func (p *shopProgram) slot(w keyedWindow) int {
 	return localSlots + 2*slices.Index(p.windowsOf(w.reader), w)
 }
 
+// poison is an amount at which the windows of keyed streams panic.
+const poison = 77700
+
 func (p *shopProgram) operator(w keyedWindow) (Operator, error) {
-	amount := func(b *event.Batch, row int) (uint64, bool) { return uint64(b.Cols[2].Int64[row]), true }
+	amount := func(b *event.Batch, row int) (uint64, bool) {
+		if b.Cols[2].Int64[row] == poison {
+			panic("poison")
+		}
+		return uint64(b.Cols[2].Int64[row]), true
+	}
 	slot := p.slot(w)
 	op, err := window.New(window.Config{Keys: []int{w.past}, Values: []window.Value{{Type: event.Type{Kind: event.Decimal, Scale: 2}, Read: amount}},
 		Outputs: []window.Output{{Slot: slot, Extent: window.Extent{Length: w.length}, Aggregate: window.Count, Value: -1}, {Slot: slot + 1, Extent: window.Extent{Length: w.length}, Aggregate: window.Sum}}})
@@ -222,8 +230,7 @@ func newKeyedBench(seed uint64, prog *shopProgram, parts int32, in map[string][]
 	return b
 }
 
-// run runs an engine until all input is decided or the log is killed.
-func (b *keyedBench) run(t *testing.T) {
+func (b *keyedBench) engine(t *testing.T) *Engine {
 	t.Helper()
 	o := b.opts
 	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
@@ -232,7 +239,13 @@ func (b *keyedBench) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, e, b.streams)
+	return e
+}
+
+// run runs an engine until all input is decided or the log is killed.
+func (b *keyedBench) run(t *testing.T) {
+	t.Helper()
+	b.until(t, b.engine(t), b.streams)
 }
 
 func (b *keyedBench) result() map[string][]string {
@@ -281,8 +294,48 @@ func TestKeyedEqualsLocal(t *testing.T) {
 	})
 }
 
-var _ = strings.TrimSpace
-var _ vfs.FS
+// TestKeyedPanic has an event that the windows of a keyed stream panic at: it is decided
+// without what they would say, enters none of them, and all others are decided.
+func TestKeyedPanic(t *testing.T) {
+	prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", 1)},
+		windows: []keyedWindow{{"shop", "s", "s", 3, 3, time.Hour}}}
+	var in []string
+	for i := range 40 {
+		amount := 1
+		if i == 20 {
+			amount = poison / 100
+		}
+		in = append(in, fmt.Sprintf(`{"ts": %d, "key": "k", "amount": %d, "shop": "s1"}`, 1000+i, amount))
+	}
+	b := newKeyedBench(1, prog, 1, map[string][][]string{"s": {in}})
+	e := b.engine(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	for e.Status()[0].Cursor < int64(len(in)) && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	decisions := b.log.outputOf(event.TopicDecisions, outputPartitions, "in/0")
+	if len(decisions) != len(in) {
+		t.Fatalf("%d decisions of %d events", len(decisions), len(in))
+	}
+	for i, d := range decisions {
+		want := fmt.Sprintf(`"f2":%d,`, i+1)
+		switch {
+		case i == 20:
+			want = `"f2":null,"f3":null`
+		case i > 20:
+			want = fmt.Sprintf(`"f2":%d,"f3":"%d.00"`, i, i)
+		}
+		if !strings.Contains(d, want) {
+			t.Errorf("event %d: %s, want %s", i, d, want)
+		}
+	}
+}
 
 // TestBlocksDoNotOverlap is part of the others: no row is in a keyed stream twice.
 func (b *keyedBench) checkBlocks(t *testing.T) {

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
@@ -28,16 +31,41 @@ type keyedShard struct {
 	topic     *keyedTopic
 	partition int32
 	logger    *slog.Logger
+	readers   []string // by operator: the stream whose rules read it
+
+	mu     sync.Mutex
+	status KeyedStatus
 
 	// The rest belongs to the shard's goroutine.
 	cursor    int64
 	sources   []keyedFrom // of each partition of each source
 	instance  KeyedInstance
+	ops       []Operator // of instance
 	batch     event.Batch
 	described cep.Outbox   // Late, Watermark and Low of the block at hand
 	outboxes  []cep.Outbox // by source that reads: features
 	low       event.Time
 	loaded    int64 // changes of weir.tables that the instance was told of
+	meter
+
+	// Blocks in which there was a panic are processed row by row; the second time at the
+	// same row it is left out.
+	at       int64 // the block at hand; -1: none
+	row      int   // of it, where it is processed row by row, else -1
+	careful  map[int64]bool
+	poisoned map[int64]map[int]string
+}
+
+// KeyedStatus is where a shard of a keyed stream stands.
+type KeyedStatus struct {
+	Topic         string
+	Partition     int32
+	Sources       []string // streams
+	Cursor        int64    // of the next block
+	HighWatermark int64
+	Watermark     event.Time // the lowest of its sources
+	Rows          int64      // since the process began
+	Err           string
 }
 
 // keyedFrom is what a keyed shard knows of one of its sources' partitions.
@@ -50,7 +78,12 @@ type keyedFrom struct {
 }
 
 func newKeyedShard(e *Engine, prog KeyedProgram, topic *keyedTopic, partition int32, shards []*shard) *keyedShard {
-	k := &keyedShard{engine: e, program: prog, topic: topic, partition: partition, logger: e.logger.With("topic", topic.topic(), "partition", partition)}
+	k := &keyedShard{engine: e, program: prog, topic: topic, partition: partition, logger: e.logger.With("topic", topic.topic(), "partition", partition),
+		careful: map[int64]bool{}, poisoned: map[int64]map[int]string{}}
+	k.status = KeyedStatus{Topic: topic.topic(), Partition: partition, Watermark: event.MinTime}
+	for _, src := range topic.Sources {
+		k.status.Sources = append(k.status.Sources, src.Stream.Schema.Stream)
+	}
 	for _, s := range shards {
 		if at := topic.source(s.stream.Schema.Stream); at >= 0 {
 			k.sources = append(k.sources, keyedFrom{shard: s, source: at})
@@ -59,15 +92,35 @@ func newKeyedShard(e *Engine, prog KeyedProgram, topic *keyedTopic, partition in
 	return k
 }
 
-// guard makes a panic in do an error.
+// guard makes a panic in do an error, and notes where it was.
 func (k *keyedShard) guard(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			k.logger.Error("panic", "offset", k.cursor, "panic", r)
-			err = fmt.Errorf("%s[%d]@%d: panic: %v", k.topic.topic(), k.partition, k.cursor, r)
+			err = k.panicked(r)
 		}
+		k.mu.Lock()
+		if k.status.Err = ""; err != nil {
+			k.status.Err = err.Error()
+		}
+		k.mu.Unlock()
 	}()
 	return do()
+}
+
+// panicked notes where a panic happened, for the next life.
+func (k *keyedShard) panicked(r any) error {
+	k.logger.Error("panic", "offset", k.at, "row", k.row, "panic", r, "stack", string(debug.Stack()))
+	switch {
+	case k.at < 0: // not in a block
+	case k.row < 0:
+		k.careful[k.at] = true
+	default:
+		if k.poisoned[k.at] == nil {
+			k.poisoned[k.at] = map[int]string{}
+		}
+		k.poisoned[k.at][k.row] = fmt.Sprint(r)
+	}
+	return fmt.Errorf("%s[%d]@%d: panic: %v", k.topic.topic(), k.partition, k.at, r)
 }
 
 // restore puts the shard at the beginning of its log. Its sources are restored.
@@ -77,6 +130,14 @@ func (k *keyedShard) restore(ctx context.Context) (err error) {
 	}
 	k.cursor, k.low, k.loaded = 0, event.MinTime, -1
 	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
+	k.at, k.row = -1, -1
+	k.mu.Lock()
+	k.readers, k.ops = k.readers[:0], nil
+	for _, op := range k.instance.Operators() {
+		k.readers = append(k.readers, k.topic.Sources[op.Reader].Stream.Schema.Stream)
+		k.ops = append(k.ops, op.Operator)
+	}
+	k.mu.Unlock()
 	for i := range k.sources {
 		f := &k.sources[i]
 		f.next, f.watermark = 0, event.MinTime
@@ -101,6 +162,7 @@ func (k *keyedShard) run(ctx context.Context) error {
 			return fmt.Errorf("%s[%d]@%d: %w", k.topic.topic(), k.partition, k.cursor, err)
 		}
 		for i := range c.Records {
+			k.at, k.row = c.Records[i].Offset, -1
 			if err := k.block(ctx, &c.Records[i]); err != nil {
 				if ctx.Err() != nil {
 					return nil
@@ -109,8 +171,17 @@ func (k *keyedShard) run(ctx context.Context) error {
 			}
 			k.cursor = c.Records[i].Offset + 1
 		}
-		k.cursor = c.Next
+		k.cursor, k.at = c.Next, -1
+		k.publish(c.HighWatermark)
 	}
+}
+
+// publish shows where the shard stands.
+func (k *keyedShard) publish(highWatermark int64) {
+	k.mu.Lock()
+	k.status.Cursor, k.status.HighWatermark, k.status.Watermark = k.cursor, max(highWatermark, k.cursor), k.low
+	k.mu.Unlock()
+	k.show(k.ops, false)
 }
 
 // block takes one block in.
@@ -124,6 +195,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 	if at < 0 {
 		return fmt.Errorf("a block of the stream %q, which this keyed stream does not have", h.stream)
 	}
+	p := &part{}
 	if h.rows > 0 {
 		src := &k.topic.Sources[at]
 		k.batch.Reset(src.Stream.Schema, src.Fields)
@@ -136,19 +208,18 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 		if err := k.engine.useTables(ctx, k.instance, h.tables, &k.loaded); err != nil {
 			return fmt.Errorf("tables: %w", err)
 		}
-		if err := k.operate(at); err != nil {
+		if err := k.rows(at, p); err != nil {
 			return err
 		}
+		k.mu.Lock()
+		k.status.Rows += int64(h.rows)
+		k.mu.Unlock()
 	}
 	if from == nil { // of a topic that is no longer there, or a partition of one
 		return nil
 	}
 	if from.read >= 0 {
-		p := &part{}
-		if h.rows > 0 {
-			p = k.part(from)
-		}
-		if _, err := from.shard.gather.deliver(ctx, from.read, k.partition, p, h.to); err != nil {
+		if err := from.shard.gather.deliver(ctx, from.read, k.partition, p, h.to); err != nil {
 			return err
 		}
 	}
@@ -170,6 +241,52 @@ func (k *keyedShard) from(h *blockHeader) (*keyedFrom, int) {
 	return nil, at
 }
 
+// rows runs the operators on the batch at hand and leaves in p what its source reads. A
+// row that made them panic twice is left out: it enters nothing, and what is read of it
+// is a fault.
+func (k *keyedShard) rows(at int, p *part) error {
+	p.offsets = slices.Clone(k.batch.Offset)
+	if !k.careful[k.at] {
+		if err := k.operate(at); err != nil {
+			return err
+		}
+		p.take(&k.topic.Sources[at], &k.outboxes[at])
+		return nil
+	}
+	all, described := k.batch, k.described
+	defer func() { k.batch, k.described = all, described }()
+	p.features = make([]event.Column, len(k.topic.Sources[at].Reads))
+	for i, slot := range k.topic.Sources[at].Reads {
+		p.features[i].Reset(k.instance.Features(at)[slot])
+	}
+	for row := range all.Len() {
+		k.row = row
+		if text, bad := k.poisoned[k.at][row]; bad {
+			k.logger.Error("an event is left out of the windows of a keyed stream: they panicked twice", "offset", all.Offset[row], "panic", text)
+			for i := range p.features {
+				p.features[i].AppendNull()
+				p.faults = append(p.faults, cep.Fault{Slot: i, Row: row, Err: fmt.Errorf("panic in a window: %s", text)})
+			}
+			continue
+		}
+		k.batch, k.described = event.Batch{}, cep.Outbox{}
+		k.batch.Reset(all.Schema, k.topic.Sources[at].Fields)
+		k.batch.Watermark, k.batch.Origin = all.Watermark, all.Origin
+		k.batch.Offset, k.batch.Time = all.Offset[row:row+1], all.Time[row:row+1]
+		for _, f := range k.topic.Sources[at].Fields {
+			k.batch.Cols[f].AppendFrom(&all.Cols[f], row)
+		}
+		k.described.Late, k.described.Watermark, k.described.Low = described.Late[row:row+1], described.Watermark[row:row+1], described.Low[row:row+1]
+		if err := k.operate(at); err != nil {
+			return err
+		}
+		var one part
+		one.take(&k.topic.Sources[at], &k.outboxes[at])
+		p.join(&one, row)
+	}
+	return nil
+}
+
 // operate runs the operators that the rows of a source enter or ask.
 func (k *keyedShard) operate(at int) error {
 	for i := range k.outboxes {
@@ -182,17 +299,26 @@ func (k *keyedShard) operate(at int) error {
 			}
 		}
 	}
-	for _, op := range k.instance.Operators() {
+	k.meet(k.ops)
+	start := time.Now()
+	for i, op := range k.instance.Operators() {
+		out := &k.outboxes[op.Reader]
+		marks := len(out.Marks)
 		var err error
-		switch out := &k.outboxes[op.Reader]; {
+		switch {
 		case op.Over == at:
 			err = op.Process(&k.batch, out)
 		case op.Reader == at:
 			err = op.Operator.Operator.(Asker).Ask(&k.batch, out)
+		default:
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("operator %s: %w", op.Identity, err)
 		}
+		now := time.Now()
+		k.charge(i, k.batch.Len(), len(out.Marks)-marks, now.Sub(start))
+		start = now
 	}
 	return nil
 }
@@ -213,20 +339,4 @@ func (k *keyedShard) advance() error {
 		}
 	}
 	return nil
-}
-
-// part takes the features of the batch at hand that its source reads out of the outbox.
-func (k *keyedShard) part(from *keyedFrom) *part {
-	slots, out := k.topic.Sources[from.source].Reads, &k.outboxes[from.source]
-	p := &part{offsets: slices.Clone(k.batch.Offset), features: make([]event.Column, len(slots))}
-	for i, slot := range slots {
-		p.features[i], out.Features[slot] = out.Features[slot], event.Column{}
-	}
-	for _, f := range out.Faults {
-		p.faults = append(p.faults, cep.Fault{Slot: slices.Index(slots, f.Slot), Row: f.Row, Err: f.Err})
-	}
-	for _, f := range out.Marks {
-		p.marks = append(p.marks, cep.Fault{Slot: slices.Index(slots, f.Slot), Row: f.Row, Err: f.Err})
-	}
-	return p
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +15,8 @@ import (
 
 // OperatorStatus is what an operator holds and costs, over all shards of its stream.
 type OperatorStatus struct {
-	Stream string
+	Stream string   // whose rules read it
+	Keyed  string   // the topic of the keyed stream that it runs on, empty: in the stream's own shards
 	Name   string   // as in Operator
 	Rules  []string // that read it
 	Shards int
@@ -53,16 +55,82 @@ type (
 	}
 )
 
+// meter tells what the operators of a shard hold and cost. But for holds, which is told
+// to others under holding, it belongs to the shard's goroutine.
+type meter struct {
+	costs  []operatorStats // by operator, since the process began
+	before []operatorStats // of the shard that was here before a Declare
+	topsAt int             // the operator that lookTop is at
+
+	holding sync.Mutex
+	holds   []operatorStats // as of the last show
+}
+
+// meet makes a place for each operator. What was counted in an earlier life stays, as
+// does what the shard before this one counted of an operator of that name.
+func (m *meter) meet(ops []Operator) {
+	if len(m.costs) == len(ops) {
+		return
+	}
+	m.costs = make([]operatorStats, len(ops))
+	for i, op := range ops {
+		c := &m.costs[i]
+		if old := slices.IndexFunc(m.before, func(c operatorStats) bool { return c.name == op.Name }); old >= 0 {
+			c.processed, c.took, c.capped = m.before[old].processed, m.before[old].took, m.before[old].capped
+		}
+		c.name, c.rules = op.Name, op.Rules
+	}
+}
+
+// charge counts what an operator took for some events.
+func (m *meter) charge(i, events, capped int, took time.Duration) {
+	c := &m.costs[i]
+	c.took += took
+	c.processed += int64(events)
+	c.capped += int64(capped)
+}
+
+// spent is what was counted in this shard and those before it, once it has ended.
+func (m *meter) spent() []operatorStats {
+	if m.costs == nil {
+		return m.before
+	}
+	return m.costs
+}
+
+// show tells Operators what the operators hold now; top, also of which keys, for
+// which each of them is looked at.
+func (m *meter) show(ops []Operator, top bool) {
+	m.meet(ops)
+	for i, op := range ops {
+		if h, ok := op.Operator.(holder); ok {
+			m.costs[i].stats = h.Stats()
+		}
+		if t, ok := op.Operator.(topper); ok && top {
+			m.costs[i].top = t.TopKeys(topKeys)
+		}
+	}
+	m.holding.Lock()
+	m.holds = append(m.holds[:0], m.costs...)
+	m.holding.Unlock()
+}
+
+// held is a copy of what show told.
+func (m *meter) held() []operatorStats {
+	m.holding.Lock()
+	defer m.holding.Unlock()
+	return slices.Clone(m.holds)
+}
+
 // lookRecords is how many keys are looked at before the time is.
 const lookRecords = 4096
 
 // lookTop looks on, during a checkpoint, for the keys with the most events, and reports
 // whether it has been through all operators.
-func (s *shard) lookTop() bool {
-	ops := s.instance.Operators()
-	s.meet(ops)
-	for begun := time.Now(); s.topsAt < len(ops); {
-		l, ok := ops[s.topsAt].Operator.(looker)
+func (m *meter) lookTop(ops []Operator) bool {
+	m.meet(ops)
+	for begun := time.Now(); m.topsAt < len(ops); {
+		l, ok := ops[m.topsAt].Operator.(looker)
 		if ok {
 			top, done := l.LookTop(topKeys, lookRecords)
 			if !done && time.Since(begun) > slice {
@@ -71,9 +139,9 @@ func (s *shard) lookTop() bool {
 			if !done {
 				continue
 			}
-			s.costs[s.topsAt].top = top
+			m.costs[m.topsAt].top = top
 		}
-		s.topsAt++
+		m.topsAt++
 	}
 	return true
 }
@@ -99,71 +167,32 @@ func (s *shard) operate(ctx context.Context) error {
 			return fmt.Errorf("%s[%d]: operator %s: %w", s.origin.Topic, s.partition, op.Identity, err)
 		}
 		now := time.Now()
-		c := &s.costs[i]
-		c.took += now.Sub(start)
-		c.processed += int64(s.batch.Len())
-		c.capped += int64(len(s.outbox.Marks) - marks)
+		s.charge(i, s.batch.Len(), len(s.outbox.Marks)-marks, now.Sub(start))
 		start = now
 	}
 	return nil
 }
 
-// meet makes a place for each operator. What was counted in an earlier life stays, as
-// does what the shard before this one counted of an operator of that name.
-func (s *shard) meet(ops []Operator) {
-	if len(s.costs) == len(ops) {
-		return
+func (s *shard) showOperators(top bool) {
+	if s.instance != nil {
+		s.show(s.instance.Operators(), top)
 	}
-	s.costs = make([]operatorStats, len(ops))
-	for i, op := range ops {
-		c := &s.costs[i]
-		if old := slices.IndexFunc(s.before, func(c operatorStats) bool { return c.name == op.Name }); old >= 0 {
-			c.processed, c.took, c.capped = s.before[old].processed, s.before[old].took, s.before[old].capped
-		}
-		c.name, c.rules = op.Name, op.Rules
-	}
-}
-
-// spent is what was counted in this shard and those before it, once it has ended.
-func (s *shard) spent() []operatorStats {
-	if s.costs == nil {
-		return s.before
-	}
-	return s.costs
-}
-
-// show tells Operators what the operators hold now; top, also of which keys, for
-// which each of them is looked at.
-func (s *shard) show(top bool) {
-	if s.instance == nil {
-		return
-	}
-	ops := s.instance.Operators()
-	s.meet(ops)
-	for i, op := range ops {
-		if h, ok := op.Operator.(holder); ok {
-			s.costs[i].stats = h.Stats()
-		}
-		if t, ok := op.Operator.(topper); ok && top {
-			s.costs[i].top = t.TopKeys(topKeys)
-		}
-	}
-	s.mu.Lock()
-	s.holds = append(s.holds[:0], s.costs...)
-	s.mu.Unlock()
 }
 
 // Operators is what each operator holds and costs, by stream and in program order. It
 // may be called at any time from any goroutine.
 func (e *Engine) Operators() []OperatorStatus {
-	shards := e.shards()
 	var out []OperatorStatus
-	for _, s := range shards {
-		s.mu.Lock()
-		costs := slices.Clone(s.holds)
-		s.mu.Unlock()
-		for i := range costs {
-			out = costs[i].addTo(out, s.stream.Schema.Stream)
+	for _, g := range e.running() {
+		for _, s := range g.shards {
+			for _, c := range s.held() {
+				out = c.addTo(out, s.stream.Schema.Stream, "")
+			}
+		}
+		for _, k := range g.keyedShards() {
+			for i, c := range k.held() {
+				out = c.addTo(out, k.readers[i], k.topic.topic())
+			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b OperatorStatus) int { return cmp.Compare(a.Stream, b.Stream) })
@@ -171,11 +200,11 @@ func (e *Engine) Operators() []OperatorStatus {
 }
 
 // addTo adds an operator of a shard to what the others hold.
-func (c *operatorStats) addTo(all []OperatorStatus, stream string) []OperatorStatus {
-	at := slices.IndexFunc(all, func(o OperatorStatus) bool { return o.Stream == stream && o.Name == c.name })
+func (c *operatorStats) addTo(all []OperatorStatus, stream, keyed string) []OperatorStatus {
+	at := slices.IndexFunc(all, func(o OperatorStatus) bool { return o.Stream == stream && o.Name == c.name && o.Keyed == keyed })
 	if at < 0 {
 		at = len(all)
-		all = append(all, OperatorStatus{Stream: stream, Name: c.name, Rules: c.rules})
+		all = append(all, OperatorStatus{Stream: stream, Keyed: keyed, Name: c.name, Rules: c.rules})
 	}
 	o := &all[at]
 	o.Shards++

@@ -76,7 +76,7 @@ func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 		return err
 	}
 	s.publish(s.cursor)
-	s.show(true)
+	s.showOperators(true)
 	return nil
 }
 

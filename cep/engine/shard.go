@@ -35,8 +35,7 @@ type shard struct {
 
 	mu     sync.Mutex
 	status ShardStatus
-	shown  *counts         // what the metrics have counted, nil before the first restore
-	holds  []operatorStats // as of the last show
+	shown  *counts // what the metrics have counted, nil before the first restore
 
 	pace pace
 
@@ -54,14 +53,12 @@ type shard struct {
 	findings []Finding
 	refused  []refusal // of the batch, in log order
 	outputs  outputs
-	costs    []operatorStats // by operator, since the process began
-	before   []operatorStats // of the shard that was here before a Declare
+	meter
 
 	checkpoints checkpoints
 	saved       int64     // cursor of the newest one that is durable
 	everSaved   bool      // there is one
 	savedAt     time.Time // when the newest one was begun, or the shard
-	topsAt      int       // the operator that lookTop is at
 	idleAt      time.Time // when to see whether the partition is idle
 
 	parking
@@ -509,7 +506,7 @@ func (s *shard) publish(highWatermark int64) {
 		s.metrics.watermark.Set(seconds(wm))
 	}
 	s.count()
-	s.show(false)
+	s.showOperators(false)
 }
 
 // count adds to the metrics what this process has not counted before: a restart
