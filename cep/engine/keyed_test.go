@@ -94,12 +94,12 @@ func (p *shopProgram) slot(w keyedWindow) int {
 	return localSlots + 2*slices.Index(p.windowsOf(w.reader), w)
 }
 
-// poison is an amount at which the windows of keyed streams panic.
-const poison = 77700
+// poisonAmount is an amount at which the windows of keyed streams panic.
+const poisonAmount = 77700
 
 func (p *shopProgram) operator(w keyedWindow) (Operator, error) {
 	amount := func(b *event.Batch, row int) (uint64, bool) {
-		if b.Cols[2].Int64[row] == poison {
+		if b.Cols[2].Int64[row] == poisonAmount {
 			panic("poison")
 		}
 		return uint64(b.Cols[2].Int64[row]), true
@@ -303,7 +303,7 @@ func TestKeyedPanic(t *testing.T) {
 	for i := range 40 {
 		amount := 1
 		if i == 20 {
-			amount = poison / 100
+			amount = poisonAmount / 100
 		}
 		in = append(in, fmt.Sprintf(`{"ts": %d, "key": "k", "amount": %d, "shop": "s1"}`, 1000+i, amount))
 	}
