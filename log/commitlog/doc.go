@@ -74,6 +74,10 @@
 //     lost too (a full disk, a damaged file), whoever is known by a marker alone may
 //     go on at any sequence, as one that is not known at all.
 //
+//  12. Retention by age and size leaves what is pinned (pin.go). DeleteRecords and the
+//     deletion of a topic do not look at pins; a full disk breaks them last, and says
+//     whose.
+//
 // # Goroutines
 //
 // Per Log: the flusher (and up to maxSyncs short-lived helpers while files of a

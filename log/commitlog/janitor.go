@@ -24,7 +24,7 @@ func (l *Log) janitor(ctx context.Context) {
 		case <-tick.C:
 		}
 		l.marks.sync()
-		retain := time.Since(retained) >= retentionEvery
+		retain := l.retaining.Load() && time.Since(retained) >= retentionEvery
 		if retain {
 			retained = time.Now()
 		}
@@ -86,11 +86,14 @@ func (p *Partition) retain(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if !config.delete || config.retentionAge < 0 && config.retentionBytes < 0 {
+		p.hold(0, "", 0)
 		return nil
 	}
 	p.mu.Lock()
 	segs := p.segs
+	owner, pin, pinned := p.lowestPin()
 	p.mu.Unlock()
+	held := int64(0)
 	excess := p.Size() - config.retentionBytes
 	old := map[*segment]bool{}
 	for i, seg := range segs {
@@ -112,8 +115,13 @@ func (p *Partition) retain(ctx context.Context, now time.Time) error {
 		if !large {
 			break
 		}
+		if pinned && segs[i+1].base > pin {
+			held += seg.size
+			continue
+		}
 		old[seg] = true
 	}
+	p.hold(held, owner, pin)
 	if len(old) == 0 {
 		return nil
 	}
@@ -128,12 +136,18 @@ func (l *Log) makeRoom(ctx context.Context) error {
 		if err != nil || u.Free >= l.o.MinFreeBytes {
 			return err
 		}
-		p, seg, at, err := l.oldestDeletable()
+		p, seg, at, err := l.oldestDeletable(false)
+		broken := ""
+		if p == nil && err == nil {
+			if p, seg, at, err = l.oldestDeletable(true); p != nil {
+				broken, _, _ = p.Pinned()
+			}
+		}
 		if p == nil || err != nil {
 			return err
 		}
 		l.logger.Warn("deleted a segment early: the disk has little room", "topic", p.topic.name, "partition", p.index, "file", seg.file, "bytes", seg.size,
-			"newest_record", time.UnixMilli(at), "free", u.Free, "wanted", l.o.MinFreeBytes)
+			"newest_record", time.UnixMilli(at), "free", u.Free, "wanted", l.o.MinFreeBytes, "still_needed_by", broken)
 		if err := p.removeSegments(ctx, func(one, _ *segment) bool { return one == seg }); err != nil {
 			return err
 		}
@@ -146,8 +160,9 @@ func (l *Log) makeRoom(ctx context.Context) error {
 }
 
 // oldestDeletable is the first segment of a partition that may lose it, the one
-// with the oldest newest record of all; nil where there is none.
-func (l *Log) oldestDeletable() (best *Partition, seg *segment, at int64, err error) {
+// with the oldest newest record of all; nil where there is none. A segment that is
+// pinned counts only where that is asked for.
+func (l *Log) oldestDeletable(pinned bool) (best *Partition, seg *segment, at int64, err error) {
 	for _, t := range l.Topics() {
 		config := t.now.Load().parsed
 		if !config.delete || config.retentionAge < 0 && config.retentionBytes < 0 {
@@ -158,6 +173,9 @@ func (l *Log) oldestDeletable() (best *Partition, seg *segment, at int64, err er
 			var first *segment
 			if len(p.segs) > 1 && p.segs[0].base < p.hwPos.base && p.gone == nil {
 				first = p.segs[0]
+				if _, pin, is := p.lowestPin(); is && !pinned && p.segs[1].base > pin {
+					first = nil
+				}
 			}
 			p.mu.Unlock()
 			if first == nil {

@@ -63,6 +63,9 @@ type Options struct {
 	// topics that lose theirs some day (cleanup.policy delete with retention.ms or
 	// retention.bytes) go early; each is logged. 0: never.
 	MinFreeBytes int64
+	// HoldRetention keeps segments until BeginRetention is called: by then everybody who
+	// needs old records has pinned them. MinFreeBytes is not held.
+	HoldRetention bool
 	// CompactBytes bounds the memory that compaction takes for keys, about; more
 	// keys take several passes. 0: 32 MiB.
 	CompactBytes int64
@@ -120,6 +123,8 @@ type Log struct {
 	damage  damageList
 	indexes indexCache
 	marks   *syncedFile
+
+	retaining atomic.Bool // retention may delete
 
 	// admin serialises what changes meta; it is held over disk writes.
 	admin    sync.Mutex
@@ -197,6 +202,7 @@ func Open(ctx context.Context, dir string, o Options) (*Log, error) {
 		byID:    map[[16]byte]*Topic{},
 		alike:   map[string][]string{},
 	}
+	l.retaining.Store(!o.HoldRetention)
 	l.damage.init(l.logger, l.metrics)
 	if err := l.acquire(); err != nil {
 		return nil, err

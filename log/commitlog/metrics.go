@@ -67,6 +67,9 @@ func (m *metrics) register(l *Log, r prometheus.Registerer) {
 		}),
 		gauge("weir_log_unflushed_bytes", "Bytes accepted and not yet durable.", func() float64 { return float64(l.flusher.behind.Load()) }),
 		gauge("weir_log_size_bytes", "Bytes of all partitions.", func() float64 { return float64(l.sum((*Partition).Size)) }),
+		gauge("weir_log_pinned_bytes", "Bytes that retention would have deleted but that are still needed, by the engine's checkpoints and windows.", func() float64 {
+			return float64(l.sum((*Partition).PinnedBytes))
+		}),
 		gauge("weir_log_partitions", "Partitions.", func() float64 { return float64(l.sum(func(*Partition) int64 { return 1 })) }),
 		gauge("weir_log_offline_partitions", "Partitions out of service because of damage or a failed sync.", func() float64 {
 			return float64(l.sum(func(p *Partition) int64 {

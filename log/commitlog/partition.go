@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirstream/weir/log/record"
@@ -56,6 +57,9 @@ type Partition struct {
 	flushed  int64             // bytes made durable since the log was opened
 
 	saved saved // about the last checkpoint; guarded by mu
+
+	pins   map[string]int64 // by owner; guarded by mu
+	pinned atomic.Int64     // bytes that retention left because of them
 
 	// cleaning is held by whoever takes segments away or replaces them.
 	cleaning sync.Mutex
