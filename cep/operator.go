@@ -93,6 +93,7 @@ type Stats struct {
 	Keys, Events int64
 	Capped       int64 // keys of which events are left out for a limit
 	Bytes        int64 // of memory, reserved blocks included
+	Disk         int64 // bytes of events that are kept on disk
 }
 
 // KeyStats is what an operator holds of one key.

@@ -179,6 +179,12 @@ func (r *Reservoir) Iterator(at int64) *Iterator {
 	return it
 }
 
+// Close ends the use of an iterator.
+func (it *Iterator) Close() {
+	it.leave()
+	it.r.iterators = slices.DeleteFunc(it.r.iterators, func(o *Iterator) bool { return o == it })
+}
+
 // Rows are rows that follow each other in memory.
 type Rows struct {
 	Keys  []uint32
@@ -306,10 +312,9 @@ func (r *Reservoir) readAhead(first int64) {
 	go func() { l.done <- s.load(fsys, l.chunk) }()
 }
 
-// Find visits the rows of a key with a time in (after, upTo], the latest chunk first.
-// It looks at the keys alone of chunks that have no such row. words is valid during
-// the call.
-func (r *Reservoir) Find(key uint32, after, upTo event.Time, visit func(words []uint64)) error {
+// Find visits the rows of a key with a time in (after, upTo], the latest chunk first. It
+// reads the keys alone of chunks that have none of them. words is valid during the call.
+func (r *Reservoir) Find(key uint32, after, upTo event.Time, visit func(row int64, words []uint64)) error {
 	r.open.find(key, after, upTo, visit)
 	for i := len(r.segments) - 1; i >= 0; i-- {
 		s := &r.segments[i]
@@ -340,16 +345,16 @@ func (r *Reservoir) floorBefore(segment, i int) event.Time {
 	return event.MinTime
 }
 
-func (c *chunk) find(key uint32, after, upTo event.Time, visit func(words []uint64)) {
+func (c *chunk) find(key uint32, after, upTo event.Time, visit func(row int64, words []uint64)) {
 	for i, k := range c.keys {
 		if t := event.Time(c.words[i*c.columns]); k == key && t > after && t <= upTo {
-			visit(c.row(i))
+			visit(c.first+int64(i), c.row(i))
 		}
 	}
 }
 
 // findIn is Find in the chunk that begins with a row.
-func (r *Reservoir) findIn(first int64, key uint32, after, upTo event.Time, visit func(words []uint64)) error {
+func (r *Reservoir) findIn(first int64, key uint32, after, upTo event.Time, visit func(row int64, words []uint64)) error {
 	if c := r.held(first); c != nil {
 		c.find(key, after, upTo, visit)
 		return nil

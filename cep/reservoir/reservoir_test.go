@@ -151,13 +151,13 @@ func (m *model) find() {
 		after = max(after, event.Time(row.words[0])) // what may be gone is not looked for
 	}
 	var got, want []string
-	err := m.res.Find(key, after, upTo, func(words []uint64) { got = append(got, fmt.Sprint(words)) })
+	err := m.res.Find(key, after, upTo, func(row int64, words []uint64) { got = append(got, fmt.Sprint(row, words)) })
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	for _, row := range m.rows {
+	for i, row := range m.rows {
 		if t := event.Time(row.words[0]); row.key == key && t > after && t <= upTo {
-			want = append(want, fmt.Sprint(row.words))
+			want = append(want, fmt.Sprint(i, row.words))
 		}
 	}
 	slices.Sort(got)

@@ -146,6 +146,16 @@ func (c *Config) reads(a Aggregate, x Extent, value int) bool {
 	return slices.ContainsFunc(c.Outputs, func(o Output) bool { return o.Aggregate == a && o.Extent == x && o.Value == value })
 }
 
+// readsAlike is reads whatever the outputs say of the current event.
+func (c *Config) readsAlike(a Aggregate, x Extent, value int) bool {
+	x.WithoutCurrent = false
+	if c.reads(a, x, value) {
+		return true
+	}
+	x.WithoutCurrent = true
+	return c.reads(a, x, value)
+}
+
 // ResultType is the type of an aggregate's feature column.
 func ResultType(a Aggregate, value event.Type) event.Type {
 	switch a {

@@ -3,11 +3,12 @@ package window
 import (
 	"math"
 
+	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
 )
 
 // What the current event's key and values are: the records of some rows at once, and
-// what ZScore and IsNew compare with a window.
+// what is said of a window to the current event.
 
 // aheadRows is how many rows are looked up before they are processed.
 const aheadRows = 64
@@ -64,6 +65,23 @@ func (s *store) loadNow(b *event.Batch, row int) {
 			}
 		} else if s.now[i], s.nowHas[i] = value.Read(b, row); value.Type.Kind == event.Double {
 			s.now[i] = canonical(s.now[i])
+		}
+	}
+}
+
+// append appends the value of an output that follows from the parts. The current event
+// is inside where the window has it.
+func (w *tally) append(o *read, out *cep.Outbox, row int, inside bool) {
+	f := &out.Features[o.Slot]
+	switch o.Aggregate {
+	case IsNew:
+		w.appendNew(o, f, inside)
+	case ZScore:
+		v, ok := w.zscore(o)
+		appendDouble(f, v, ok)
+	default:
+		if !w.appendTo(o, o.Extent.Length, f) {
+			out.Fault(o.Slot, row, ErrOverflow)
 		}
 	}
 }

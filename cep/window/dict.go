@@ -3,6 +3,9 @@ package window
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
+
+	"github.com/weirstream/weir/cep"
 )
 
 // dict gives each text that events hold a number, for as long as an event, or what is
@@ -77,7 +80,13 @@ func (d *dict) add(text []byte) uint32 {
 		id = uint32(len(d.entries))
 		d.entries = append(d.entries, dictEntry{})
 	}
-	e := dictEntry{len: uint32(len(text)), hash: hashOf(text), refs: 1}
+	d.put(id, text, 1)
+	return id
+}
+
+// put makes an unused entry a text's.
+func (d *dict) put(id uint32, text []byte, refs uint32) {
+	e := dictEntry{len: uint32(len(text)), hash: hashOf(text), refs: refs}
 	if words := (len(text) + 7) / 8; words > 0 {
 		e.block = d.arena.alloc(classFor(words))
 		w := d.arena.words(e.block, classFor(words))
@@ -88,7 +97,43 @@ func (d *dict) add(text []byte) uint32 {
 	}
 	d.entries[id] = e
 	d.table.insert(e.hash, id)
-	return id
+}
+
+// snapshot writes the texts by their numbers, with how many hold each.
+func (d *dict) snapshot(w *cep.SnapshotWriter) {
+	w.Uvarint(uint64(len(d.entries)))
+	for id := range d.entries {
+		refs := d.entries[id].refs
+		if w.Uvarint(uint64(refs)); refs > 0 {
+			w.Bytes(d.text(uint32(id)))
+		}
+	}
+}
+
+// restore reads what snapshot wrote into an empty dict.
+func (d *dict) restore(r *cep.SnapshotReader) error {
+	d.table = newTable(d.less)
+	var text []byte
+	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
+		id, refs := uint32(len(d.entries)), r.Uvarint()
+		if r.Err() != nil {
+			break
+		}
+		if refs > math.MaxUint32 {
+			return bad("a text held by %d", refs)
+		}
+		d.entries = append(d.entries, dictEntry{block: d.free})
+		if refs == 0 {
+			d.free = id
+			continue
+		}
+		text = r.Bytes(text, keyMax)
+		if _, found := d.find(text); found {
+			return bad("a text twice")
+		}
+		d.put(id, text, uint32(refs))
+	}
+	return nil
 }
 
 // retain is for one more holder of a text.

@@ -28,8 +28,9 @@
 // what is said of them; sum.go and square.go exact sums, deque.go the least and the
 // greatest, set.go how often each value is there, sketch.go quantiles, dict.go texts.
 // hopping.go has the windows at fixed places, kept.go what they keep of events that are
-// not held. store.go and tally.go are for both: keys, the state of aggregates, and what
-// follows from it.
+// not held; long.go the windows whose events are on disk, long_emit.go what is said of
+// them, zone.go the events that come out of order there. store.go, tally.go, current.go
+// and held.go are for all: keys, the state of aggregates, and what follows from it.
 //
 // Invariants:
 //
@@ -72,6 +73,14 @@
 //     first pane with events of the key, and of one pane, of these events in the log.
 //     That an earlier window over a pane is closed does not change the later ones.
 //
+//  9. Of Long: what it answers is what Sliding without a MaxEvents answers. Memory holds
+//     of a key the state of the aggregates, and of events only those within the stream's
+//     lateness of an end of a window; it does not grow with a window's length, but for
+//     the different values that sets count. Events are on disk (cep/reservoir), once
+//     for all windows. Its snapshot is of use with those files alone, and says where in
+//     them it stands, so its bytes depend on more than the contents: on the numbers that
+//     keys and texts were given. Where the files are damaged or gone Restore fails.
+//
 // Costs: in a sliding window, an event that comes in order costs O(1) amortised for each extent and part,
 // O(log n) for the least and greatest, O(distinct values) for TopK where
 // they are read; one that is d events behind the newest of its key costs O(d + log n),
@@ -82,10 +91,15 @@
 // and 8 for each expression aggregated, rounded up to a power of two. In a window at a
 // fixed place an event costs O(1), whatever the number of windows it is in; a key and
 // pane cost 48 bytes, the key, 11 for the table, and the same for each aggregate; a
-// window of n panes looks n times for each key when it closes.
+// window of n panes looks n times for each key when it closes. In a long window an event
+// costs O(1) for each extent and part when it comes and when it goes; one that is behind
+// d events of its key O(d) for each extent, and a late one what it takes to look for its
+// key in the chunks since its time. There a key costs 40 bytes, its name, 11 for the
+// table, 8 for each different end of windows and 8 for each extent, and the same for
+// each aggregate.
 //
 // Goroutines: none. An operator belongs to one shard.
 //
-// What it does not do: windows over other streams, windows that are longer than
-// memory.
+// What it does not do: windows over other streams; windows that are longer than memory
+// where an aggregate needs the events (CanBeLong).
 package window

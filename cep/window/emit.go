@@ -138,9 +138,9 @@ func (s *Sliding) markCapped(w *view, out *cep.Outbox) {
 }
 
 // emitNothing is for an event without a key: it has no windows.
-func (s *Sliding) emitNothing(out *cep.Outbox) {
-	for i := range s.cfg.Outputs {
-		out.Features[s.cfg.Outputs[i].Slot].AppendNull()
+func emitNothing(outputs []Output, out *cep.Outbox) {
+	for i := range outputs {
+		out.Features[outputs[i].Slot].AppendNull()
 	}
 }
 
@@ -169,69 +169,42 @@ type view struct {
 // emit appends the value of one output.
 func (w *view) emit(o *read, out *cep.Outbox) {
 	f := &out.Features[o.Slot]
+	var at uint32
 	switch o.Aggregate {
-	case Count:
-		f.AppendInt64(w.n(o))
-	case Sum:
-		if !w.appendSum(o, f) {
-			out.Fault(o.Slot, w.q.row, ErrOverflow)
-		}
-	case Distinct:
-		f.AppendInt64(int64(w.block(o.set).n()))
 	case Min, Max:
-		if at := w.least(o); at < w.hi {
-			w.appendWord(o, f, at)
-		} else {
-			f.AppendNull()
-		}
+		at = w.least(o)
 	case First, Last, Lag:
-		if at := w.position(o); at < w.hi {
-			w.appendWord(o, f, at)
-		} else {
-			f.AppendNull()
-		}
-	case IsNew:
-		w.appendNew(o, f, w.q.entered && w.x.Delay == 0 && !w.x.WithoutCurrent)
-	case TopK:
-		w.appendTop(o, f)
-	default:
-		if v, ok := w.double(o); ok {
-			f.AppendDouble(v)
-		} else {
-			f.AppendNull()
-		}
-	}
-}
-
-// double is the value of an aggregate that is a double; false where it has none.
-func (w *view) double(o *read) (float64, bool) {
-	switch o.Aggregate {
-	case Rate:
-		return w.rate(o)
+		at = w.position(o)
 	case Speed:
-		return w.speed(o)
-	case ZScore:
-		return w.zscore(o)
+		v, ok := w.speed(o)
+		appendDouble(f, v, ok)
+		return
+	case Rate:
+		v, ok := w.rate(o)
+		appendDouble(f, v, ok)
+		return
+	default:
+		w.append(o, out, w.q.row, w.q.entered && w.x.Delay == 0 && !w.x.WithoutCurrent)
+		return
 	}
-	return w.tally.double(o)
+	if at < w.hi {
+		w.s.appendValue(f, o.typ.Kind, w.v.event(at)[1+o.Value])
+	} else {
+		f.AppendNull()
+	}
 }
 
 // rate is n or the sum per second: of the length, or of the time from the earliest
 // event to now where there is no length.
 func (w *view) rate(o *read) (float64, bool) {
-	seconds := w.x.Length.Seconds()
-	if w.x.Length == 0 {
-		if w.hi == w.lo {
-			return 0, false
-		}
-		if seconds = float64(w.q.t.Sub(w.x.Delay)-w.v.time(w.lo)) / 1e9; seconds <= 0 {
-			return 0, false
-		}
+	if w.x.Length > 0 {
+		return w.per(o, w.x.Length.Seconds()), true
 	}
-	if o.Value < 0 {
-		return float64(w.hi-w.lo) / seconds, true
+	if w.hi == w.lo {
+		return 0, false
 	}
-	return w.sum(o) / o.scale / seconds, true
+	seconds := float64(w.q.t.Sub(w.x.Delay)-w.v.time(w.lo)) / 1e9
+	return w.per(o, seconds), seconds > 0
 }
 
 // position is the place of the event that First, Last and Lag read, hi where there
@@ -264,11 +237,6 @@ func (w *view) position(o *read) uint32 {
 		return w.hi
 	}
 	return w.hi - back
-}
-
-// appendWord appends the value of event i.
-func (w *view) appendWord(o *read, f *event.Column, i uint32) {
-	w.s.appendValue(f, o.typ.Kind, w.v.event(i)[1+o.Value])
 }
 
 // earthKm is the mean radius of the earth (IUGG).

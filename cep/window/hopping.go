@@ -395,7 +395,7 @@ func (h *Hopping) result(window int64, after int, key, id uint32, cells []uint64
 	w := tally{&h.store, id, cells, int64(cells[countAt])}
 	cols := rows.Cols[2+len(h.cfg.Keys):]
 	for i := range h.extent.out {
-		if o := &h.extent.out[i]; !w.appendTo(o, h.cfg.Size, &cols[i]) {
+		if o := &h.extent.out[i]; !w.appendKept(o, h.cfg.Size, &cols[i]) {
 			rows.Faults = append(rows.Faults, cep.Fault{Slot: 2 + len(h.cfg.Keys) + i, Row: len(rows.After) - 1, Err: ErrOverflow})
 		}
 	}
@@ -425,22 +425,10 @@ func (h *Hopping) appendKeyFields(key []byte, cols []event.Column) {
 	}
 }
 
-// appendTo appends the value of an output of a window of some length whose events are
+// appendKept appends the value of an output of a window of some length whose events are
 // not held; false where it does not fit its type.
-func (w *tally) appendTo(o *read, length time.Duration, f *event.Column) bool {
-	v, ok := 0.0, false
+func (w *tally) appendKept(o *read, length time.Duration, f *event.Column) bool {
 	switch o.Aggregate {
-	case Count:
-		f.AppendInt64(w.n(o))
-		return true
-	case Sum:
-		return w.appendSum(o, f)
-	case Distinct:
-		f.AppendInt64(int64(w.block(o.set).n()))
-		return true
-	case TopK:
-		w.appendTop(o, f)
-		return true
 	case Min, Max, First, Last:
 		c := w.cells[o.kept:]
 		if c[0] == 0 {
@@ -450,22 +438,11 @@ func (w *tally) appendTo(o *read, length time.Duration, f *event.Column) bool {
 		} else {
 			w.s.appendValue(f, o.typ.Kind, c[2])
 		}
-		return true
-	case Rate:
-		ok = true
-		if v = float64(w.events); o.Value >= 0 {
-			v = w.sum(o) / o.scale
-		}
-		v /= length.Seconds()
 	case Speed:
-		v, ok = speedBetweenPlaces(w.cells[o.kept : o.kept+placesWords])
+		v, ok := speedBetweenPlaces(w.cells[o.kept : o.kept+placesWords])
+		appendDouble(f, v, ok)
 	default:
-		v, ok = w.double(o)
-	}
-	if ok {
-		f.AppendDouble(v)
-	} else {
-		f.AppendNull()
+		return w.appendTo(o, length, f)
 	}
 	return true
 }

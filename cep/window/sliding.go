@@ -1,7 +1,6 @@
 package window
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,7 +32,6 @@ type Sliding struct {
 	room    [classes]uint32 // events that a ring of each class holds
 	changes changes         // since the newest generation
 	freeze  freeze          // the generation at hand
-	looking looking         // for LookTop
 
 	walkFrom uint32 // how many events of a key are written at once
 }
@@ -106,7 +104,7 @@ func (s *Sliding) reset() {
 	s.clear()
 	s.capped = nil
 	s.hand, s.entries = 0, 0
-	s.changes, s.freeze, s.looking = changes{epoch: 1}, freeze{}, looking{}
+	s.changes, s.freeze = changes{epoch: 1}, freeze{}
 }
 
 // Stats reports what the operator holds.
@@ -115,102 +113,32 @@ func (s *Sliding) Stats() cep.Stats {
 		Keys:   int64(s.table.n),
 		Events: s.entries,
 		Capped: int64(len(s.capped)),
-		Bytes:  int64(len(s.table.slots))*8 + int64(len(s.records))<<recordShift*s.recordBytes() + s.arena.held*8 + s.dict.bytes(),
+		Bytes:  s.bytes(),
 	}
 }
 
 // TopKeys are the n keys with the most events, most first, equal ones in the order
 // of their hashes. It looks at every key.
-func (s *Sliding) TopKeys(n int) []cep.KeyStats {
-	l := looking{}
-	for id := range s.nextRec {
-		l.look(s, id, n)
-	}
-	return l.keys()
-}
+func (s *Sliding) TopKeys(n int) []cep.KeyStats { return s.topKeys(n, s.keyBytes) }
 
 // LookTop looks at some records for the n keys with the most events, and returns true
 // with them when it has been at all: each as it was when it was looked at.
 func (s *Sliding) LookTop(n, records int) ([]cep.KeyStats, bool) {
-	l := &s.looking
-	for ; records > 0 && l.next < s.nextRec; records-- {
-		l.look(s, l.next, n)
-		l.next++
-	}
-	if l.next < s.nextRec {
-		return nil, false
-	}
-	keys := l.keys()
-	*l = looking{}
-	return keys, true
-}
-
-// looking is a search for the keys with the most events.
-type looking struct {
-	next uint32 // record
-	top  []lookedAt
-}
-
-type lookedAt struct {
-	cep.KeyStats
-	hash uint32
-}
-
-func (l *looking) look(s *Sliding, id uint32, n int) {
-	r := s.rec(id)
-	if r.n == 0 || n <= 0 {
-		return
-	}
-	order := func(a, b lookedAt) int {
-		return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.hash, b.hash), cmp.Compare(a.Key, b.Key))
-	}
-	one := lookedAt{KeyStats: cep.KeyStats{Events: int64(r.n)}, hash: r.hash}
-	if len(l.top) == n {
-		if last := &l.top[n-1]; last.Events > one.Events || last.Events == one.Events && last.hash < one.hash {
-			return
-		}
-	}
-	one.Key, one.Bytes = s.keyText(r), s.keyBytes(id, r)
-	at, _ := slices.BinarySearchFunc(l.top, one, order)
-	l.top = slices.Insert(l.top, at, one)
-	l.top = l.top[:min(len(l.top), n)]
-}
-
-func (l *looking) keys() (keys []cep.KeyStats) {
-	for _, one := range l.top {
-		keys = append(keys, one.KeyStats)
-	}
-	return keys
+	return s.lookTop(n, records, s.keyBytes)
 }
 
 // keyBytes is the memory that a key is using: its record and its blocks, texts aside,
 // which keys share.
 func (s *Sliding) keyBytes(id uint32, r *record) int64 {
-	bytes := s.recordBytes() + unitWords*8<<r.class
-	if r.keyLen > 8 {
-		bytes += unitWords * 8 << classFor((int(r.keyLen)+7)/8)
-	}
-	cells := s.cellsOf(id)
-	add := func(at int) {
-		if b := (block{cells[at:]}); b.there() {
-			bytes += unitWords * 8 << b.class()
-		}
-	}
+	bytes := s.nameBytes(r) + unitWords*8<<r.class
 	for i := range s.extents {
-		for _, p := range s.extents[i].parts {
-			if p.kind == setPart || p.kind == sketchPart {
-				add(p.at)
-			}
-		}
+		bytes += s.partBytes(id, s.extents[i].parts)
 	}
 	for i := range s.deques {
-		add(s.deques[i].at)
+		bytes += block{s.cellsOf(id)[s.deques[i].at:]}.bytes()
 	}
 	return bytes
 }
-
-// recordBytes is what a key costs beside its blocks and its place in the table.
-func (s *Sliding) recordBytes() int64 { return int64(8 * s.recStride) }
 
 // Process implements cep.Operator.
 func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
@@ -240,7 +168,7 @@ func (s *Sliding) rows(b *event.Batch, out *cep.Outbox) error {
 		for row := first; row < end; row++ {
 			s.watermark, s.low = out.Watermark[row], out.Low[row]
 			if a := &s.ahead[row-first]; a.keyless {
-				s.emitNothing(out)
+				emitNothing(s.cfg.Outputs, out)
 			} else {
 				s.event(b, row, a, out)
 			}

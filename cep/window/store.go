@@ -46,6 +46,7 @@ type store struct {
 	now     []uint64 // the current event's values
 	nowHas  []bool
 	tops    []setEntry
+	looking looking // for lookTop
 }
 
 // partKind is what a part keeps.
@@ -153,6 +154,7 @@ func (s *store) clear() {
 	s.arena = newArena()
 	s.dict = newDict(&s.arena)
 	s.wide, s.wideSquares = nil, nil
+	s.looking = looking{}
 }
 
 // addRecord makes the record of a key that has none.
@@ -162,11 +164,31 @@ func (s *store) addRecord(hash uint32, key []byte) uint32 {
 		s.freeRec = s.rec(id).ring
 	} else {
 		id = s.nextRec
-		if int(id>>recordShift) == len(s.records) {
-			s.records = append(s.records, make(recordChunk, s.recStride<<recordShift))
-		}
-		s.nextRec++
+		s.addRoom(id)
 	}
+	s.nameRecord(id, hash, key)
+	return id
+}
+
+// addRoom makes room for the record of a number. Once the numbers of a snapshot have
+// theirs, freeRest makes the others free.
+func (s *store) addRoom(id uint32) {
+	if int(id>>recordShift) == len(s.records) {
+		s.records = append(s.records, make(recordChunk, s.recStride<<recordShift))
+	}
+	s.nextRec = max(s.nextRec, id+1)
+}
+
+func (s *store) freeRest() {
+	for id := range s.nextRec {
+		if r := s.rec(id); r.n == 0 {
+			r.ring, s.freeRec = s.freeRec, id
+		}
+	}
+}
+
+// nameRecord gives a key an unused record.
+func (s *store) nameRecord(id uint32, hash uint32, key []byte) {
 	r := s.rec(id)
 	*r = record{hash: hash, keyLen: uint32(len(key)), changed: r.changed}
 	if len(key) <= 8 {
@@ -183,7 +205,6 @@ func (s *store) addRecord(hash uint32, key []byte) uint32 {
 	}
 	clear(s.cellsOf(id))
 	s.table.insert(hash, id)
-	return id
 }
 
 // removeRecord gives a record back, of which nothing else is held any more.

@@ -2,6 +2,7 @@ package window
 
 import (
 	"math"
+	"time"
 
 	"github.com/weirstream/weir/ingest/event"
 )
@@ -21,6 +22,44 @@ func (w *tally) n(o *read) int64 {
 		return int64(w.cells[o.count])
 	}
 	return w.events
+}
+
+// appendTo appends the value of an output of a window of some length, as far as it
+// follows from the parts alone; false where it does not fit its type.
+func (w *tally) appendTo(o *read, length time.Duration, f *event.Column) bool {
+	switch o.Aggregate {
+	case Count:
+		f.AppendInt64(w.n(o))
+	case Sum:
+		return w.appendSum(o, f)
+	case Distinct:
+		f.AppendInt64(int64(w.block(o.set).n()))
+	case TopK:
+		w.appendTop(o, f)
+	case Rate:
+		f.AppendDouble(w.per(o, length.Seconds()))
+	default:
+		v, ok := w.double(o)
+		appendDouble(f, v, ok)
+	}
+	return true
+}
+
+// appendDouble appends a double, or nothing where there is none.
+func appendDouble(f *event.Column, v float64, ok bool) {
+	if ok {
+		f.AppendDouble(v)
+	} else {
+		f.AppendNull()
+	}
+}
+
+// per is n or the sum for each of so many seconds.
+func (w *tally) per(o *read, seconds float64) float64 {
+	if o.Value < 0 {
+		return float64(w.events) / seconds
+	}
+	return w.sum(o) / o.scale / seconds
 }
 
 // appendSum appends a sum, no value where it does not fit its type.
