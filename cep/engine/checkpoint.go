@@ -124,7 +124,14 @@ func (s *shard) freeze(ctx context.Context) error {
 	meta, err := s.encode(ends)
 	if err == nil {
 		s.savedAt, s.topsAt = time.Now(), 0
-		err = s.checkpoints.begin(ctx, s.cursor, meta, s.stateful(), outputs)
+		err = s.checkpoints.begin(ctx, s.cursor, meta, s.stateful(), func(ctx context.Context) error {
+			for _, o := range outputs {
+				if err := s.engine.opts.Sink.Durable(ctx, o.topic, o.partition, o.offset); err != nil {
+					return fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, o.offset, err)
+				}
+			}
+			return nil
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
@@ -138,6 +145,7 @@ func (s *shard) durable(w *writing) error {
 		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, w.cursor, w.err)
 	}
 	s.saved, s.everSaved = w.cursor, true
+	s.kept.reach(s.saved)
 	for offset := range s.strikes {
 		if offset < s.saved {
 			delete(s.strikes, offset)

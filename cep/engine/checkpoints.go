@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/weirstream/weir/cep"
@@ -17,7 +16,6 @@ import (
 // outputs, compresses, writes and syncs. It touches nothing of the shard's.
 type checkpoints struct {
 	store *checkpoint.Store
-	sink  Outputs
 	at    *writing // nil: none is being written
 }
 
@@ -84,9 +82,9 @@ func (c *checkpoints) patience() time.Duration {
 	return slice
 }
 
-// begin begins a checkpoint of the operators as they are now. It is written when all
-// outputs are durable.
-func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops []Operator, outputs []awaited) error {
+// begin begins a checkpoint of the operators as they are now. It becomes visible when
+// settled returns.
+func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops []Operator, settled func(context.Context) error) error {
 	w := &writing{begun: time.Now(), cursor: cursor, buffers: make(chan []byte, piecesAhead), pieces: make(chan piece, piecesAhead), finished: make(chan struct{})}
 	for range piecesAhead {
 		w.buffers <- nil
@@ -99,7 +97,7 @@ func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops 
 	ctx, w.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(w.finished)
-		w.saved, w.err = w.write(ctx, to, c.sink, meta, turns, outputs)
+		w.saved, w.err = w.write(ctx, to, meta, turns, settled)
 		w.bytes = to.Bytes()
 	}()
 	c.at = w
@@ -138,7 +136,7 @@ func (w *writing) freeze(ops []Operator, generation uint64) ([]checkpoint.Turn, 
 }
 
 // write is the checkpoint's goroutine.
-func (w *writing) write(ctx context.Context, to *checkpoint.Writer, sink Outputs, meta []byte, turns []checkpoint.Turn, outputs []awaited) (*checkpoint.Saved, error) {
+func (w *writing) write(ctx context.Context, to *checkpoint.Writer, meta []byte, turns []checkpoint.Turn, settled func(context.Context) error) (*checkpoint.Saved, error) {
 	for open := true; open; {
 		select {
 		case <-ctx.Done():
@@ -153,10 +151,8 @@ func (w *writing) write(ctx context.Context, to *checkpoint.Writer, sink Outputs
 			w.buffers <- p.buffer
 		}
 	}
-	for _, o := range outputs {
-		if err := sink.Durable(ctx, o.topic, o.partition, o.offset); err != nil {
-			return nil, fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, o.offset, err)
-		}
+	if err := settled(ctx); err != nil {
+		return nil, err
 	}
 	return to.Commit(meta, turns)
 }

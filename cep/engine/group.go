@@ -127,7 +127,9 @@ func (g *group) life(ctx context.Context) error {
 		sources.Go(func() { run(i, func() error { return s.guard(func() error { return s.run(ctx, work) }) }) })
 	}
 	for i, k := range g.keyed {
-		all.Go(func() { run(len(g.shards)+i, func() error { return k.guard(func() error { return k.run(keyed) }) }) })
+		all.Go(func() {
+			run(len(g.shards)+i, func() error { return k.guard(func() error { return k.run(keyed, work) }) })
+		})
 	}
 	sources.Wait() // they need the keyed ones until they have decided all they took
 	enough()

@@ -294,6 +294,58 @@ func TestKeyedEqualsLocal(t *testing.T) {
 	})
 }
 
+// TestKeyedResumes wants a keyed stream's shards to go on from their checkpoints after
+// an orderly stop, and to make their state again where these are gone.
+func TestKeyedResumes(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	first, second := shopInputs(r, 600), shopInputs(r, 300)
+	prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", 1)},
+		windows: []keyedWindow{{"shop", "s", "s", 3, 3, 90 * time.Second}}}
+	rows := func(e *Engine) (n int64) {
+		for _, k := range e.KeyedStatus() {
+			n += k.Rows
+		}
+		return n
+	}
+	all := map[string][][]string{"s": {append(slices.Clone(first), second...)}}
+	local := *prog
+	local.local = true
+	want := newKeyedBench(4, &local, 0, all)
+	want.run(t)
+	b := newKeyedBench(4, prog, 3, map[string][][]string{"s": {first}})
+	b.run(t)
+	b.log.produce("in", 0, second...)
+	e := b.engine(t)
+	b.until(t, e, b.streams)
+	sameResults(t, want.result(), b.result())
+	if n := rows(e); n == 0 || n > int64(len(second)) {
+		t.Errorf("after a restart %d rows were taken in, of %d new events", n, len(second))
+	}
+	names, err := b.fs.List("checkpoints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, TopicKeyed) {
+			files, err := b.fs.List("checkpoints/" + name)
+			if err != nil || len(files) == 0 {
+				t.Fatal(files, err)
+			}
+			for _, f := range files {
+				if err := b.fs.Remove("checkpoints/" + name + "/" + f); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	b.log.produce("in", 0, second...)
+	e = b.engine(t)
+	b.until(t, e, b.streams)
+	if n := rows(e); n < int64(len(first)) {
+		t.Errorf("without checkpoints %d rows were taken in", n)
+	}
+}
+
 // TestKeyedPanic has an event that the windows of a keyed stream panic at: it is decided
 // without what they would say, enters none of them, and all others are decided.
 func TestKeyedPanic(t *testing.T) {

@@ -2,15 +2,18 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/checkpoint"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -32,6 +35,7 @@ type keyedShard struct {
 	partition int32
 	logger    *slog.Logger
 	readers   []string // by operator: the stream whose rules read it
+	labels    []string // of metrics
 
 	mu     sync.Mutex
 	status KeyedStatus
@@ -46,7 +50,12 @@ type keyedShard struct {
 	outboxes  []cep.Outbox // by source that reads: features
 	low       event.Time
 	loaded    int64 // changes of weir.tables that the instance was told of
+	topicID   string
 	meter
+
+	checkpoints checkpoints
+	saved       int64 // the cursor of the newest checkpoint
+	savedAt     time.Time
 
 	// Blocks in which there was a panic are processed row by row; the second time at the
 	// same row it is left out.
@@ -80,6 +89,8 @@ type keyedFrom struct {
 func newKeyedShard(e *Engine, prog KeyedProgram, topic *keyedTopic, partition int32, shards []*shard) *keyedShard {
 	k := &keyedShard{engine: e, program: prog, topic: topic, partition: partition, logger: e.logger.With("topic", topic.topic(), "partition", partition),
 		careful: map[int64]bool{}, poisoned: map[int64]map[int]string{}}
+	k.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, k.dir())}
+	k.labels = []string{topic.topic(), strconv.Itoa(int(partition))}
 	k.status = KeyedStatus{Topic: topic.topic(), Partition: partition, Watermark: event.MinTime}
 	for _, src := range topic.Sources {
 		k.status.Sources = append(k.status.Sources, src.Stream.Schema.Stream)
@@ -120,67 +131,90 @@ func (k *keyedShard) panicked(r any) error {
 		}
 		k.poisoned[k.at][k.row] = fmt.Sprint(r)
 	}
-	return fmt.Errorf("%s[%d]@%d: panic: %v", k.topic.topic(), k.partition, k.at, r)
+	return fmt.Errorf("%s[%d]@%d: %w: %v", k.topic.topic(), k.partition, k.at, errPanic, r)
 }
 
-// restore puts the shard at the beginning of its log. Its sources are restored.
-func (k *keyedShard) restore(ctx context.Context) (err error) {
-	if k.instance, err = k.program.KeyedInstance(k.topic.index); err != nil {
-		return fmt.Errorf("keyed stream %s: %w", k.topic.Name, err)
-	}
-	k.cursor, k.low, k.loaded = 0, event.MinTime, -1
-	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
-	k.at, k.row = -1, -1
-	k.mu.Lock()
-	k.readers, k.ops = k.readers[:0], nil
-	for _, op := range k.instance.Operators() {
-		k.readers = append(k.readers, k.topic.Sources[op.Reader].Stream.Schema.Stream)
-		k.ops = append(k.ops, op.Operator)
-	}
-	k.mu.Unlock()
-	for i := range k.sources {
-		f := &k.sources[i]
-		f.next, f.watermark = 0, event.MinTime
-		f.read = f.shard.gather.index(k.topic.topic())
-	}
-	return nil
-}
-
-// run feeds the operators until ctx is done.
-func (k *keyedShard) run(ctx context.Context) error {
+// run feeds the operators until ctx is done, and then writes the last checkpoint, for
+// which work leaves some time.
+func (k *keyedShard) run(ctx, work context.Context) error {
+	defer k.checkpoints.abandon()
 	src, err := k.engine.opts.Open(ctx, k.topic.topic(), k.partition, k.cursor)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
 	for {
-		c, err := src.Next(ctx)
+		c, err := k.next(ctx, src)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return k.in(k.checkpoint(work))
+		case errors.Is(err, context.DeadlineExceeded):
+			// There is something to do for a checkpoint.
 		case err != nil:
-			return fmt.Errorf("%s[%d]@%d: %w", k.topic.topic(), k.partition, k.cursor, err)
-		}
-		for i := range c.Records {
-			k.at, k.row = c.Records[i].Offset, -1
-			if err := k.block(ctx, &c.Records[i]); err != nil {
+			return k.in(err)
+		default:
+			if err := k.chunk(ctx, &c); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
-				return fmt.Errorf("%s[%d]@%d: %w", k.topic.topic(), k.partition, c.Records[i].Offset, err)
+				return k.in(err)
 			}
-			k.cursor = c.Records[i].Offset + 1
 		}
-		k.cursor, k.at = c.Next, -1
-		k.publish(c.HighWatermark)
+		if err := k.keep(work); err != nil {
+			return k.in(err)
+		}
 	}
+}
+
+// in says where an error was.
+func (k *keyedShard) in(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s[%d]@%d: %w", k.topic.topic(), k.partition, k.cursor, err)
+}
+
+// next waits for blocks, not longer than until there is something to do for a
+// checkpoint.
+func (k *keyedShard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
+	var wait time.Duration
+	switch {
+	case k.checkpoints.busy():
+		wait = k.checkpoints.patience()
+	case k.cursor != k.saved:
+		wait = time.Until(k.savedAt.Add(k.engine.opts.CheckpointEvery))
+	default:
+		return src.Next(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return src.Next(ctx)
+}
+
+// chunk takes blocks in.
+func (k *keyedShard) chunk(ctx context.Context, c *source.Chunk) error {
+	for i := range c.Records {
+		k.at, k.row = c.Records[i].Offset, -1
+		if err := k.block(ctx, &c.Records[i]); err != nil {
+			return err
+		}
+		k.cursor = c.Records[i].Offset + 1
+	}
+	k.cursor, k.at = c.Next, -1
+	k.publish(c.HighWatermark)
+	return nil
 }
 
 // publish shows where the shard stands.
 func (k *keyedShard) publish(highWatermark int64) {
 	k.mu.Lock()
 	k.status.Cursor, k.status.HighWatermark, k.status.Watermark = k.cursor, max(highWatermark, k.cursor), k.low
+	lag := k.status.HighWatermark - k.cursor
 	k.mu.Unlock()
+	k.engine.metrics.keyed.lag.WithLabelValues(k.labels...).Set(float64(lag))
+	if k.low != event.MinTime {
+		k.engine.metrics.keyed.watermark.WithLabelValues(k.labels...).Set(seconds(k.low))
+	}
 	k.show(k.ops, false)
 }
 
@@ -214,6 +248,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 		k.mu.Lock()
 		k.status.Rows += int64(h.rows)
 		k.mu.Unlock()
+		k.engine.metrics.keyed.rows.WithLabelValues(k.labels...).Add(float64(h.rows))
 	}
 	if from == nil { // of a topic that is no longer there, or a partition of one
 		return nil

@@ -14,6 +14,32 @@ type metrics struct {
 	pieces, written                                                          *prometheus.CounterVec
 	lag, watermark, changes, kept                                            *prometheus.GaugeVec
 	checkpoint, pause                                                        *prometheus.HistogramVec
+	keyed                                                                    keyedMetrics
+}
+
+// keyedMetrics are shared by the shards of keyed streams, with the labels topic and
+// partition.
+type keyedMetrics struct {
+	rows              *prometheus.CounterVec
+	lag, watermark    *prometheus.GaugeVec
+	checkpoint, pause *prometheus.HistogramVec
+}
+
+func newKeyedMetrics() keyedMetrics {
+	labels := []string{"topic", "partition"}
+	histogram := func(name, help string, least float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "weir_engine_keyed_" + name, Help: help, Buckets: prometheus.ExponentialBuckets(least, 4, 8)}, labels)
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_engine_keyed_" + name, Help: help}, labels)
+	}
+	return keyedMetrics{
+		rows:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_engine_keyed_rows_total", Help: "Events that this process took from a keyed stream."}, labels),
+		lag:        gauge("lag_records", "Blocks of events between the cursor and the high watermark of a keyed stream."),
+		watermark:  gauge("watermark_seconds", "Event time up to which all sources of a keyed stream are seen, as Unix time."),
+		checkpoint: histogram("checkpoint_seconds", "Time to write a checkpoint of a keyed stream's windows, waiting for its sources' included.", 0.001),
+		pause:      histogram("checkpoint_pause_seconds", "The longest time for which a checkpoint held the shard of a keyed stream.", 0.0001),
+	}
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -48,10 +74,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}, labels),
 	}
+	m.keyed = newKeyedMetrics()
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle, m.pieces, m.written, m.lag, m.watermark, m.changes, m.kept, m.checkpoint, m.pause} {
+	for _, c := range []prometheus.Collector{m.events, m.decisions, m.alerts, m.late, m.deadLetters, m.suppressed, m.restarts, m.idle, m.pieces, m.written, m.lag, m.watermark, m.changes, m.kept, m.checkpoint, m.pause,
+		m.keyed.rows, m.keyed.lag, m.keyed.watermark, m.keyed.checkpoint, m.keyed.pause} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -63,6 +63,7 @@ func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 	}
 	s.state, s.position = st.state, st.cursor
 	s.saved, s.savedAt, s.everSaved = s.cursor, time.Now(), st.saved != nil
+	s.kept.reach(s.saved)
 	if err := s.openJournal(ctx, s.journaled); err != nil {
 		return err
 	}
@@ -243,7 +244,7 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 	if err := s.clock.Restore(cep.NewSnapshotReader(bytes.NewReader(st.clock))); err != nil {
 		return fmt.Errorf("%s[%d]: the watermark in the checkpoint: %w", s.origin.Topic, s.partition, err)
 	}
-	why := s.replay(st)
+	why := replayOperators(s.checkpoints.store, st.saved, st.operators, s.stateful())
 	if why != nil && errors.Is(why, checkpoint.ErrDamaged) {
 		return why
 	}
@@ -259,17 +260,17 @@ func (s *shard) operators(ctx context.Context, st *savedState) error {
 	return nil
 }
 
-// replay gives the operators their state in a checkpoint. Its error says why that
-// cannot be.
-func (s *shard) replay(st *savedState) error {
+// replayOperators gives operators their state in a checkpoint; old is what one of a
+// version before it could be written in pieces holds. Its error says why that cannot be.
+func replayOperators(store *checkpoint.Store, saved *checkpoint.Saved, old map[string][]byte, operators []Operator) error {
 	ops := map[string]*restoring{}
-	for _, op := range s.stateful() {
-		if _, old := st.operators[op.Identity]; !old && !st.saved.Has(op.Identity) {
+	for _, op := range operators {
+		if _, whole := old[op.Identity]; !whole && !saved.Has(op.Identity) {
 			return fmt.Errorf("a window is new: %s", op.Identity)
 		}
-		ops[op.Identity] = &restoring{Operator: op, whole: st.operators[op.Identity]}
+		ops[op.Identity] = &restoring{Operator: op, whole: old[op.Identity]}
 	}
-	err := s.checkpoints.store.Replay(st.saved, func(identity string, generation uint64, piece []byte) error {
+	err := store.Replay(saved, func(identity string, generation uint64, piece []byte) error {
 		if one := ops[identity]; one != nil {
 			return one.take(generation, piece)
 		}

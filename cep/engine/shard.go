@@ -57,6 +57,7 @@ type shard struct {
 
 	checkpoints checkpoints
 	saved       int64     // cursor of the newest one that is durable
+	kept        gate      // saved, for the keyed streams' shards
 	everSaved   bool      // there is one
 	savedAt     time.Time // when the newest one was begun, or the shard
 	idleAt      time.Time // when to see whether the partition is idle
@@ -100,7 +101,7 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
 		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]poison{},
 	}
-	sh.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, sh.dir()), sink: e.opts.Sink}
+	sh.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, sh.dir())}
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
 	return sh
 }
