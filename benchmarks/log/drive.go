@@ -41,6 +41,7 @@ const (
 	linger     = 5 * time.Millisecond
 	buffered   = 100_000
 	inFlight   = 64 << 20 // bytes buffered in the client
+	touched    = 3 << 30  // bytes of memory that the kernel has at hand before a cell
 )
 
 // topicConfigs are those of all sides.
@@ -66,6 +67,11 @@ func (c cell) run(ctx context.Context, s side, srv *server, o options) (f figure
 	topic := fmt.Sprintf("bench-%d-%d", c.size, c.partitions)
 	if err := c.create(ctx, s, srv, topic); err != nil {
 		return f, err
+	}
+	if !o.short {
+		if err := o.touch(touched); err != nil {
+			return f, fmt.Errorf("get memory: %w", err)
+		}
 	}
 	sent, err := c.produce(ctx, srv, topic, o, &f)
 	if err != nil {

@@ -53,7 +53,7 @@ func TestShort(t *testing.T) {
 			t.Errorf("no figures for %v", c)
 		}
 	}
-	if !strings.Contains(out.String(), "a broker that keeps nothing") || !strings.Contains(out.String(), "for a write to a new file") {
+	if !strings.Contains(out.String(), "a broker that keeps nothing") || !strings.Contains(out.String(), "the kernel, for a write to a new file") {
 		t.Error("no figures for what bounds the others")
 	}
 	for _, b := range begins(nil, o) {

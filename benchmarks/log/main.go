@@ -121,7 +121,7 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 	for _, s := range sides {
 		fmt.Fprintf(out, "fsync     %s: %s\n", s.name, s.fsync)
 	}
-	fmt.Fprintf(out, "work      after a warm-up, produce for %v and flush, consume it all and compare, send at a fixed rate for %v with linger 0; %d repetitions, sides taking turns, median; in parentheses each repetition\n\n", o.produce, o.latency, o.runs)
+	fmt.Fprintf(out, "work      after a warm-up and %d MiB written to a file and removed, for the kernel to have memory at hand, produce for %v and flush, consume it all and compare, send at a fixed rate for %v with linger 0; %d repetitions, sides taking turns, median; in parentheses each repetition\n\n", touched>>20, o.produce, o.latency, o.runs)
 	r := results{cells: map[string][]figures{}, ready: map[string][]time.Duration{}, peak: map[string][]int64{}}
 	for n := range o.runs {
 		for i := range sides {
