@@ -57,6 +57,10 @@
 // its cooperative balancer two members can commit the same inputs: TestExpelledMember
 // fails without it. Clients of groups dawdle now and then for that reason.
 //
+// Errors of polls go to the trace and are no anomalies: what counts is what is polled.
+// Among them are losses that franz-go v1.22.2 reports after a restart where its position
+// is past a marker of a newer epoch than that of its last record.
+//
 // Goroutines: none but the Recorder's callers.
 //
 // What it does not do: G0 and int-send-skip, which the transactions of Kafka
