@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/cep/checkpoint"
+	"github.com/weirstream/weir/ingest/event"
 )
 
 // What a checkpoint says beside the state of operators is the magic, the parts below
@@ -33,6 +34,7 @@ type savedState struct {
 	source    savedSource
 	clock     []byte // as cep.Clock writes it
 	ends      []savedEnd
+	needs     needs
 	saved     *checkpoint.Saved
 	operators map[string][]byte // up to version 4: state by identity
 }
@@ -121,7 +123,8 @@ func (s *shard) save(ctx context.Context) error {
 // freeze begins a checkpoint of the shard as of its cursor.
 func (s *shard) freeze(ctx context.Context) error {
 	ends, outputs := s.ends()
-	meta, err := s.encode(ends)
+	needs := s.passBy(ends)
+	meta, err := s.encode(needs)
 	if err == nil {
 		s.savedAt, s.topsAt = time.Now(), 0
 		err = s.checkpoints.begin(ctx, s.cursor, meta, s.stateful(), func(ctx context.Context) error {
@@ -132,6 +135,7 @@ func (s *shard) freeze(ctx context.Context) error {
 			}
 			return nil
 		})
+		s.begunNeeds = needs
 	}
 	if err != nil {
 		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
@@ -146,6 +150,7 @@ func (s *shard) durable(w *writing) error {
 	}
 	s.saved, s.everSaved = w.cursor, true
 	s.kept.reach(s.saved)
+	s.needed(s.begunNeeds)
 	for offset := range s.strikes {
 		if offset < s.saved {
 			delete(s.strikes, offset)
@@ -194,7 +199,7 @@ func (o *output) settled(cursor int64) int64 {
 	return max(o.end, o.last+1)
 }
 
-func (s *shard) encode(ends []savedEnd) ([]byte, error) {
+func (s *shard) encode(n needs) ([]byte, error) {
 	var buf bytes.Buffer
 	buf.WriteString(checkpointMagic)
 	w := cep.NewSnapshotWriter(&buf)
@@ -213,11 +218,19 @@ func (s *shard) encode(ends []savedEnd) ([]byte, error) {
 	}
 	w.Varint(s.changes)
 	w.Varint(s.journaled)
-	w.Uvarint(uint64(len(ends)))
-	for _, e := range ends {
+	w.Uvarint(uint64(len(n.ends)))
+	for _, e := range n.ends {
 		w.Bytes([]byte(e.topic))
 		w.Varint(int64(e.partition))
 		w.Varint(e.end)
+	}
+	w.Varint(n.source)
+	w.Varint(n.journal)
+	w.Uvarint(uint64(len(s.passed)))
+	for _, p := range s.passed {
+		w.Varint(p.offset)
+		w.Varint(int64(p.newest))
+		w.Varint(p.journaled)
 	}
 	if err := w.Flush(); err != nil {
 		return nil, err
@@ -279,7 +292,12 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 		topic := string(r.Bytes(nil, limit))
 		out.ends = append(out.ends, savedEnd{topic, int32(r.Varint()), r.Varint()})
 	}
+	out.needs = needs{source: out.cursor, journal: out.journaled, ends: out.ends}
 	if v > 4 {
+		out.needs.source, out.needs.journal = r.Varint(), r.Varint()
+		for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
+			out.passed = append(out.passed, passed{r.Varint(), event.Time(r.Varint()), r.Varint()})
+		}
 		return out, r.Err()
 	}
 	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {

@@ -47,6 +47,9 @@
 //     With the program that decided and its journal it returns what was decided, byte
 //     for byte but for the latency header, whatever the range and the batches; it
 //     writes nothing. It reads a keyed stream in the order that this has.
+//  11. What of the log a restart reads, and what windows of a length of time would be
+//     made again from, is pinned (pins.go) from the newest two checkpoints on, before
+//     New returns: retention leaves it.
 //
 // Outputs of source partition p go to partition p modulo the output topic's
 // partitions, keyed by the event's key. Their timestamp is the event time. The

@@ -59,7 +59,11 @@ type Options struct {
 	Journal    JournalMode
 	PinChanges int64
 	// Now is the wall clock by which a partition is idle; time.Now where nil.
-	Now        func() time.Time
+	Now func() time.Time
+	// Pin keeps records of a partition from an offset on from retention, for an owner
+	// who pins one offset of each; -1 takes the pin back. Nil: nobody keeps them. New
+	// pins what the checkpoints on the disk need before it returns.
+	Pin        func(owner, topic string, partition int32, from int64)
 	Registerer prometheus.Registerer // nil: no metrics
 	Logger     *slog.Logger          // nil: slog.Default
 
@@ -114,6 +118,9 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	}
 	if e.groups, err = e.groupsOf(streams, prog, o.SourcePartitions); err != nil {
 		return nil, err
+	}
+	for s := range shardsIn(e.groups) {
+		s.pinSaved()
 	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(newOperatorMetrics(e)); err != nil {
@@ -174,6 +181,14 @@ func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[
 		}
 		for _, s := range g.shards {
 			e.succeed(s, streams, next)
+			s.unpin()
+		}
+	}
+	for _, g := range next {
+		if g.ended == nil { // else it runs
+			for _, s := range g.shards {
+				s.pinSaved()
+			}
 		}
 	}
 	e.mu.Lock()

@@ -56,9 +56,12 @@ type shard struct {
 	meter
 
 	checkpoints checkpoints
-	saved       int64     // cursor of the newest one that is durable
-	kept        gate      // saved, for the keyed streams' shards
-	everSaved   bool      // there is one
+	saved       int64  // cursor of the newest one that is durable
+	kept        gate   // saved, for the keyed streams' shards
+	everSaved   bool   // there is one
+	begunNeeds  needs  // of the newest one that was begun
+	newestNeeds *needs // of the newest that became durable in this process
+	pinned      needs
 	savedAt     time.Time // when the newest one was begun, or the shard
 	idleAt      time.Time // when to see whether the partition is idle
 
@@ -91,6 +94,7 @@ type state struct {
 	// The tables in force are those before the offset changes of weir.tables; the
 	// shard's marks before the offset journaled of the journal were used.
 	changes, journaled int64
+	passed             []passed // in order
 }
 
 type counts struct{ events, decisions, alerts, late, deadLetters int64 }

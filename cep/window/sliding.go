@@ -600,3 +600,7 @@ func (s *Sliding) forget(id uint32, r *record) {
 	s.entries -= int64(r.n)
 	s.removeRecord(id, r)
 }
+
+// Reach is how far back windows of a length reach. Those of a number of events and
+// sessions may reach back further.
+func (s *Sliding) Reach() time.Duration { return s.reach }

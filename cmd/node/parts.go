@@ -41,7 +41,7 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 	n.log, err = commitlog.Open(ctx, filepath.Join(n.cfg.DataDir, logDir), commitlog.Options{
 		NoSync: !c.Fsync, SegmentBytes: c.SegmentBytes, MaxBatchBytes: int(c.MaxMessageBytes), Retention: c.Retention, MinFreeBytes: c.MinFreeBytes,
 		CheckpointBytes: c.CheckpointBytes, CheckpointEvery: c.CheckpointEvery, CompactEvery: c.CompactEvery, CompactBytes: c.CompactMemory,
-		ScrubEvery: c.ScrubEvery, ScrubBytesPerSecond: scrub, ProducerExpiry: c.ProducerExpiry,
+		ScrubEvery: c.ScrubEvery, ScrubBytesPerSecond: scrub, ProducerExpiry: c.ProducerExpiry, HoldRetention: true,
 		Registerer: n.registry, Logger: n.logger.With("part", "log"),
 	})
 	return err
@@ -94,9 +94,29 @@ func (n *Node) openEngine() error {
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
 		},
 		SourcePartitions: sources, KeyedTopic: n.keyedTopic,
-		CheckpointEvery: n.cfg.Engine.CheckpointEvery, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
+		CheckpointEvery: n.cfg.Engine.CheckpointEvery, Pin: n.pin, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
 	})
+	if err == nil {
+		n.log.BeginRetention()
+	}
 	return err
+}
+
+// pin keeps records from retention.
+func (n *Node) pin(owner, topic string, partition int32, from int64) {
+	t, ok := n.log.Topic(topic)
+	if !ok {
+		return
+	}
+	parts := t.Partitions()
+	if int(partition) >= len(parts) {
+		return
+	}
+	if from < 0 {
+		parts[partition].Unpin(owner)
+	} else {
+		parts[partition].Pin(owner, from)
+	}
 }
 
 // keyedTopic makes the topic of a keyed stream where it is not there, and tells its

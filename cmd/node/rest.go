@@ -235,8 +235,11 @@ func (n *Node) streamViews() []StreamView {
 			v.Events = end - start
 		}
 		v.EventsPerSecond = n.desk.rate(v.Name)
-		if parts, err := n.partitions(s.Topic); err == nil {
-			v.Partitions = int(parts)
+		if t, ok := n.log.Topic(s.Topic); ok {
+			v.Partitions = len(t.Partitions())
+			for _, p := range t.Partitions() {
+				v.PinnedBytes += p.PinnedBytes()
+			}
 		}
 		index[s.Topic] = len(out)
 		out = append(out, v)

@@ -33,6 +33,7 @@ type StreamView struct {
 	Events          int64       `json:"events" doc:"Records in the topic."`
 	EventsPerSecond float64     `json:"events_per_second" doc:"Over the last second."`
 	Watermark       *time.Time  `json:"watermark" doc:"Event time up to which the stream is complete; null before the first event."`
+	PinnedBytes     int64       `json:"pinned_bytes" doc:"Of the topic, what retention would have deleted but windows or checkpoints still need."`
 	Lag             int64       `json:"lag" doc:"Records that the engine has still to decide."`
 	Late            int64       `json:"late" doc:"Late events since the start."`
 	DeadLetters     int64       `json:"dead_letters" doc:"Records that did not decode, since the start."`
