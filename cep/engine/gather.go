@@ -248,6 +248,18 @@ func (g *gather) close() {
 	}
 }
 
+// finish says that the shard has decided all that it will: what still comes is let go,
+// so that it holds up nobody behind it.
+func (g *gather) finish() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.decided = math.MaxInt64
+	for _, r := range g.reads {
+		clear(r.queues)
+	}
+	g.room.Broadcast()
+}
+
 func (g *gather) isClosed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -124,7 +124,12 @@ func (g *group) life(ctx context.Context) error {
 		}
 	}
 	for i, s := range g.shards {
-		sources.Go(func() { run(i, func() error { return s.guard(func() error { return s.run(ctx, work) }) }) })
+		sources.Go(func() {
+			run(i, func() error { return s.guard(func() error { return s.run(ctx, work) }) })
+			if s.gather != nil && errs[i] == nil {
+				s.gather.finish()
+			}
+		})
 	}
 	for i, k := range g.keyed {
 		all.Go(func() {

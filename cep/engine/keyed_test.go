@@ -13,6 +13,7 @@ import (
 	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/table"
 )
 
 // shopStream is testStream with two more fields, shop and device, which may be absent.
@@ -69,6 +70,7 @@ type shopProgram struct {
 	testProgram
 	streams []*schema.Stream
 	windows []keyedWindow
+	listed  int  // the first so many windows hold only events whose key is in the list watched
 	local   bool // computes what it can in the source's shards
 	known   map[event.Origin]map[int64][]string
 }
@@ -97,7 +99,7 @@ func (p *shopProgram) slot(w keyedWindow) int {
 // poisonAmount is an amount at which the windows of keyed streams panic.
 const poisonAmount = 77700
 
-func (p *shopProgram) operator(w keyedWindow) (Operator, error) {
+func (p *shopProgram) operator(w keyedWindow, tables **table.View) (Operator, error) {
 	amount := func(b *event.Batch, row int) (uint64, bool) {
 		if b.Cols[2].Int64[row] == poisonAmount {
 			panic("poison")
@@ -105,9 +107,22 @@ func (p *shopProgram) operator(w keyedWindow) (Operator, error) {
 		return uint64(b.Cols[2].Int64[row]), true
 	}
 	slot := p.slot(w)
-	op, err := window.New(window.Config{Keys: []int{w.past}, Values: []window.Value{{Type: event.Type{Kind: event.Decimal, Scale: 2}, Read: amount}},
+	var filter func(*event.Batch, int) bool
+	if slices.Index(p.windows, w) < p.listed {
+		filter = func(b *event.Batch, row int) bool { return inList(*tables, b, w.past, row) }
+	}
+	op, err := window.New(window.Config{Keys: []int{w.past}, AskKeys: []int{w.now}, Filter: filter, Values: []window.Value{{Type: event.Type{Kind: event.Decimal, Scale: 2}, Read: amount}},
 		Outputs: []window.Output{{Slot: slot, Extent: window.Extent{Length: w.length}, Aggregate: window.Count, Value: -1}, {Slot: slot + 1, Extent: window.Extent{Length: w.length}, Aggregate: window.Sum}}})
 	return Operator{Identity: fmt.Sprint(w), Name: fmt.Sprint(w), Operator: op}, err
+}
+
+// inList reports whether an event's key is in the list watched.
+func inList(v *table.View, b *event.Batch, key, row int) bool {
+	if v == nil || b.Cols[key].IsNull(row) {
+		return false
+	}
+	_, in := v.Table("watched").Find(b.Cols[key].AppendText(nil, row), b.Time[row])
+	return in
 }
 
 func (p *shopProgram) Instance(s *schema.Stream) (Instance, error) {
@@ -118,7 +133,7 @@ func (p *shopProgram) Instance(s *schema.Stream) (Instance, error) {
 	out := &shopInstance{testInstance: in.(*testInstance), p: p, stream: s.Schema.Stream, ops: in.Operators()}
 	if p.local {
 		for _, w := range p.windowsOf(out.stream) {
-			op, err := p.operator(w)
+			op, err := p.operator(w, &out.tables)
 			if err != nil {
 				return nil, err
 			}
@@ -160,7 +175,7 @@ func (p *shopProgram) KeyedInstance(i int) (KeyedInstance, error) {
 		if w.keyed != k.Name {
 			continue
 		}
-		op, err := p.operator(w)
+		op, err := p.operator(w, &out.tables)
 		if err != nil {
 			return nil, err
 		}
@@ -173,7 +188,11 @@ type shopKeyed struct {
 	p     *shopProgram
 	keyed Keyed
 	ops   []KeyedOperator
+
+	tables *table.View
 }
+
+func (k *shopKeyed) UseTables(v *table.View) { k.tables = v }
 
 func (k *shopKeyed) Operators() []KeyedOperator { return k.ops }
 func (k *shopKeyed) Features(source int) []event.Type {
@@ -185,7 +204,10 @@ type shopInstance struct {
 	p      *shopProgram
 	stream string
 	ops    []Operator
+	tables *table.View
 }
+
+func (i *shopInstance) UseTables(v *table.View) { i.tables = v }
 
 func (i *shopInstance) Needs() []int           { return []int{2, 3, 4} }
 func (i *shopInstance) Features() []event.Type { return i.p.features(i.stream) }
@@ -196,7 +218,9 @@ func (i *shopInstance) Decide(b *event.Batch, out *cep.Outbox, dst []Finding) ([
 		f := Finding{Row: row, Rule: "all", Action: "alert"}
 		text := make([]string, len(out.Features))
 		for c := range out.Features {
-			text[c] = string(out.Features[c].AppendJSON(nil, min(row, out.Features[c].Len()-1)))
+			if row < out.Features[c].Len() {
+				text[c] = string(out.Features[c].AppendJSON(nil, row))
+			}
 		}
 		if i.p.known != nil {
 			copy(text[localSlots:], i.p.known[b.OriginOf(row)][b.Offset[row]])
@@ -389,7 +413,7 @@ func TestKeyedPanic(t *testing.T) {
 	}
 }
 
-// TestBlocksDoNotOverlap is part of the others: no row is in a keyed stream twice.
+// checkBlocks wants no row to be in a keyed stream twice, and none to be left out.
 func (b *keyedBench) checkBlocks(t *testing.T) {
 	t.Helper()
 	for name, p := range b.log.parts {

@@ -78,7 +78,7 @@ func (p *projection) assign(b *event.Batch) {
 func (p *projection) write(ctx context.Context, to blockTo, b *event.Batch, out *cep.Outbox, mark bool) error {
 	for q := range p.parts {
 		part := &p.parts[q]
-		if len(part.rows) == 0 && (part.next >= to.to && part.told >= to.watermark || !mark && to.to-part.next < markEvery) {
+		if len(part.rows) == 0 && (part.next > to.to || part.next == to.to && part.told >= to.watermark || !mark && to.to-part.next < markEvery) {
 			continue
 		}
 		if err := p.append(ctx, to, int32(q), b, out); err != nil {
@@ -134,6 +134,8 @@ func (s *shard) openProjections(ctx context.Context, ends []savedEnd) error {
 			if err := s.scanProjected(ctx, &p.parts[j], ends); err != nil {
 				return err
 			}
+			// What is there was projected with its tables, and as no mark lay before it.
+			s.settled = max(s.settled, p.parts[j].reach)
 		}
 		s.projections = append(s.projections, p)
 		if len(p.source.Reads) > 0 {
