@@ -18,15 +18,18 @@ func (s *shard) stateful() []Operator {
 	return append(ops[:len(ops):len(ops)], Operator{Identity: fmt.Sprintf("dedupe/1 span=%v", s.stream.Dedupe), Operator: seenState{s.seen}})
 }
 
-// seenState keeps a Seen in checkpoints. The decoder is what uses it.
-type seenState struct{ seen *dedupe.Seen }
+// seenState keeps a Seen in checkpoints, of which it is a cep.Incremental. The decoder
+// is what uses it.
+type seenState struct{ *dedupe.Seen }
+
+var _ cep.Incremental = seenState{}
 
 func (seenState) Process(*event.Batch, *cep.Outbox) error { return nil }
 
 func (seenState) Advance(event.Time, *cep.Outbox) error { return nil }
 
 func (s seenState) Snapshot(w *cep.SnapshotWriter) error {
-	w.Bytes(s.seen.AppendSnapshot(nil))
+	w.Bytes(s.AppendSnapshot(nil))
 	return nil
 }
 
@@ -38,5 +41,5 @@ func (s seenState) Restore(r *cep.SnapshotReader) error {
 	if err := r.Err(); err != nil {
 		return err
 	}
-	return s.seen.Restore(data)
+	return s.Seen.Restore(data)
 }

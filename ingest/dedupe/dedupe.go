@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -29,6 +30,9 @@ type Seen struct {
 	greatest event.Time // taken; MinTime before the first
 	table    []entry    // open addressing; its length is a power of two
 	used     int        // entries, expired ones included
+
+	changes changes // since the newest generation
+	freeze  freeze  // the generation at hand
 }
 
 type entry struct {
@@ -61,8 +65,10 @@ func (s *Seen) Duplicate(k Key, at event.Time) bool {
 	switch fresh := newEntry(k, at); {
 	case s.expired(&fresh, now): // later than the span: forgotten at once
 	case e.used():
+		s.note(e, &fresh)
 		*e = fresh
 	default:
+		s.note(e, &fresh)
 		*e = fresh
 		if s.used++; 4*s.used > 3*len(s.table) {
 			s.rehash()
@@ -75,10 +81,14 @@ func (s *Seen) Duplicate(k Key, at event.Time) bool {
 // the span after it.
 func (s *Seen) expired(e *entry, now event.Time) bool { return e.at().Add(s.span) < now }
 
+// home is where the entry of a key with that low part belongs. Entries stand in the
+// order of their low parts but for where they collide.
+func (s *Seen) home(lo uint64) uint64 { return lo >> (64 - bits.TrailingZeros(uint(len(s.table)))) }
+
 // find is the entry of a key, or the free one where it belongs.
 func (s *Seen) find(k Key) *entry {
 	mask := uint64(len(s.table) - 1)
-	for at := k.Lo >> 7 & mask; ; at = (at + 1) & mask {
+	for at := s.home(k.Lo); ; at = (at + 1) & mask {
 		if e := &s.table[at]; !e.used() || e.key == k {
 			return e
 		}
@@ -87,9 +97,12 @@ func (s *Seen) find(k Key) *entry {
 
 // rehash leaves the expired ids out of a table of the size that the others need.
 func (s *Seen) rehash() {
-	old, live := s.table, 0
+	old, live, now := s.table, 0, s.greatest
+	if s.freeze.on {
+		now = s.freeze.greatest // the generation has them
+	}
 	for i := range old {
-		if old[i].used() && !s.expired(&old[i], s.greatest) {
+		if old[i].used() && !s.expired(&old[i], now) {
 			live++
 		}
 	}
@@ -99,7 +112,7 @@ func (s *Seen) rehash() {
 	}
 	s.table, s.used = make([]entry, size), live
 	for i := range old {
-		if old[i].used() && !s.expired(&old[i], s.greatest) {
+		if old[i].used() && !s.expired(&old[i], now) {
 			*s.find(old[i].key) = old[i]
 		}
 	}

@@ -20,6 +20,10 @@
 //     probability n²/2^129, 1.5e-21 for a thousand million of them; to make such a
 //     pair on purpose takes about 2^64 hashes.
 //  5. Equal states have equal snapshots.
+//  6. A generation (incremental.go; cep.Incremental) is the state of one moment, whatever
+//     comes while it is written. What is restored from generations has the snapshot
+//     of that moment. Once there is one, an id that was taken since costs 24 bytes more
+//     until the next.
 //
 // Goroutines: none. A Seen belongs to one goroutine.
 //
