@@ -10,7 +10,8 @@
 //     nothing else. In particular not on where batches begin and end, not on a
 //     clock, and not on whether it was restored in between.
 //  2. An operator's snapshot depends on its logical contents only: two
-//     histories that leave the same contents give the same bytes. What an Incremental
+//     histories that leave the same contents give the same bytes. A Keeper's may say
+//     where in its files something is. What an Incremental
 //     writes is another matter: it may hold what nothing can ask for any more, and
 //     depends on what was written before. But what is restored from it has the same
 //     contents as the operator had at Freeze, so the same Snapshot and the same

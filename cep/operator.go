@@ -2,6 +2,7 @@ package cep
 
 import (
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // Operator adds what it knows to each batch of a shard: the values of windows,
@@ -47,6 +48,14 @@ type Incremental interface {
 	// Snapshot is that of the operator at Freeze, byte for byte, once Advance told it
 	// what that one knew.
 	Apply(piece []byte) error
+}
+
+// Keeper is an Operator that keeps events in files.
+type Keeper interface {
+	Operator
+	// Keep names a directory of its own, before the first event and before Restore. What
+	// is there without a Restore is removed.
+	Keep(fsys vfs.FS, dir string)
 }
 
 // FullTurn is the share of a state that is all of it.

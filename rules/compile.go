@@ -51,6 +51,9 @@ func Compile(set Set, catalog Catalog) (*Program, error) {
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	for _, s := range c.active {
+		s.groups, s.keyed = splitLong(s.groups), splitLong(s.keyed)
+	}
 	p.keyed = c.keyedStreams()
 	for _, k := range p.keyed {
 		for _, src := range k.Sources {
@@ -97,6 +100,7 @@ type streamBuilder struct {
 // group is the windows with one key and one filter: one operator.
 type group struct {
 	canonical string
+	long      bool // events on disk
 	over      *streamBuilder
 	now       []int        // the key's fields of the stream whose rules read it
 	needs     map[int]bool // fields of over
@@ -224,19 +228,10 @@ func (s *streamBuilder) window(w *windowSpec) (int, event.Type) {
 	s.slots[name] = slot
 	s.features = append(s.features, t)
 	o := window.Output{Slot: slot, Extent: w.extent, Aggregate: w.aggregate, Value: -1, N: w.n, Q: w.q}
-	for i, v := range w.values {
-		at := slices.IndexFunc(g.values, func(have windowValue) bool { return have.text == v.text })
-		if at < 0 {
-			at = len(g.values)
-			g.values = append(g.values, v)
-		}
-		if i == 0 {
-			o.Value = at
-		} else {
-			o.Value2 = at
-		}
+	if len(w.values) > 0 {
+		o.Value, o.Value2 = 0, len(w.values)-1
 	}
-	g.outputs = append(g.outputs, o)
+	g.add(o, w.values)
 	return slot, t
 }
 
@@ -261,6 +256,59 @@ func (s *streamBuilder) group(w *windowSpec) *group {
 		maps.Copy(s.needs, w.needs)
 	}
 	return g
+}
+
+// splitLong brings the windows of groups in which one reaches far back onto disk, but for
+// those that need their events in memory: these are an operator of their own.
+func splitLong(groups []*group) (out []*group) {
+	for _, g := range groups {
+		if !slices.ContainsFunc(g.outputs, g.reachesFar) {
+			out = append(out, g)
+			continue
+		}
+		long, rest := *g, *g
+		long.long, long.outputs, long.values = true, nil, nil
+		rest.outputs, rest.values = nil, nil
+		for _, o := range g.outputs {
+			if window.CanBeLong(&o) {
+				long.add(o, g.values)
+			} else {
+				rest.add(o, g.values)
+			}
+		}
+		if out = append(out, &long); len(rest.outputs) > 0 {
+			out = append(out, &rest)
+		}
+	}
+	return out
+}
+
+// reachesFar reports whether the events of an output are better kept on disk.
+func (g *group) reachesFar(o window.Output) bool {
+	from := g.over.stream.DiskFrom
+	if from == 0 {
+		from = schema.DefaultDiskFrom
+	}
+	return from > 0 && o.Extent.Delay+o.Extent.Length >= from && window.CanBeLong(&o)
+}
+
+// add takes an output in whose values are among others.
+func (g *group) add(o window.Output, values []windowValue) {
+	at := func(v windowValue) int {
+		i := slices.IndexFunc(g.values, func(have windowValue) bool { return have.text == v.text })
+		if i < 0 {
+			i = len(g.values)
+			g.values = append(g.values, v)
+		}
+		return i
+	}
+	if o.Value >= 0 {
+		o.Value = at(values[o.Value])
+	}
+	if o.Aggregate == window.Speed {
+		o.Value2 = at(values[o.Value2])
+	}
+	g.outputs = append(g.outputs, o)
 }
 
 // program freezes what was gathered.
@@ -301,7 +349,7 @@ func sortValues(g *group) {
 // stay.
 func (g *group) identity(s *event.Schema) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "window/2 stream=%s key=", s.Stream)
+	fmt.Fprintf(&b, "%s stream=%s key=", g.kind(), s.Stream)
 	for i, k := range g.keys {
 		if i > 0 {
 			b.WriteByte(',')
@@ -318,6 +366,14 @@ func (g *group) identity(s *event.Schema) string {
 	return b.String()
 }
 
+// kind is the kind of the group's operator, with the version of what it holds.
+func (g *group) kind() string {
+	if g.long {
+		return "long/1"
+	}
+	return "window/2"
+}
+
 // name is what people call a group's operator: its part of the windows' text, with a
 // hash for the rest where that is long.
 func (g *group) name(s *event.Schema) string {
@@ -332,6 +388,9 @@ func (g *group) name(s *event.Schema) string {
 	b.WriteByte(')')
 	if g.where != "" {
 		fmt.Fprintf(&b, ".where(%s)", g.where)
+	}
+	if g.long {
+		b.WriteString(" on disk")
 	}
 	name := b.String()
 	if len(name) <= nameMax {

@@ -123,7 +123,7 @@ func TestClosuresAgreeWithCEL(t *testing.T) {
 		seed := base + uint64(i)
 		g := grammar{rand.New(rand.NewPCG(seed, 1))}
 		text := g.boolean(1 + g.r.IntN(4))
-		b := &streamBuilder{schema: stream.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
+		b := &streamBuilder{stream: stream, schema: stream.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
 		c := &compiler{stream: b, catalog: Catalog{Tables: testTables}}
 		r := &Rule{ID: "r", Stream: "transactions", When: text}
 		e := c.compile(newSource(r, "when", text), &scope{schema: stream.Schema, vars: map[string]variable{}, stream: b}, nil, "")

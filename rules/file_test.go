@@ -199,7 +199,7 @@ func FuzzCompile(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, when string) {
-		b := &streamBuilder{schema: stream.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
+		b := &streamBuilder{stream: stream, schema: stream.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
 		c := &compiler{stream: b}
 		e := c.compile(newSource(&Rule{ID: "r", When: when}, "when", when), &scope{schema: stream.Schema, vars: map[string]variable{}, stream: b}, nil, "")
 		if e == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/cep/engine"
+	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/table"
@@ -53,7 +54,7 @@ func newInstance(p *streamProgram) (*instance, error) {
 		if err != nil {
 			return nil, err
 		}
-		op, err := window.New(cfg)
+		op, err := g.operator(cfg)
 		if err != nil {
 			return nil, err
 		}
@@ -61,6 +62,14 @@ func newInstance(p *streamProgram) (*instance, error) {
 		in.operators = append(in.operators, engine.Operator{Identity: g.identity(p.schema), Name: g.name(p.schema), Rules: ids(st.readers), Operator: op})
 	}
 	return in, nil
+}
+
+// operator makes the group's operator.
+func (g *group) operator(cfg window.Config) (cep.Operator, error) {
+	if g.long {
+		return window.NewLong(cfg, reservoir.Options{})
+	}
+	return window.New(cfg)
 }
 
 // config is what the group's operator keeps, with its filter and values as the state

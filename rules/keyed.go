@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/cep/engine"
+	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
@@ -43,7 +44,7 @@ func (c *compiler) keyedStreams() []*keyedProgram {
 		}
 	}
 	slices.SortFunc(all, func(a, b wanted) int {
-		return cmp.Or(cmp.Compare(a.reader.schema.Stream, b.reader.schema.Stream), cmp.Compare(a.canonical, b.canonical))
+		return cmp.Or(cmp.Compare(a.reader.schema.Stream, b.reader.schema.Stream), cmp.Compare(a.canonical, b.canonical), cmp.Compare(a.kind(), b.kind()))
 	})
 	var out []*keyedProgram
 	for _, w := range all {
@@ -156,7 +157,7 @@ func (p *Program) keyedInstance(k *keyedProgram) (*keyedInstance, error) {
 			return nil, err
 		}
 		cfg.AskKeys = g.now
-		op, err := window.New(cfg)
+		op, err := countingOperator(cfg, g.long, st)
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +169,7 @@ func (p *Program) keyedInstance(k *keyedProgram) (*keyedInstance, error) {
 			name = past.Alias + " " + name + " for " + now.Alias
 		}
 		in.operators = append(in.operators, engine.KeyedOperator{Over: g.over, Reader: g.reader,
-			Operator: engine.Operator{Identity: identity, Name: name, Rules: ids(st.readers), Operator: &countingWindow{op, st}}})
+			Operator: engine.Operator{Identity: identity, Name: name, Rules: ids(st.readers), Operator: op}})
 	}
 	return in, nil
 }
@@ -202,8 +203,29 @@ func (in *keyedInstance) UseTables(v *table.View) {
 	}
 }
 
-// countingWindow counts what goes wrong in the windows' conditions and values, for the
-// rules that read them.
+// countingOperator is a group's operator that counts what goes wrong in the windows'
+// conditions and values, for the rules that read them.
+func countingOperator(cfg window.Config, long bool, st *groupState) (cep.Operator, error) {
+	if long {
+		op, err := window.NewLong(cfg, reservoir.Options{})
+		return &countingLong{op, st}, err
+	}
+	op, err := window.New(cfg)
+	return &countingWindow{op, st}, err
+}
+
+type countingLong struct {
+	*window.Long
+	state *groupState
+}
+
+// Process implements cep.Operator.
+func (w *countingLong) Process(b *event.Batch, out *cep.Outbox) error {
+	err := w.Long.Process(b, out)
+	w.state.count(b)
+	return err
+}
+
 type countingWindow struct {
 	*window.Sliding
 	state *groupState

@@ -253,6 +253,9 @@ func (k *keyedShard) begin() (err error) {
 		k.ops = append(k.ops, op.Operator)
 	}
 	k.mu.Unlock()
+	if err := k.engine.placeEvents(k.dir(), k.ops); err != nil {
+		return fmt.Errorf("%s[%d]: %w", k.topic.topic(), k.partition, err)
+	}
 	for i := range k.sources {
 		f := &k.sources[i]
 		f.next, f.watermark = 0, event.MinTime

@@ -208,7 +208,8 @@ func (c *operatorStats) addTo(all []OperatorStatus, stream, keyed string) []Oper
 	}
 	o := &all[at]
 	o.Shards++
-	o.Keys, o.Events, o.Capped, o.Bytes = o.Keys+c.stats.Keys, o.Events+c.stats.Events, o.Capped+c.stats.Capped, o.Bytes+c.stats.Bytes
+	o.Keys, o.Events, o.Capped = o.Keys+c.stats.Keys, o.Events+c.stats.Events, o.Capped+c.stats.Capped
+	o.Bytes, o.Disk = o.Bytes+c.stats.Bytes, o.Disk+c.stats.Disk
 	o.Processed, o.Time, o.CappedValues = o.Processed+c.processed, o.Time+c.took, o.CappedValues+c.capped
 	o.Top = append(o.Top, c.top...)
 	slices.SortStableFunc(o.Top, func(a, b cep.KeyStats) int { return cmp.Compare(b.Events, a.Events) })
@@ -219,8 +220,8 @@ func (c *operatorStats) addTo(all []OperatorStatus, stream, keyed string) []Oper
 // operatorMetrics shows Operators to Prometheus. Its labels are the stream and the
 // operator, which the rule files bound; keys are no label.
 type operatorMetrics struct {
-	engine                                                *Engine
-	keys, events, bytes, capped, processed, seconds, lost *prometheus.Desc
+	engine                                                      *Engine
+	keys, events, bytes, disk, capped, processed, seconds, lost *prometheus.Desc
 }
 
 func newOperatorMetrics(e *Engine) *operatorMetrics {
@@ -232,6 +233,7 @@ func newOperatorMetrics(e *Engine) *operatorMetrics {
 		keys:      desc("keys", "Keys that the operator holds something of."),
 		events:    desc("events", "Events that the operator holds."),
 		bytes:     desc("bytes", "Memory of the operator, reserved blocks included."),
+		disk:      desc("disk_bytes", "Bytes of events that the operator keeps on disk."),
 		capped:    desc("capped_keys", "Keys of which events are left out because of the limit of events per key."),
 		processed: desc("processed_events_total", "Events that went through the operator in this process."),
 		seconds:   desc("seconds_total", "Time that the operator took for them."),
@@ -241,7 +243,7 @@ func newOperatorMetrics(e *Engine) *operatorMetrics {
 
 // Describe implements prometheus.Collector.
 func (m *operatorMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.keys, m.events, m.bytes, m.capped, m.processed, m.seconds, m.lost} {
+	for _, d := range []*prometheus.Desc{m.keys, m.events, m.bytes, m.disk, m.capped, m.processed, m.seconds, m.lost} {
 		ch <- d
 	}
 }
@@ -255,6 +257,7 @@ func (m *operatorMetrics) Collect(ch chan<- prometheus.Metric) {
 		send(m.keys, prometheus.GaugeValue, float64(o.Keys))
 		send(m.events, prometheus.GaugeValue, float64(o.Events))
 		send(m.bytes, prometheus.GaugeValue, float64(o.Bytes))
+		send(m.disk, prometheus.GaugeValue, float64(o.Disk))
 		send(m.capped, prometheus.GaugeValue, float64(o.Capped))
 		send(m.processed, prometheus.CounterValue, float64(o.Processed))
 		send(m.seconds, prometheus.CounterValue, o.Time.Seconds())

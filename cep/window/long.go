@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/cep/reservoir"
@@ -87,11 +88,11 @@ func CanBeLong(o *Output) bool {
 
 // NewLong makes the operator. Its columns are at the positions that the batches'
 // schema gives them. Until Keep names a directory it keeps its events in memory.
-func NewLong(cfg Config) (*Long, error) {
+func NewLong(cfg Config, o reservoir.Options) (*Long, error) {
 	if len(cfg.Outputs) == 0 {
 		return nil, errors.New("window: no outputs")
 	}
-	l := &Long{cfg: cfg}
+	l := &Long{cfg: cfg, options: o}
 	var err error
 	if l.store, err = newStore(cfg.Keys, cfg.Values); err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func NewLong(cfg Config) (*Long, error) {
 		l.addOutput(*o)
 	}
 	l.addOffsets()
-	l.cellsAt = recordWords + len(l.offsets)
+	l.cellsAt = recordWords + (len(l.offsets)+1)/2
 	l.recStride = l.cellsAt + l.cells
 	l.Keep(vfs.NewMem(0), "rows")
 	return l, nil
@@ -178,8 +179,10 @@ func (l *Long) reset() {
 	}
 }
 
-// lasts are for each offset the number of a key's latest row in its zone, plus 1.
-func (l *Long) lasts(id uint32) []uint64 { return l.recordAt(id)[recordWords:l.cellsAt] }
+// lasts name for each offset a key's latest row in its zone; see zone.
+func (l *Long) lasts(id uint32) []uint32 {
+	return unsafe.Slice((*uint32)(unsafe.Pointer(&l.recordAt(id)[recordWords])), len(l.offsets))
+}
 
 // Stats reports what the operator holds.
 func (l *Long) Stats() cep.Stats {
@@ -366,7 +369,7 @@ func (l *Long) fetch(i int) error {
 			keys := rows.Keys[from:min(from+readMost, len(rows.Keys))]
 			var touched uint64
 			for _, id := range keys {
-				touched += l.recordAt(id)[recordWords+i] + l.cellsOf(id)[l.extents[o.moves[0].extent].count]
+				touched += l.recordAt(id)[recordWords+i/2] + l.cellsOf(id)[l.extents[o.moves[0].extent].count]
 			}
 			l.touched = touched
 			for j, id := range keys {

@@ -77,7 +77,7 @@ func (l *Long) fix(id uint32, x *longExtent, begin, end event.Time) error {
 	lasts := l.lasts(id)
 	put := func(words []uint64) { l.fixes = append(l.fixes, fix{words, false}) }
 	take := func(words []uint64) { l.fixes = append(l.fixes, fix{words, true}) }
-	last.zone.later(lasts[x.begin], begin, put)
+	last.zone.later(lasts[x.begin], id, begin, put)
 	if l.lagging {
 		if err := l.findBehind(id, first, end, put); err != nil {
 			return err
@@ -87,9 +87,9 @@ func (l *Long) fix(id uint32, x *longExtent, begin, end event.Time) error {
 		if err := l.findRows(id, end, zone, 0, take); err != nil {
 			return err
 		}
-		first.zone.later(lasts[x.end], zone, take)
+		first.zone.later(lasts[x.end], id, zone, take)
 	} else {
-		first.zone.later(lasts[x.end], end, take)
+		first.zone.later(lasts[x.end], id, end, take)
 	}
 	if l.lagging {
 		return l.findBehind(id, last, begin, take)

@@ -47,11 +47,10 @@ func newLongWorld(r *rand.Rand) world {
 // newLong makes a Long with small chunks in a directory.
 func newLong(t testing.TB, cfg Config, fsys vfs.FS, o reservoir.Options) *Long {
 	t.Helper()
-	l, err := NewLong(cfg)
+	l, err := NewLong(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.options = o
 	l.Keep(fsys, "rows")
 	return l
 }
@@ -284,7 +283,7 @@ func TestLongRefuses(t *testing.T) {
 		{Aggregate: Min, Extent: Extent{Length: 1}}, {Aggregate: First, Extent: Extent{Length: 1}}, {Aggregate: Lag, N: 1, Extent: Extent{Length: 1}},
 		{Aggregate: Count, Value: -1, Extent: Extent{Events: 3}}, {Aggregate: Count, Value: -1, Extent: Extent{Gap: 3}},
 	} {
-		if _, err := NewLong(Config{Values: testValues, Outputs: []Output{o}}); err == nil {
+		if _, err := NewLong(Config{Values: testValues, Outputs: []Output{o}}, reservoir.Options{}); err == nil {
 			t.Errorf("%+v: accepted", o)
 		}
 	}

@@ -16,8 +16,8 @@ type zone struct {
 
 type zoneRow struct {
 	at     int64      // the row in the reservoir
-	before uint64     // number of the key's row before it, plus 1
 	newest event.Time // of the key's rows in the chain up to this one
+	before uint32     // names the key's row before it
 	key    uint32
 }
 
@@ -34,20 +34,37 @@ func (z *zone) time(n uint64) event.Time { return event.Time(z.wordsOf(n)[0]) }
 
 func (z *zone) n() int { return int(z.next - z.first) }
 
-// push adds a row of a key, of which last is the number of the latest, plus 1.
-func (z *zone) push(at int64, key uint32, words []uint64, last *uint64) {
+// numbers is how many numbers of rows there are as keys and rows name them: from 1 on, 0
+// is none. What is named thus is the latest row of that number, if it is of the key.
+const numbers = 1<<32 - 1
+
+// named is the row of a key that a number names; false where it is gone.
+func (z *zone) named(number, key uint32) (uint64, bool) {
+	if number == 0 {
+		return 0, false
+	}
+	back := (z.next%numbers + numbers - uint64(number-1)) % numbers
+	if back == 0 {
+		back = numbers
+	}
+	n := z.next - back
+	return n, back <= z.next && n >= z.first && z.row(n).key == key
+}
+
+// push adds a row of a key, of which last names the latest.
+func (z *zone) push(at int64, key uint32, words []uint64, last *uint32) {
 	if z.n() == len(z.rows) {
 		z.resize(max(zoneSmallest, 2*len(z.rows)))
 	}
 	r := zoneRow{at: at, key: key, newest: event.Time(words[0])}
-	if *last > z.first {
+	if before, there := z.named(*last, key); there {
 		r.before = *last
-		r.newest = max(r.newest, z.row(*last-1).newest)
+		r.newest = max(r.newest, z.row(before).newest)
 	}
 	*z.row(z.next) = r
 	copy(z.wordsOf(z.next), words)
+	*last = uint32(z.next%numbers) + 1
 	z.next++
-	*last = z.next
 }
 
 // pop forgets the oldest row.
@@ -67,14 +84,14 @@ func (z *zone) resize(places int) {
 	}
 }
 
-// later visits the rows of a key that are behind t; last is as for push.
-func (z *zone) later(last uint64, t event.Time, visit func(words []uint64)) {
-	for last > z.first {
-		r := z.row(last - 1)
+// later visits the rows of a key that are behind t; last names the latest.
+func (z *zone) later(last, key uint32, t event.Time, visit func(words []uint64)) {
+	for n, there := z.named(last, key); there; n, there = z.named(last, key) {
+		r := z.row(n)
 		if r.newest <= t {
 			return
 		}
-		if words := z.wordsOf(last - 1); event.Time(words[0]) > t {
+		if words := z.wordsOf(n); event.Time(words[0]) > t {
 			visit(words)
 		}
 		last = r.before

@@ -62,10 +62,10 @@ func (f *operatorFlags) run(cmd *cobra.Command, args []string) error {
 
 func (f *operatorFlags) print(out io.Writer, all []node.OperatorView) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "STREAM\tWINDOWS\tKEYS\tEVENTS\tMEMORY\tNS/EVENT\tCAPPED KEYS\tRULES")
+	fmt.Fprintln(t, "STREAM\tWINDOWS\tKEYS\tEVENTS\tMEMORY\tDISK\tNS/EVENT\tCAPPED KEYS\tRULES")
 	for i := range all {
 		v := &all[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.0f\t%s\t%s\n", v.Stream, printable(v.Name), count(v.Keys), count(v.Events), size(v.Bytes), v.NanosEach, count(v.CappedKeys), strings.Join(v.Rules, ", "))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%s\t%s\n", v.Stream, printable(v.Name), count(v.Keys), count(v.Events), size(v.Bytes), size(v.DiskBytes), v.NanosEach, count(v.CappedKeys), strings.Join(v.Rules, ", "))
 	}
 	if err := t.Flush(); err != nil || !f.keys {
 		return err

@@ -171,6 +171,9 @@ func (s *streamDraft) build(w *walker) *schema.Stream {
 	if out.Idle = s.idle.d; out.Idle > 0 && out.Idle < idleMin {
 		w.fail(s.idle.v, "`0s` switches it off", "found %s, expected at least %s", formatDuration(out.Idle), formatDuration(idleMin))
 	}
+	if out.DiskFrom = s.diskFrom; out.DiskFrom == 0 {
+		out.DiskFrom = -1
+	}
 	if out.Dedupe = s.dedupe.d; s.dedupe.v.node != nil {
 		s.checkDedupe(w, out)
 	}

@@ -120,7 +120,7 @@ streams:
 			{Name: "card", Type: event.Type{Kind: event.String}}, {Name: "amount", Type: event.Type{Kind: event.Decimal, Scale: 2}, Optional: true}}},
 		Topic: "card-transactions", Partitions: 4, Format: schema.CSV, Columns: []string{"ID", "AT", "CARD", "SKIPPED", "AMOUNT"}, Delimiter: '\t',
 		Fields: []schema.Field{{From: "ID", Line: 16, Column: 7}, {From: "AT", Layout: "%Y-%m-%d %H:%M:%S", Line: 17, Column: 7}, {From: "CARD", Line: 18, Column: 7}, {From: "AMOUNT", Line: 19, Column: 7}},
-		Zone:   paris, Lateness: time.Minute, Idle: time.Minute, MaxAhead: 36 * time.Hour, AllDecisions: true, Compatibility: schema.CompatBackward,
+		Zone:   paris, Lateness: time.Minute, Idle: time.Minute, MaxAhead: 36 * time.Hour, DiskFrom: 6 * time.Hour, AllDecisions: true, Compatibility: schema.CompatBackward,
 		Place: schema.Problem{File: "weir.yaml", Line: 3, Column: 3, Field: "streams.tx"},
 	}
 	if !reflect.DeepEqual(c.Streams[0], want) {

@@ -59,6 +59,7 @@ type streamDraft struct {
 	markBy     []text
 	markIdle   duration
 	idle       duration
+	diskFrom   time.Duration
 	maxAhead   time.Duration
 	dedupe     duration
 	decisions  string
@@ -239,6 +240,8 @@ var streamKeys = []key[streamDraft]{
 		}},
 	{name: "max_ahead", expects: "duration", def: "0s", defDoc: "`0s`: no bound", doc: "How far an event's time may be ahead of its record's timestamp. One further ahead goes to the dead letters, so that one bad clock cannot move the watermark.",
 		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 366*24*time.Hour, &s.maxAhead) }},
+	{name: "windows_on_disk", expects: "duration", def: "6h", doc: "How far a window must reach back, its length and delay together, to keep its events on disk instead of in memory. Its values are the same; `min`, `max`, `first`, `last`, `lag`, `speed`, numbers of events and sessions need their events in memory. `0s`: no window does. See [windows](windows.md#long-windows).",
+		read: func(w *walker, v value, s *streamDraft) { w.duration(v, 0, 100*366*24*time.Hour, &s.diskFrom) }},
 	{name: "decisions", expects: "`fired` or `all`", def: "fired", doc: "Record a decision for the events on which a rule fired, or for every event.",
 		read: func(w *walker, v value, s *streamDraft) { s.decisions, _ = w.oneOf(v, "fired", "all") }},
 	{name: "compatibility", expects: "`backward`, `forward`, `full` or `none`", def: "backward", doc: "What a change of the stream's declaration must keep: that records of before fit the new one (`backward`), that new records fit the one of before (`forward`), both, or nothing. A change that does not is refused before it takes effect. See the guide on [streams](../guides/streams.md#changing-a-stream).",

@@ -91,7 +91,7 @@ func streamView(s *schema.Stream) object {
 		fields[f.Name] = fieldView(&f, &s.Fields[i])
 	}
 	view := object{"topic": s.Topic, "partitions": s.Partitions, "format": s.Format, "as": s.Schema.Alias, "zone": s.Zone.String(),
-		"lateness": formatDuration(s.Lateness), "idle": formatDuration(s.Idle), "max_ahead": formatDuration(s.MaxAhead), "decisions": "fired", "fields": fields}
+		"lateness": formatDuration(s.Lateness), "idle": formatDuration(s.Idle), "max_ahead": formatDuration(s.MaxAhead), "windows_on_disk": formatDuration(max(0, s.DiskFrom)), "decisions": "fired", "fields": fields}
 	if s.Compatibility != schema.CompatBackward {
 		view["compatibility"] = s.Compatibility
 	}

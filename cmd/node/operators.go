@@ -23,6 +23,7 @@ type OperatorView struct {
 	Keys         int64     `json:"keys" doc:"Of which it holds something."`
 	Events       int64     `json:"events" doc:"That it holds."`
 	Bytes        int64     `json:"bytes" doc:"Memory, reserved blocks included."`
+	DiskBytes    int64     `json:"disk_bytes" doc:"Of the events that it keeps on disk."`
 	CappedKeys   int64     `json:"capped_keys" doc:"Keys of which events are left out because of the limit of events per key."`
 	Processed    int64     `json:"processed" doc:"Events that went through it since the start."`
 	Nanos        int64     `json:"ns" doc:"Time that it took for them, in nanoseconds."`
@@ -48,7 +49,7 @@ func (n *Node) operatorViews() []OperatorView {
 }
 
 func operatorView(o *engine.OperatorStatus) OperatorView {
-	v := OperatorView{Stream: o.Stream, Name: o.Name, Rules: slices.Clone(o.Rules), Partitions: o.Shards, Keys: o.Keys, Events: o.Events, Bytes: o.Bytes,
+	v := OperatorView{Stream: o.Stream, Name: o.Name, Rules: slices.Clone(o.Rules), Partitions: o.Shards, Keys: o.Keys, Events: o.Events, Bytes: o.Bytes, DiskBytes: o.Disk,
 		CappedKeys: o.Capped, Processed: o.Processed, Nanos: o.Time.Nanoseconds(), CappedValues: o.CappedValues, Top: []KeyView{}}
 	if o.Processed > 0 {
 		v.NanosEach = float64(v.Nanos) / float64(o.Processed)

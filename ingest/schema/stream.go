@@ -77,6 +77,9 @@ const (
 	NotSensitive Policy = "none"
 )
 
+// DefaultDiskFrom is Stream.DiskFrom where it is 0.
+const DefaultDiskFrom = 6 * time.Hour
+
 // Stream is a stream as its owner declared it.
 type Stream struct {
 	Schema     *event.Schema
@@ -101,6 +104,9 @@ type Stream struct {
 	// MaxAhead bounds how far an event's time may be ahead of its record's
 	// timestamp; 0 means no bound.
 	MaxAhead time.Duration
+	// DiskFrom is how far a window must reach back to keep its events on disk, where its
+	// aggregate allows it; 0: DefaultDiskFrom, below 0: none does. Values are the same.
+	DiskFrom time.Duration
 	// Dedupe is for how long, in event time, an event with the id of another in its
 	// partition is taken for a client's retry of it and left out; 0: for ever none is.
 	// The stream has an ID then. See ingest/dedupe.
