@@ -5,16 +5,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
-
-	"math/rand/v2"
 
 	"github.com/weirstream/weir/benchmarks/machine"
 	"github.com/weirstream/weir/cep"
@@ -57,7 +58,7 @@ func measure(ctx context.Context, o *options, out io.Writer) error {
 	fmt.Fprintf(out, "settings  one shard, %d keys in 8 windows of 1 h and less, 2 events of each before the first checkpoint, then %d events/s for %v, a checkpoint every %v\n", o.keys, o.rate, o.measure, o.every)
 	fmt.Fprintf(out, "held is the time from when the shard gets records, up to %d, or hears that there are none, to when it asks again\n\n", o.rate/100)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "keys\tcheckpoints\tMiB each, the first\tMiB each, the others\theld p50 ms\tp99 ms\tp99.9 ms\tmax ms\t")
+	fmt.Fprintln(w, "keys\tcheckpoints\tMiB each, the first two\tMiB each, the others\tMiB kept\theld p50 ms\tp99 ms\tp99.9 ms\tmax ms\trestart s\t")
 	for _, zipf := range []bool{false, true} {
 		if err := one(ctx, o, zipf, w); err != nil {
 			return err
@@ -72,12 +73,12 @@ func one(ctx context.Context, o *options, zipf bool, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fs := &counting{FS: vfs.OS}
+	files := &counting{FS: vfs.OS}
 	feed := newFeed(o, zipf)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	e, err := engine.New([]*schema.Stream{stream()}, program{}, engine.Options{
-		FS: fs, Dir: dir, Sink: &forgetful{}, CheckpointEvery: o.every, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		FS: files, Dir: dir, Sink: &forgetful{}, CheckpointEvery: o.every, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Open: func(context.Context, string, int32, int64) (source.Source, error) { return feed, nil },
 	})
 	if err != nil {
@@ -90,18 +91,26 @@ func one(ctx context.Context, o *options, zipf bool, out io.Writer) error {
 	case err := <-ended:
 		return err
 	}
-	first, firstCount := fs.settled(ctx)
+	first, firstCount := files.settled(ctx)
 	feed.measuring.Store(true)
-	fs.manifests.Store(0)
-	fs.bytes.Store(0)
+	files.manifests.Store(0)
+	files.bytes.Store(0)
 	select {
 	case <-time.After(o.measure):
 	case <-ctx.Done():
 	}
 	feed.measuring.Store(false)
-	bytes, n := fs.bytes.Load(), max(1, fs.manifests.Load())
+	bytes, n := files.bytes.Load(), max(1, files.manifests.Load())
 	cancel()
 	if err := <-ended; err != nil {
+		return err
+	}
+	kept, err := size(dir)
+	if err != nil {
+		return err
+	}
+	restart, err := restart(dir, feed.next)
+	if err != nil {
 		return err
 	}
 	held := feed.held
@@ -111,9 +120,65 @@ func one(ctx context.Context, o *options, zipf bool, out io.Writer) error {
 	if zipf {
 		name = "Zipf 1.1"
 	}
-	_, err = fmt.Fprintf(out, "%s\t%d\t%.1f\t%.1f\t%.2f\t%.1f\t%.1f\t%.1f\t\n", name, n, float64(first)/float64(max(1, firstCount))/(1<<20), float64(bytes)/float64(n)/(1<<20), at(0.5), at(0.99), at(0.999), at(1))
+	_, err = fmt.Fprintf(out, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.2f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", name, n, float64(first)/float64(max(1, firstCount))/(1<<20), float64(bytes)/float64(n)/(1<<20),
+		float64(kept)/(1<<20), at(0.5), at(0.99), at(0.999), at(1), restart.Seconds())
 	return err
 }
+
+// size is what the checkpoints take.
+func size(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
+}
+
+// restart is how long an engine takes from New to where it asks for records.
+func restart(dir string, from int64) (time.Duration, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	begun := time.Now()
+	opened := make(chan int64, 1)
+	e, err := engine.New([]*schema.Stream{stream()}, program{}, engine.Options{
+		FS: vfs.OS, Dir: dir, Sink: &forgetful{}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Open: func(_ context.Context, _ string, _ int32, from int64) (source.Source, error) {
+			opened <- from
+			return nothing{}, nil
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	at := <-opened
+	took := time.Since(begun)
+	cancel()
+	if err := <-ended; err != nil {
+		return 0, err
+	}
+	if at != from {
+		return 0, fmt.Errorf("the shard begins at %d, want %d", at, from)
+	}
+	return took, nil
+}
+
+// nothing is a source without records.
+type nothing struct{}
+
+func (nothing) Next(ctx context.Context) (source.Chunk, error) {
+	<-ctx.Done()
+	return source.Chunk{}, ctx.Err()
+}
+func (nothing) SeekTo(int64) error { return nil }
+func (nothing) Close() error       { return nil }
 
 // feed makes the records of a partition: first two of each key as fast as they are
 // taken, then keys at random at the rate.

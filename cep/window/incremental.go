@@ -19,7 +19,7 @@ import (
 //
 // A piece is a sequence of entries:
 //
-//	head  version, number of values, words of an event, turn
+//	head  version, number of values, words of an event, turn, number of keys
 //	whole key, what MaxEvents left out, events: what the key holds
 //	tail  key, what MaxEvents left out, events: in place of all that are later than
 //	      the first of them
@@ -43,6 +43,8 @@ const (
 	defaultWalk = 1024
 	// stepsMax bounds what Write looks at without finding anything to write.
 	stepsMax = 1 << 12
+	// defaultReserve is for how many keys at most room is made before they come.
+	defaultReserve = 1 << 27
 	// keyRoom estimates what a key takes beside its events.
 	keyRoom = 16
 )
@@ -191,7 +193,8 @@ func (s *Sliding) appendHead(dst []byte) []byte {
 	dst = append(dst, entryHead, pieceVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(s.cfg.Values)))
 	dst = binary.AppendUvarint(dst, uint64(s.stride))
-	return binary.AppendUvarint(dst, s.changes.turn)
+	dst = binary.AppendUvarint(dst, s.changes.turn)
+	return binary.AppendUvarint(dst, uint64(s.table.n))
 }
 
 // writeShare looks at a slot of the table and writes the keys of the hash that it
@@ -435,7 +438,7 @@ func (s *Sliding) applyEntry(r *pieceReader) error {
 }
 
 func (s *Sliding) applyHead(r *pieceReader) error {
-	version, values, stride, turn := r.byte(), r.uvarint(), r.uvarint(), r.uvarint()
+	version, values, stride, turn, keys := r.byte(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
 	switch {
 	case r.bad:
 		return nil
@@ -445,6 +448,7 @@ func (s *Sliding) applyHead(r *pieceReader) error {
 		return fmt.Errorf("window: %w: events of %d values in %d words where this program has %d in %d", cep.ErrSnapshot, values, stride, len(s.cfg.Values), s.stride)
 	}
 	s.changes.based, s.changes.turn = true, turn
+	s.table.reserve(int(min(keys, uint64(s.reserveMax))))
 	return nil
 }
 

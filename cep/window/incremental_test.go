@@ -329,6 +329,7 @@ func FuzzApply(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		op.reserveMax = 1000
 		if op.Apply(data) != nil {
 			return
 		}

@@ -33,7 +33,8 @@ type Sliding struct {
 	changes changes         // since the newest generation
 	freeze  freeze          // the generation at hand
 
-	walkFrom uint32 // how many events of a key are written at once
+	walkFrom   uint32 // how many events of a key are written at once
+	reserveMax int    // for how many keys at most room is made before they come
 }
 
 // mark is where an extent's parts stand: they hold exactly the events [lo, hi) of
@@ -52,7 +53,7 @@ func New(cfg Config) (*Sliding, error) {
 	if cfg.MaxEvents < 0 || cfg.MaxEvents > maxEvents {
 		return nil, fmt.Errorf("window: at most %d events of a key; expected from 1 to %d", cfg.MaxEvents, maxEvents)
 	}
-	s := &Sliding{cfg: cfg, watermark: event.MinTime, low: event.MinTime, walkFrom: defaultWalk}
+	s := &Sliding{cfg: cfg, watermark: event.MinTime, low: event.MinTime, walkFrom: defaultWalk, reserveMax: defaultReserve}
 	var err error
 	if s.store, err = newStore(cfg.Keys, cfg.Values); err != nil {
 		return nil, err
@@ -427,6 +428,7 @@ func (s *Sliding) move(id uint32, cells []uint64, x *extent, v *ring, m *mark, l
 // asked for. Every key is looked at again and again, so memory follows the live
 // keys; values do not depend on it.
 func (s *Sliding) sweep(n int) {
+	s.table.floor = 0
 	if s.keepsN {
 		return
 	}

@@ -667,6 +667,7 @@ func FuzzRestore(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		op.reserveMax = 1000
 		if op.Restore(cep.NewSnapshotReader(bytes.NewReader(data))) != nil {
 			return
 		}

@@ -105,7 +105,9 @@ func (s *Sliding) Restore(r *cep.SnapshotReader) error {
 		return fmt.Errorf("window: %w: events of %d words where this program has %d", cep.ErrSnapshot, v, s.stride)
 	}
 	var key []byte
-	for keys := r.Uvarint(); keys > 0 && r.Err() == nil; keys-- {
+	keys := r.Uvarint()
+	s.table.reserve(int(min(keys, uint64(s.reserveMax))))
+	for ; keys > 0 && r.Err() == nil; keys-- {
 		key = r.Bytes(key, keyMax)
 		hash := hashOf(key)
 		if _, found := s.find(hash, key); found && r.Err() == nil {

@@ -11,6 +11,7 @@ type table struct {
 	slots []uint64
 	shift uint // home = hash >> shift
 	n     int
+	floor int // homes that it does not shrink below
 	// less orders two records of equal hash by their keys.
 	less func(a, b uint32) bool
 }
@@ -37,6 +38,19 @@ func (t *table) alloc(homes int) {
 func (t *table) homes() int { return 1 << (32 - t.shift) }
 
 func (t *table) home(hash uint32) int { return int(uint64(hash) >> t.shift) }
+
+// reserve makes room for n records, before they come in the order of their hashes:
+// in a table that grows with them all would belong to its first places.
+func (t *table) reserve(n int) {
+	homes := tableMin
+	for n*4 >= homes*3 {
+		homes *= 2
+	}
+	if homes > t.homes() {
+		t.resize(homes)
+	}
+	t.floor = homes
+}
 
 // insert adds a record that is not in the table.
 func (t *table) insert(hash, rec uint32) {
@@ -77,7 +91,7 @@ func (t *table) remove(hash, rec uint32) {
 	}
 	t.slots[i] = 0
 	t.n--
-	if t.n*8 < t.homes() && t.homes() > tableMin {
+	if t.n*8 < t.homes() && t.homes() > max(t.floor, tableMin) {
 		t.resize(t.homes() / 2)
 	}
 }

@@ -33,6 +33,8 @@ type Seen struct {
 
 	changes changes // since the newest generation
 	freeze  freeze  // the generation at hand
+
+	reserveMax uint32 // for how many ids at most room is made before they come
 }
 
 type entry struct {
@@ -51,7 +53,7 @@ const tableMin = 64
 
 // New is an empty Seen.
 func New(span time.Duration) *Seen {
-	return &Seen{span: span, greatest: event.MinTime, table: make([]entry, tableMin)}
+	return &Seen{span: span, greatest: event.MinTime, table: make([]entry, tableMin), reserveMax: 1 << 28}
 }
 
 // Duplicate reports whether an event is a duplicate, and notes it where not.
@@ -97,12 +99,12 @@ func (s *Seen) find(k Key) *entry {
 
 // rehash leaves the expired ids out of a table of the size that the others need.
 func (s *Seen) rehash() {
-	old, live, now := s.table, 0, s.greatest
+	live, now := 0, s.greatest
 	if s.freeze.on {
 		now = s.freeze.greatest // the generation has them
 	}
-	for i := range old {
-		if old[i].used() && !s.expired(&old[i], now) {
+	for i := range s.table {
+		if s.table[i].used() && !s.expired(&s.table[i], now) {
 			live++
 		}
 	}
@@ -110,10 +112,17 @@ func (s *Seen) rehash() {
 	for 8*live > 3*size {
 		size *= 2
 	}
-	s.table, s.used = make([]entry, size), live
+	s.resize(size, now)
+}
+
+// resize leaves the ids that are expired at a time out of a table of another size.
+func (s *Seen) resize(size int, now event.Time) {
+	old := s.table
+	s.table, s.used = make([]entry, size), 0
 	for i := range old {
 		if old[i].used() && !s.expired(&old[i], now) {
 			*s.find(old[i].key) = old[i]
+			s.used++
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // the keys' low parts, by which the table is ordered. What changes in a share while it
 // is being written is undone in what is written (note).
 //
-// A piece is a sequence of heads (version, turn, greatest time) and entries (the number
+// A piece is a sequence of heads (version, turn, greatest time, number of ids) and entries (the number
 // of ids; of each its time and key). Ids that are no longer within the span may be
 // there or not.
 const (
@@ -89,6 +89,7 @@ func (s *Seen) Write(dst []byte, about int) ([]byte, bool) {
 		f.headed = true
 		dst = binary.AppendUvarint(append(dst, pieceHead, pieceVersion), s.changes.turn)
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(f.greatest))
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(s.used))
 	}
 	for len(dst) < about {
 		switch {
@@ -174,12 +175,25 @@ func (s *Seen) applyHead(data []byte) ([]byte, error) {
 		return nil, ErrSnapshot
 	}
 	turn, n := binary.Uvarint(data[1:])
-	if n <= 0 || len(data) < 1+n+8 {
+	if n <= 0 || len(data) < 1+n+12 {
 		return nil, ErrSnapshot
 	}
 	s.changes.based, s.changes.turn = true, turn
 	s.greatest = max(s.greatest, event.Time(binary.LittleEndian.Uint64(data[1+n:])))
-	return data[1+n+8:], nil
+	s.reserve(int(min(binary.LittleEndian.Uint32(data[1+n+8:]), s.reserveMax)))
+	return data[1+n+12:], nil
+}
+
+// reserve makes room for n ids, before they come in the order of the table: in one that
+// grows with them all would belong to its first places.
+func (s *Seen) reserve(n int) {
+	size := len(s.table)
+	for 4*n > 3*size {
+		size *= 2
+	}
+	if size > len(s.table) {
+		s.resize(size, s.greatest)
+	}
 }
 
 func (s *Seen) applyEntries(data []byte) ([]byte, error) {

@@ -96,6 +96,7 @@ func FuzzApply(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := New(100)
+		s.reserveMax = 1000
 		if s.Apply(data) != nil {
 			return
 		}
