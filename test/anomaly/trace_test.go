@@ -113,10 +113,15 @@ type clientLog struct {
 	who string
 }
 
-func (clientLog) Level() kgo.LogLevel { return kgo.LogLevelInfo }
+func (clientLog) Level() kgo.LogLevel { return kgo.LogLevelDebug }
 
-func (c clientLog) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
-	if strings.Contains(msg, "metadata") || strings.Contains(msg, "beginning trans") {
+// Log drops what is about metadata and, of what is for debugging, all that does not
+// move the client's place in a partition.
+func (c clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	switch {
+	case level < kgo.LogLevelDebug && !strings.Contains(msg, "metadata"):
+	case strings.HasPrefix(msg, "handled "), strings.HasPrefix(msg, "entering OnPartitions"), msg == "updated uncommitted", msg == "offsets to load broker":
+	default:
 		return
 	}
 	c.t.add(c.who, "  kgo: %s %v", msg, keyvals)
