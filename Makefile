@@ -53,11 +53,12 @@ test-console: test-tools ## drive the console in a real browser
 	cd $(CONSOLE) && npm ci --no-audit --no-fund && npm test
 
 .PHONY: bench
-bench: build ## the whole path, the log beside Apache Kafka, windows beside Flink, decoding; with figures and the machine
+bench: build ## the whole path, the log beside Apache Kafka, windows beside Flink, the engine, decoding; with figures and the machine
 	go run ./benchmarks/path -weir $(CURDIR)/$(BIN)
 	go run ./benchmarks/ingest -out benchmarks/ingest/results.md
 	go run ./benchmarks/log -weir $(CURDIR)/$(BIN) -out benchmarks/log/results.md
 	go run ./benchmarks/cep -out benchmarks/cep/results.md
+	go run ./benchmarks/cep -part engine -out benchmarks/cep/engine.md
 
 .PHONY: clean
 clean: ## remove what was built

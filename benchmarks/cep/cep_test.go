@@ -50,3 +50,19 @@ func TestWeirRun(t *testing.T) {
 		t.Errorf("%d rows that add up to %d, want %d and %d", got.Rows, got.Sum, events, want)
 	}
 }
+
+// TestWholeEngine runs the engine's parts small; every event satisfies the windows' rule.
+func TestWholeEngine(t *testing.T) {
+	o := options{dir: t.TempDir(), payments: 3000, lasts: 100 * time.Millisecond}
+	f, err := wholeRun(t.Context(), o, 2, []string{`last("1m").by(tx.card).count() >= 1`, `last("1m").by(tx.shop).count() >= 1`}, 10)
+	if err != nil || f.decisions != 3000 || f.rate <= 0 || f.keyed <= 0 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if testing.Short() {
+		return
+	}
+	took, syncs, err := latency(t.Context(), o, []string{`last("7d").by(tx.shop).count() > 1000000`}, "7d", 1000)
+	if err != nil || len(took) != 100 || len(syncs) != 2*syncsEach || took[0] <= 0 {
+		t.Errorf("%d latencies, %d syncs, %v", len(took), len(syncs), err)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,10 +23,17 @@ type options struct {
 	events         int   // measured there, after the windows are full
 	sizes          []int // of windows of one key, in events
 	flink, results string
+
+	// Of the engine's figures.
+	part, dir, profile string
+	payments, runs     int
+	partitions         []int32
+	rates              []int
+	lasts              time.Duration
 }
 
 func main() {
-	o := options{sizes: windowSizes}
+	o := options{sizes: windowSizes, partitions: []int32{1, 2, 4}, rates: []int{1000, 10_000, 50_000}}
 	flag.DurationVar(&o.round, "round", 100*time.Millisecond, "CPU time of one round of one figure")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of a figure; the median is printed")
 	flag.IntVar(&o.keys, "keys", 100_000, "keys beside Flink")
@@ -33,6 +41,12 @@ func main() {
 	flag.IntVar(&o.events, "events", 400_000, "events beside Flink behind those that fill the windows")
 	flag.StringVar(&o.flink, "flink", "bin/flink", "directory with Flink's jars; they are got with mvn where it is absent; empty: no peer")
 	flag.StringVar(&o.results, "out", "", "file to write the figures to as well, as Markdown")
+	flag.StringVar(&o.part, "part", "windows", "what to measure: windows, or the whole engine")
+	flag.StringVar(&o.dir, "dir", "", "where to put the engine's logs; empty: the system's temporary directory")
+	flag.StringVar(&o.profile, "profile", "", "beginning of the names of files with a CPU profile of each run of the engine")
+	flag.IntVar(&o.payments, "payments", 1_000_000, "events of the whole engine")
+	flag.IntVar(&o.runs, "runs", 3, "runs of a figure of the whole engine; the median is printed")
+	flag.DurationVar(&o.lasts, "lasts", 10*time.Second, "how long a figure of latency is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -43,6 +57,17 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
+	switch o.part {
+	case "windows":
+	case "engine":
+		return machine.Record(o.results, "# What the whole engine takes\n\nWritten by `go run ./benchmarks/cep -part engine -out benchmarks/cep/engine.md`.",
+			func(out io.Writer) error {
+				fmt.Fprintf(out, "machine   %s\n", machine.Describe())
+				return errors.Join(wholeEngine(ctx, o, out), latencies(ctx, o, out))
+			})
+	default:
+		return fmt.Errorf("-part %s: there are windows and engine", o.part)
+	}
 	return machine.Record(o.results, "# What windows cost\n\nWritten by `go run ./benchmarks/cep -out benchmarks/cep/results.md`.",
 		func(out io.Writer) error { return measure(ctx, o, out) })
 }
