@@ -9,25 +9,33 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 )
 
-// A record of a keyed stream's topic is a block: the rows of one source partition
-// between two offsets that have their key in this partition of the keyed stream.
-// Numbers are varints, the zigzag ones where they may be below zero:
+// A record of a keyed stream's topic is a block: parts, each the rows of one source
+// partition between two offsets that have their key in this partition of the keyed
+// stream, and the order of all of them. Numbers are varints, the zigzag ones where they
+// may be below zero:
 //
 //	version
-//	length and name of the stream, its partition, a hash of its topic's identity in 8 bytes
-//	from, to: the source offsets that it tells all rows of
-//	the source's watermark behind to
-//	the offset of weir.tables before which changes are in force
-//	the number of rows; of each the offset less the one before, and the time likewise
-//	1 where any row is late: the bitmap of those, and of each its watermark; else 0
-//	the fields' values, as event.Column writes them
+//	the number of parts; of each:
+//	  length and name of the stream, its partition, a hash of its topic's identity in 8 bytes
+//	  from, to: the source offsets that it tells all rows of
+//	  the source's watermark behind to
+//	  the offset of weir.tables before which changes are in force
+//	  the number of rows
+//	where there is more than one part: of each row, in order, its part in one byte
+//	of each part with rows:
+//	  of each row the offset less the one before, and then of each the time likewise
+//	  1 where any row is late: the bitmap of those, and of each its watermark; else 0
+//	  the fields' values, as event.Column writes them
 //
-// A block without rows says that there are none.
-const blockVersion = 1
+// A part without rows says that there are none.
+const (
+	blockVersion = 1
+	blockParts   = 255 // at most
+)
 
 var errBlock = errors.New("not a block of a keyed stream")
 
-// blockHeader is what a block says beside its rows.
+// blockHeader is what a part of a block says beside its rows.
 type blockHeader struct {
 	stream      string
 	partition   int32
@@ -38,24 +46,49 @@ type blockHeader struct {
 	rows        int
 }
 
-// appendBlock writes a block of some rows of a batch.
-func appendBlock(dst []byte, h *blockHeader, b *event.Batch, out *cep.Outbox, rows []int32, fields []int) []byte {
-	dst = append(dst, blockVersion)
-	dst = append(binary.AppendUvarint(dst, uint64(len(h.stream))), h.stream...)
-	dst = binary.AppendUvarint(dst, uint64(h.partition))
-	dst = binary.LittleEndian.AppendUint64(dst, h.incarnation)
-	dst = binary.AppendVarint(dst, h.from)
-	dst = binary.AppendVarint(dst, h.to)
-	dst = binary.AppendVarint(dst, int64(h.watermark))
-	dst = binary.AppendVarint(dst, h.tables)
-	dst = binary.AppendUvarint(dst, uint64(len(rows)))
-	offset, time, late := h.from, int64(0), false
-	for _, r := range rows {
+// blockPart is some rows of a batch as a part of a block.
+type blockPart struct {
+	blockHeader
+	batch  *event.Batch
+	outbox *cep.Outbox
+	rows   []int32
+	fields []int
+}
+
+// appendBlock writes a block of parts whose rows are in an order.
+func appendBlock(dst []byte, parts []blockPart, order []uint8) []byte {
+	dst = binary.AppendUvarint(append(dst, blockVersion), uint64(len(parts)))
+	for i := range parts {
+		h := &parts[i]
+		dst = append(binary.AppendUvarint(dst, uint64(len(h.stream))), h.stream...)
+		dst = binary.AppendUvarint(dst, uint64(h.partition))
+		dst = binary.LittleEndian.AppendUint64(dst, h.incarnation)
+		dst = binary.AppendVarint(dst, h.from)
+		dst = binary.AppendVarint(dst, h.to)
+		dst = binary.AppendVarint(dst, int64(h.watermark))
+		dst = binary.AppendVarint(dst, h.tables)
+		dst = binary.AppendUvarint(dst, uint64(len(h.rows)))
+	}
+	if len(parts) > 1 {
+		dst = append(dst, order...)
+	}
+	for i := range parts {
+		if len(parts[i].rows) > 0 {
+			dst = parts[i].appendRows(dst)
+		}
+	}
+	return dst
+}
+
+func (p *blockPart) appendRows(dst []byte) []byte {
+	b, out := p.batch, p.outbox
+	offset, time, late := p.from, int64(0), false
+	for _, r := range p.rows {
 		dst = binary.AppendUvarint(dst, uint64(b.Offset[r]-offset))
 		offset = b.Offset[r]
 		late = late || out.Late[r]
 	}
-	for _, r := range rows {
+	for _, r := range p.rows {
 		dst = binary.AppendVarint(dst, int64(b.Time[r])-time)
 		time = int64(b.Time[r])
 	}
@@ -64,20 +97,20 @@ func appendBlock(dst []byte, h *blockHeader, b *event.Batch, out *cep.Outbox, ro
 	} else {
 		dst = append(dst, 1)
 		at := len(dst)
-		dst = append(dst, make([]byte, (len(rows)+7)/8)...)
-		for i, r := range rows {
+		dst = append(dst, make([]byte, (len(p.rows)+7)/8)...)
+		for i, r := range p.rows {
 			if out.Late[r] {
 				dst[at+i>>3] |= 1 << (i & 7)
 			}
 		}
-		for _, r := range rows {
+		for _, r := range p.rows {
 			if out.Late[r] {
 				dst = binary.AppendVarint(dst, int64(out.Watermark[r]))
 			}
 		}
 	}
-	for _, f := range fields {
-		dst = b.Cols[f].AppendWire(dst, rows)
+	for _, f := range p.fields {
+		dst = b.Cols[f].AppendWire(dst, p.rows)
 	}
 	return dst
 }
@@ -120,14 +153,22 @@ func (r *blockReader) bytes(n uint64) []byte {
 	return b
 }
 
-// header reads what stands before the rows.
-func (r *blockReader) header() (h blockHeader) {
+// headers reads what stands before the order of the rows, into dst.
+func (r *blockReader) headers(dst []blockHeader) []blockHeader {
 	if v := r.bytes(1); r.err == nil && v[0] != blockVersion {
 		r.err = fmt.Errorf("%w: version %d, this program reads %d", errBlock, v[0], blockVersion)
 	}
-	if r.err != nil {
-		return h
+	n := r.uvarint()
+	if r.err == nil && n > blockParts {
+		r.fail()
 	}
+	for ; n > 0 && r.err == nil; n-- {
+		dst = append(dst, r.header())
+	}
+	return dst
+}
+
+func (r *blockReader) header() (h blockHeader) {
 	h.stream = string(r.bytes(r.uvarint()))
 	p := r.uvarint()
 	h.partition = int32(p)
@@ -145,8 +186,30 @@ func (r *blockReader) header() (h blockHeader) {
 	return h
 }
 
-// rows reads the rows behind a header into an empty batch, and what is known of them
-// into an outbox; low is the lowest watermark of the keyed stream before them.
+// order reads the part of each row. Of a single part there is none to read.
+func (r *blockReader) order(parts []blockHeader) []uint8 {
+	if len(parts) < 2 || r.err != nil {
+		return nil
+	}
+	total, left := 0, [blockParts]int{}
+	for i := range parts {
+		total += parts[i].rows
+		left[i] = parts[i].rows
+	}
+	order := r.bytes(uint64(total))
+	for _, p := range order {
+		if int(p) >= len(parts) || left[p] == 0 {
+			r.fail()
+			return nil
+		}
+		left[p]--
+	}
+	return order
+}
+
+// rows reads the rows of a part behind those before it into an empty batch, and what is
+// known of them into an outbox; low is the lowest watermark of the keyed stream before
+// the block.
 func (r *blockReader) rows(h *blockHeader, low event.Time, b *event.Batch, out *cep.Outbox, fields []int) error {
 	offset, time := h.from, int64(0)
 	for i := range h.rows {
@@ -178,6 +241,11 @@ func (r *blockReader) rows(h *blockHeader, low event.Time, b *event.Batch, out *
 			r.data, r.err = b.Cols[f].ReadWire(r.data, h.rows)
 		}
 	}
+	return r.err
+}
+
+// end wants nothing behind the last part.
+func (r *blockReader) end() error {
 	if r.err == nil && len(r.data) > 0 {
 		r.err = errBlock
 	}

@@ -106,8 +106,10 @@ func (s *shard) beginCheckpoint(ctx context.Context) error {
 	if s.cursor == s.saved && s.everSaved {
 		return nil
 	}
-	if err := s.markProjections(ctx); err != nil {
-		return err
+	if s.lane != nil {
+		if err := s.merger.mark(ctx, s.lane, s.position, s.clock.Watermark(), s.changes); err != nil {
+			return err
+		}
 	}
 	return s.freeze(ctx)
 }

@@ -212,6 +212,13 @@ func (s *memSource) Next(ctx context.Context) (source.Chunk, error) {
 	}
 }
 
+// End implements ender.
+func (s *memSource) End() int64 {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	return int64(s.l.part(s.topic, s.partition).durable)
+}
+
 func (s *memSource) SeekTo(offset int64) error { s.at = offset; return nil }
 func (s *memSource) Close() error              { return nil }
 

@@ -37,6 +37,7 @@ type gather struct {
 // gathered is what comes from one keyed stream.
 type gathered struct {
 	topic  string
+	index  int // of the shard's projection
 	slots  []int
 	queues []gatherQueue // by partition
 	order  []place       // of the batch that is merged: where each row's features are
@@ -57,10 +58,18 @@ type gatherQueue struct {
 // part is the features of some rows, by source offset.
 type part struct {
 	offsets  []int64
+	rows     []int32        // where each is in features; nil: at its own place
 	features []event.Column // as gathered.slots
-	faults   []cep.Fault    // by index of slots and of offsets
+	faults   []cep.Fault    // by index of slots and row of features
 	marks    []cep.Fault
 	at       int // the first that is not used up
+}
+
+func (p *part) index(i int) int {
+	if p.rows == nil {
+		return i
+	}
+	return int(p.rows[i])
 }
 
 // take moves what a source reads out of an outbox.
@@ -95,7 +104,7 @@ func newGather(reads []*projection, from int64) *gather {
 	g := &gather{decided: from, until: math.MaxInt64}
 	g.room.L = &g.mu
 	for _, p := range reads {
-		g.reads = append(g.reads, &gathered{topic: p.topic, slots: p.source.Reads, queues: make([]gatherQueue, len(p.parts))})
+		g.reads = append(g.reads, &gathered{topic: p.topic, index: p.index, slots: p.source.Reads, queues: make([]gatherQueue, len(p.parts))})
 	}
 	return g
 }
@@ -137,9 +146,13 @@ func (g *gather) ready(u *unit, wake func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.wake = nil
-	for k, r := range g.reads {
+	if !u.projected.Load() {
+		g.wake = wake
+		return false
+	}
+	for _, r := range g.reads {
 		for q := range r.queues {
-			if r.queues[q].reach < u.needs[k][q] {
+			if r.queues[q].reach < u.needs[r.index][q] {
 				g.wake = wake
 				return false
 			}
@@ -150,8 +163,8 @@ func (g *gather) ready(u *unit, wake func()) bool {
 
 // merge moves the features of a unit that is ready into its outbox.
 func (g *gather) merge(u *unit) error {
-	for k, r := range g.reads {
-		if err := g.place(r, u, k); err != nil {
+	for _, r := range g.reads {
+		if err := g.place(r, u); err != nil {
 			return err
 		}
 		for i, slot := range r.slots {
@@ -178,14 +191,14 @@ func (g *gather) merge(u *unit) error {
 }
 
 // place finds the features of each row. Nobody else takes from the queues.
-func (g *gather) place(r *gathered, u *unit, k int) error {
+func (g *gather) place(r *gathered, u *unit) error {
 	r.order = r.order[:0]
 	g.mu.Lock()
 	queues := slices.Clone(r.queues) // others only append
 	g.mu.Unlock()
 	at := make([]int, len(queues))
 	for i, offset := range u.batch.Offset {
-		q := u.routes[k][i]
+		q := u.routes[r.index][i]
 		parts := queues[q].parts
 		for {
 			if at[q] == len(parts) {
@@ -199,7 +212,7 @@ func (g *gather) place(r *gathered, u *unit, k int) error {
 				if p.offsets[p.at] != offset {
 					return fmt.Errorf("the features of the event at offset %d are not there, of %d they are", offset, p.offsets[p.at])
 				}
-				r.order = append(r.order, place{p, p.at})
+				r.order = append(r.order, place{p, p.index(p.at)})
 				p.at++
 				break
 			}
@@ -234,6 +247,15 @@ func (q *gatherQueue) drop(offset int64) {
 	q.rows = 0
 	for _, p := range q.parts {
 		q.rows += len(p.offsets) - max(0, p.at)
+	}
+}
+
+// poke has the shard look again.
+func (g *gather) poke() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.wake != nil {
+		g.wake()
 	}
 }
 

@@ -174,6 +174,12 @@ func (g *group) restore(ctx context.Context) error {
 	if g.keyed == nil {
 		g.makeKeyed()
 	}
+	merger := newMerger(g.engine.opts.Sink, g.topics)
+	for _, s := range g.shards {
+		if len(s.projections) > 0 {
+			s.merger, s.lane = merger, merger.add(s, s.projections, s.clock.Newest())
+		}
+	}
 	for _, k := range g.keyed {
 		if err := k.guard(func() error { return k.restore(ctx) }); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -318,6 +319,69 @@ func TestKeyedEqualsLocal(t *testing.T) {
 	})
 }
 
+// TestKeyedInTime has events of distinct times that are all there when the engine
+// begins, in any number of partitions of two streams: keyed streams take them in the
+// order of time, through kills and restarts, so that what is decided is what one
+// partition of each decides, but for where it was logged.
+func TestKeyedInTime(t *testing.T) {
+	testSeeds(t, 10, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		n := 100 + r.IntN(1200)
+		events := map[string][]string{}
+		for i := range n {
+			name := []string{"s", "s", "c"}[r.IntN(3)]
+			events[name] = append(events[name], fmt.Sprintf(`{"ts": %d, "key": "k%d", "amount": %d.%02d, "shop": "s%d", "device": %d}`, 1000+i, r.IntN(6), r.IntN(100), r.IntN(100), r.IntN(5), r.IntN(4)))
+		}
+		bench := func(seed uint64, partitions, parts int32) *keyedBench {
+			in := map[string][][]string{}
+			for name, all := range events {
+				in[name] = make([][]string, partitions)
+				for _, e := range all {
+					p := int(e[strings.Index(e, `"key": "k`)+9]) % int(partitions) // its key's
+					in[name][p] = append(in[name][p], e)
+				}
+			}
+			prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", partitions), shopStream("c", partitions)},
+				windows: []keyedWindow{{"shop", "s", "s", 3, 3, 30 * time.Second}, {"shop", "c", "s", 3, 3, 90 * time.Second}, {"device", "s", "s", 4, 4, 40 * time.Second}, {"device", "c", "c", 4, 4, 40 * time.Second}}}
+			return newKeyedBench(seed, prog, parts, in)
+		}
+		want := bench(seed, 1, 1)
+		want.run(t)
+		b := bench(seed+1, 1+r.Int32N(4), 1+r.Int32N(4))
+		for kills := r.IntN(6); ; kills-- {
+			b.opts.BatchRows = 1 + r.IntN(300)
+			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
+			if kills > 0 {
+				b.log.fuse = r.IntN(60)
+			}
+			b.run(t)
+			if kills <= 0 && !b.log.dead {
+				break
+			}
+			b.log.revive()
+			b.fs = b.fs.CrashClone()
+		}
+		b.checkBlocks(t)
+		sameResults(t, want.withoutOrigins(), b.withoutOrigins())
+	})
+}
+
+// withoutOrigins is what was decided, but for where the events were logged, by time.
+func (b *keyedBench) withoutOrigins() map[string][]string {
+	origin := regexp.MustCompile(`in(\.c)?/\d+/\d+|"(partition|offset)":\d+`)
+	out := map[string][]string{}
+	for name, all := range b.result() {
+		topic, _, _ := strings.Cut(name, " ")
+		for _, one := range all {
+			out[topic] = append(out[topic], origin.ReplaceAllString(one, ""))
+		}
+	}
+	for _, all := range out {
+		slices.Sort(all)
+	}
+	return out
+}
+
 // TestKeyedResumes wants a keyed stream's shards to go on from their checkpoints after
 // an orderly stop, and to make their state again where these are gone.
 func TestKeyedResumes(t *testing.T) {
@@ -423,15 +487,17 @@ func (b *keyedBench) checkBlocks(t *testing.T) {
 		next := map[string]int64{}
 		for i := range p.recs {
 			r := blockReader{data: p.recs[i].Value}
-			h := r.header()
+			headers := r.headers(nil)
 			if r.err != nil {
 				t.Fatalf("%s@%d: %v", name, i, r.err)
 			}
-			of := partName(h.stream, h.partition)
-			if h.from != next[of] {
-				t.Fatalf("%s@%d: a block of %s from %d to %d, the one before ended at %d", name, i, of, h.from, h.to, next[of])
+			for _, h := range headers {
+				of := partName(h.stream, h.partition)
+				if h.from != next[of] {
+					t.Fatalf("%s@%d: a block of %s from %d to %d, the one before ended at %d", name, i, of, h.from, h.to, next[of])
+				}
+				next[of] = h.to
 			}
-			next[of] = h.to
 		}
 	}
 }

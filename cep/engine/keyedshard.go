@@ -44,7 +44,10 @@ type keyedShard struct {
 	cursor    int64
 	sources   []keyedFrom // of each partition of each source
 	instance  KeyedInstance
-	ops       []Operator // of instance
+	ops       []Operator    // of instance
+	headers   []blockHeader // of the block at hand
+	parts     []*keyedPart
+	base      int // rows of the block before the batch
 	batch     event.Batch
 	described cep.Outbox   // Late, Watermark and Low of the block at hand
 	outboxes  []cep.Outbox // by source that reads: features
@@ -221,46 +224,161 @@ func (k *keyedShard) publish(highWatermark int64) {
 // block takes one block in.
 func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 	r := blockReader{data: rec.Value}
-	h := r.header()
-	if r.err != nil {
-		return r.err
+	k.headers = r.headers(k.headers[:0])
+	order := r.order(k.headers)
+	for len(k.parts) < len(k.headers) {
+		k.parts = append(k.parts, &keyedPart{})
 	}
-	from, at := k.from(&h)
-	if at < 0 {
-		return fmt.Errorf("a block of the stream %q, which this keyed stream does not have", h.stream)
+	for i := range k.headers {
+		h, p := &k.headers[i], k.parts[i]
+		if r.err != nil {
+			break
+		}
+		p.row = 0
+		if p.from, p.source = k.from(h); p.source < 0 {
+			return fmt.Errorf("a block of the stream %q, which this keyed stream does not have", h.stream)
+		}
+		src := &k.topic.Sources[p.source]
+		p.batch.Reset(src.Stream.Schema, src.Fields)
+		p.described.Reset(nil)
+		if h.rows > 0 {
+			if err := r.rows(h, k.low, &p.batch, &p.described, src.Fields); err != nil {
+				return err
+			}
+		}
 	}
-	p := &part{}
-	if h.rows > 0 {
-		src := &k.topic.Sources[at]
-		k.batch.Reset(src.Stream.Schema, src.Fields)
-		k.batch.Watermark = k.low
-		k.batch.Origin = append(k.batch.Origin, event.Origin{Topic: src.Stream.Topic, Partition: h.partition})
-		k.described.Reset(nil)
-		if err := r.rows(&h, k.low, &k.batch, &k.described, src.Fields); err != nil {
-			return err
+	if err := r.end(); err != nil {
+		return err
+	}
+	if err := k.runs(ctx, order); err != nil {
+		return err
+	}
+	for i := range k.headers {
+		h, f := &k.headers[i], k.parts[i].from
+		if f == nil { // of a topic that is no longer there, or a partition of one
+			continue
 		}
-		if err := k.engine.useTables(ctx, k.instance, h.tables, &k.loaded); err != nil {
-			return fmt.Errorf("tables: %w", err)
+		if f.read >= 0 {
+			if err := f.shard.gather.deliver(ctx, f.read, k.partition, &part{}, h.to); err != nil {
+				return err
+			}
 		}
-		if err := k.rows(at, p); err != nil {
-			return err
-		}
+		f.next = max(f.next, h.to)
+		f.watermark = max(f.watermark, h.watermark)
 		k.mu.Lock()
 		k.status.Rows += int64(h.rows)
 		k.mu.Unlock()
 		k.engine.metrics.keyed.rows.WithLabelValues(k.labels...).Add(float64(h.rows))
 	}
-	if from == nil { // of a topic that is no longer there, or a partition of one
-		return nil
+	return k.advance()
+}
+
+// keyedPart is a part of the block at hand.
+type keyedPart struct {
+	from      *keyedFrom // nil: of a partition that its source no longer has
+	source    int
+	batch     event.Batch
+	described cep.Outbox
+	row       int // the next one, in order
+	of        part
+}
+
+// runs takes the rows of the block at hand in, in order, those of one stream together
+// that follow each other.
+func (k *keyedShard) runs(ctx context.Context, order []uint8) error {
+	k.base = 0
+	if len(k.headers) == 1 {
+		if k.headers[0].rows == 0 {
+			return nil
+		}
+		p := k.parts[0]
+		k.batch, p.batch = p.batch, k.batch
+		k.described, p.described = p.described, k.described
+		k.batch.Origin = append(k.batch.Origin, event.Origin{Topic: k.topic.Sources[p.source].Stream.Topic, Partition: k.headers[0].partition})
+		return k.runRows(ctx, nil)
 	}
-	if from.read >= 0 {
-		if err := from.shard.gather.deliver(ctx, from.read, k.partition, p, h.to); err != nil {
+	for len(order) > 0 {
+		n, first := 1, order[0]
+		for n < len(order) && k.alike(order[n], first) {
+			n++
+		}
+		k.gatherRun(order[:n])
+		if err := k.runRows(ctx, order[:n]); err != nil {
+			return err
+		}
+		k.base += n
+		order = order[n:]
+	}
+	return nil
+}
+
+// alike reports whether rows of two parts can be taken in together.
+func (k *keyedShard) alike(a, b uint8) bool {
+	return a == b || k.parts[a].source == k.parts[b].source && k.headers[a].tables == k.headers[b].tables
+}
+
+// gatherRun makes one batch of the next rows of parts.
+func (k *keyedShard) gatherRun(order []uint8) {
+	src := &k.topic.Sources[k.parts[order[0]].source]
+	b, d := &k.batch, &k.described
+	b.Reset(src.Stream.Schema, src.Fields)
+	d.Reset(nil)
+	for _, i := range order {
+		p := k.parts[i]
+		row := p.row
+		p.row++
+		b.Origin = append(b.Origin, event.Origin{Topic: src.Stream.Topic, Partition: k.headers[i].partition})
+		b.Offset, b.Time = append(b.Offset, p.batch.Offset[row]), append(b.Time, p.batch.Time[row])
+		d.Late, d.Watermark, d.Low = append(d.Late, p.described.Late[row]), append(d.Watermark, p.described.Watermark[row]), append(d.Low, p.described.Low[row])
+		for _, f := range src.Fields {
+			b.Cols[f].AppendFrom(&p.batch.Cols[f], row)
+		}
+	}
+}
+
+// runRows runs the operators on the batch at hand, of rows of parts in an order, and
+// delivers what they find; without an order all are of the first part.
+func (k *keyedShard) runRows(ctx context.Context, order []uint8) error {
+	first := 0
+	if order != nil {
+		first = int(order[0])
+	}
+	k.batch.Watermark = k.low
+	if err := k.engine.useTables(ctx, k.instance, k.headers[first].tables, &k.loaded); err != nil {
+		return fmt.Errorf("tables: %w", err)
+	}
+	var all part
+	if err := k.rows(k.parts[first].source, &all); err != nil {
+		return err
+	}
+	if order == nil {
+		return k.deliver(ctx, 0, &all)
+	}
+	for row, i := range order {
+		one := &k.parts[i].of
+		one.offsets, one.rows = append(one.offsets, k.batch.Offset[row]), append(one.rows, int32(row))
+	}
+	for i := range k.headers {
+		one := k.parts[i].of
+		if len(one.offsets) == 0 {
+			continue
+		}
+		k.parts[i].of = part{}
+		one.features, one.faults, one.marks = all.features, all.faults, all.marks
+		if err := k.deliver(ctx, i, &one); err != nil {
 			return err
 		}
 	}
-	from.next = max(from.next, h.to)
-	from.watermark = max(from.watermark, h.watermark)
-	return k.advance()
+	return nil
+}
+
+// deliver hands features to the source of a part, where it reads some.
+func (k *keyedShard) deliver(ctx context.Context, i int, p *part) error {
+	f := k.parts[i].from
+	if f == nil || f.read < 0 {
+		return nil
+	}
+	return f.shard.gather.deliver(ctx, f.read, k.partition, p, 0)
 }
 
 // from is the source partition of a block and the index of its source; nil where it is
@@ -295,8 +413,8 @@ func (k *keyedShard) rows(at int, p *part) error {
 		p.features[i].Reset(k.instance.Features(at)[slot])
 	}
 	for row := range all.Len() {
-		k.row = row
-		if text, bad := k.poisoned[k.at][row]; bad {
+		k.row = k.base + row
+		if text, bad := k.poisoned[k.at][k.row]; bad {
 			k.logger.Error("an event is left out of the windows of a keyed stream: they panicked twice", "offset", all.Offset[row], "panic", text)
 			for i := range p.features {
 				p.features[i].AppendNull()
@@ -306,7 +424,7 @@ func (k *keyedShard) rows(at int, p *part) error {
 		}
 		k.batch, k.described = event.Batch{}, cep.Outbox{}
 		k.batch.Reset(all.Schema, k.topic.Sources[at].Fields)
-		k.batch.Watermark, k.batch.Origin = all.Watermark, all.Origin
+		k.batch.Watermark, k.batch.Origin = all.Watermark, []event.Origin{all.OriginOf(row)}
 		k.batch.Offset, k.batch.Time = all.Offset[row:row+1], all.Time[row:row+1]
 		for _, f := range k.topic.Sources[at].Fields {
 			k.batch.Cols[f].AppendFrom(&all.Cols[f], row)

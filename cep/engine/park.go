@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/weirstream/weir/ingest/source"
 )
 
 // parking is what a shard that waits for features of keyed streams holds.
@@ -11,13 +13,20 @@ type parking struct {
 	keyed       []*keyedTopic
 	projections []*projection
 	gather      *gather
+	merger      *merger // of the group
+	lane        *lane   // there
 	parked      []*unit // decoded and projected, in order
 	parkedRows  int
 	spare       []*unit
 	woken       chan struct{}
 }
 
-var errStopped = errors.New("another shard of the group stopped")
+var (
+	errStopped = errors.New("another shard of the group stopped")
+	// errUnmerged says that a unit will not be projected in this life, as another source
+	// has older events that are no longer read.
+	errUnmerged = errors.New("the shard stops with events that are not in a keyed stream yet")
+)
 
 // park projects the batch at hand and puts it where it waits for its features, and
 // decides those that have theirs. While too many wait, it waits too.
@@ -25,12 +34,15 @@ func (s *shard) park(ctx context.Context) error {
 	if err := s.outputs.write(ctx, s, time.Since(s.taken)); err != nil { // dead letters
 		return err
 	}
-	if err := s.projectBatch(ctx); err != nil {
-		return err
+	for _, p := range s.projections {
+		p.route(s.unit)
 	}
-	s.note()
+	s.projected.Store(false)
 	s.parked = append(s.parked, s.unit)
 	s.parkedRows += s.batch.Len()
+	if err := s.merger.offer(ctx, s.lane, s.unit); err != nil {
+		return err
+	}
 	if n := len(s.spare); n > 0 {
 		s.unit, s.spare = s.spare[n-1], s.spare[:n-1]
 	} else {
@@ -42,25 +54,6 @@ func (s *shard) park(ctx context.Context) error {
 		}
 	}
 	return s.release(ctx)
-}
-
-// note keeps with the unit at hand what it waits for.
-func (s *shard) note() {
-	u, k := s.unit, 0
-	for _, p := range s.projections {
-		if len(p.source.Reads) == 0 {
-			continue
-		}
-		if k == len(u.routes) {
-			u.routes, u.needs = append(u.routes, nil), append(u.needs, make([]int64, len(p.parts)))
-		}
-		u.routes[k] = append(u.routes[k][:0], p.route...)
-		clear(u.needs[k])
-		for row, q := range p.route {
-			u.needs[k][q] = u.batch.Offset[row] + 1
-		}
-		k++
-	}
 }
 
 // release decides what is parked and has its features.
@@ -82,8 +75,11 @@ func (s *shard) await(ctx context.Context) error {
 		}
 	}
 	for !s.gather.ready(s.parked[0], wake) {
-		if s.gather.isClosed() {
+		switch {
+		case s.gather.isClosed():
 			return errStopped
+		case !s.parked[0].projected.Load() && s.merger.stuck():
+			return errUnmerged
 		}
 		select {
 		case <-s.woken:
@@ -120,3 +116,15 @@ func (s *shard) decideParked(ctx context.Context) error {
 	s.arrived(s.position)
 	return nil
 }
+
+// reads tells the merger whether there is more to read than the shard has decoded.
+func (s *shard) reads(ctx context.Context, src source.Source) error {
+	if s.lane == nil {
+		return nil
+	}
+	end, tells := src.(ender)
+	return s.merger.read(ctx, s.lane, tells && end.End() > s.position)
+}
+
+// ender is a Source that tells where what there is to read now ends.
+type ender interface{ End() int64 }

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,10 +82,11 @@ type unit struct {
 	low      event.Time // the watermark behind it
 	tables   int64      // it is decided with those before this offset of weir.tables
 	taken    time.Time  // from the log
-	// Of a unit that is parked, by keyed stream that it waits for: each row's partition,
-	// and by partition the offset before which all features must be there.
-	routes [][]int32
-	needs  [][]int64
+	// Of a unit that is parked, by projection: each row's partition, and by partition the
+	// offset before which all features must be there.
+	routes    [][]int32
+	needs     [][]int64
+	projected atomic.Bool // all its rows are in the keyed streams
 }
 
 // state is what a checkpoint holds beside the operators.
@@ -149,10 +151,19 @@ func (s *shard) run(ctx, work context.Context) error {
 	}
 	s.arrive(s.engine.opts.Now())
 	for {
+		if err := s.reads(work, src); err != nil {
+			return err
+		}
 		chunk, err := s.next(ctx, src)
 		switch {
 		case ctx.Err() != nil:
-			return s.checkpoint(work)
+			if s.lane != nil {
+				s.merger.stop(s.lane)
+			}
+			if err := s.checkpoint(work); !errors.Is(err, errUnmerged) {
+				return err
+			}
+			return nil // the checkpoint before does
 		case errors.Is(err, context.DeadlineExceeded):
 			// Nothing came until there was something to do for a checkpoint, or an idle
 			// mark was due.
@@ -243,6 +254,11 @@ func (s *shard) chunk(ctx context.Context, c source.Chunk) error {
 	taken := time.Now()
 	if c.From > s.position || c.Lost > 0 {
 		s.logger.Error("records are no longer in the log, by retention or a repair: they are not decided", "from", s.position, "to", c.Next, "missing", max(0, c.From-s.position)+c.Lost)
+	}
+	if s.lane != nil {
+		if err := s.merger.read(ctx, s.lane, true); err != nil { // until all of the chunk is decoded
+			return err
+		}
 	}
 	err := s.batches(ctx, c.Records, func() error {
 		s.taken = taken

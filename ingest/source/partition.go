@@ -210,6 +210,15 @@ func (s *Partition) cut(from int64) {
 	s.next = min(s.next, s.end())
 }
 
+// End is where what there is to read now ends.
+func (s *Partition) End() int64 {
+	end := s.p.LastStableOffset()
+	if s.dirty {
+		end = s.p.HighWatermark()
+	}
+	return min(end, s.end())
+}
+
 // SeekTo implements Source.
 func (s *Partition) SeekTo(offset int64) error {
 	if s.closed {
