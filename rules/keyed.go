@@ -166,7 +166,11 @@ func (p *Program) keyedInstance(k *keyedProgram) (*keyedInstance, error) {
 		identity, name := g.identity(past), g.name(past)
 		if g.over != g.reader {
 			identity += " for=" + now.Stream
-			name = past.Alias + " " + name + " for " + now.Alias
+			var keys []string
+			for _, f := range g.now {
+				keys = append(keys, now.Alias+"."+now.Fields[f].Name)
+			}
+			name = past.Alias + " " + name + " = " + strings.Join(keys, ", ")
 		}
 		in.operators = append(in.operators, engine.KeyedOperator{Over: g.over, Reader: g.reader,
 			Operator: engine.Operator{Identity: identity, Name: name, Rules: ids(st.readers), Operator: op}})

@@ -21,15 +21,16 @@ var blockSchema = &event.Schema{Stream: "s", Alias: "s", Time: 0, Key: 1, ID: -1
 
 var blockFields = []int{1, 2, 3, 4}
 
-// randomBlock is a block of some rows, with what it was made of.
-func randomBlock(r *rand.Rand) (data []byte, b event.Batch, out cep.Outbox) {
+// randomPart is a part of some rows.
+func randomPart(r *rand.Rand) blockPart {
+	b, out := &event.Batch{}, &cep.Outbox{}
 	b.Reset(blockSchema, blockFields)
-	h := blockHeader{stream: "s", partition: r.Int32N(4), incarnation: r.Uint64(), from: r.Int64N(100), watermark: event.Time(r.Int64()), tables: r.Int64N(9)}
-	offset := h.from
-	var rows []int32
+	p := blockPart{batch: b, outbox: out, fields: blockFields, blockHeader: blockHeader{stream: "s", partition: r.Int32N(4), incarnation: r.Uint64(),
+		from: r.Int64N(100), watermark: event.Time(r.Int64()), tables: r.Int64N(9)}}
+	offset := p.from
 	late := r.IntN(2) == 0
 	for i := range r.IntN(20) {
-		rows = append(rows, int32(i))
+		p.rows = append(p.rows, int32(i))
 		offset += 1 + r.Int64N(3)
 		b.Offset, b.Time = append(b.Offset, offset), append(b.Time, event.Time(r.Int64N(int64(time.Hour))))
 		out.Late, out.Watermark = append(out.Late, late && r.IntN(3) == 0), append(out.Watermark, event.Time(r.Int64N(1000)))
@@ -45,44 +46,69 @@ func randomBlock(r *rand.Rand) (data []byte, b event.Batch, out cep.Outbox) {
 		}
 		b.Cols[4].AppendNested()
 	}
-	h.to = offset + 1 + r.Int64N(3)
-	return appendBlock(nil, &h, &b, &out, rows, blockFields), b, out
+	p.to = offset + 1 + r.Int64N(3)
+	return p
+}
+
+// randomBlock is a block of some parts, with what it was made of.
+func randomBlock(r *rand.Rand) (data []byte, parts []blockPart, order []uint8) {
+	for i := range 1 + r.IntN(3) {
+		parts = append(parts, randomPart(r))
+		for range parts[i].rows {
+			order = append(order, uint8(i))
+		}
+	}
+	r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	return appendBlock(nil, parts, order), parts, order
 }
 
 // readBlock reads a whole block and writes it again.
-func readBlock(data []byte) (b event.Batch, out cep.Outbox, again []byte, err error) {
+func readBlock(data []byte) (parts []blockPart, order []uint8, again []byte, err error) {
 	r := blockReader{data: data}
-	h := r.header()
-	if r.err != nil {
-		return b, out, nil, r.err
+	headers := r.headers(nil)
+	order = r.order(headers)
+	for i := range headers {
+		if r.err != nil {
+			break
+		}
+		p := blockPart{blockHeader: headers[i], batch: &event.Batch{}, outbox: &cep.Outbox{}, fields: blockFields}
+		p.batch.Reset(blockSchema, blockFields)
+		parts = append(parts, p)
+		if p.blockHeader.rows == 0 {
+			continue
+		}
+		if err := r.rows(&headers[i], event.MinTime, p.batch, p.outbox, blockFields); err != nil {
+			return parts, order, nil, err
+		}
+		for row := range headers[i].rows {
+			parts[i].rows = append(parts[i].rows, int32(row))
+		}
 	}
-	b.Reset(blockSchema, blockFields)
-	if err := r.rows(&h, event.MinTime, &b, &out, blockFields); err != nil {
-		return b, out, nil, err
+	if err := r.end(); err != nil {
+		return parts, order, nil, err
 	}
-	rows := make([]int32, h.rows)
-	for i := range rows {
-		rows[i] = int32(i)
-	}
-	return b, out, appendBlock(nil, &h, &b, &out, rows, blockFields), nil
+	return parts, order, appendBlock(nil, parts, order), nil
 }
 
 // TestBlocks reads random blocks back, each as it was, and none of its beginnings.
 func TestBlocks(t *testing.T) {
 	testSeeds(t, 200, func(t *testing.T, seed uint64) {
-		data, b, out := randomBlock(rand.New(rand.NewPCG(seed, 16)))
-		got, described, again, err := readBlock(data)
-		if err != nil || !bytes.Equal(again, data) {
-			t.Fatalf("%v; read and written again:\n got %x\nwant %x", err, again, data)
+		data, parts, order := randomBlock(rand.New(rand.NewPCG(seed, 16)))
+		read, gotOrder, again, err := readBlock(data)
+		if err != nil || !bytes.Equal(again, data) || len(read) != len(parts) || len(parts) > 1 && !bytes.Equal(gotOrder, order) {
+			t.Fatalf("%v; order %v, want %v; read and written again:\n got %x\nwant %x", err, gotOrder, order, again, data)
 		}
-		for i := range b.Len() {
-			if got.Offset[i] != b.Offset[i] || got.Time[i] != b.Time[i] || described.Late[i] != out.Late[i] || out.Late[i] && described.Watermark[i] != out.Watermark[i] {
-				t.Errorf("row %d: offset %d, time %d, late %v at %d; want %d, %d, %v at %d", i, got.Offset[i], got.Time[i], described.Late[i], described.Watermark[i],
-					b.Offset[i], b.Time[i], out.Late[i], out.Watermark[i])
-			}
-			for _, f := range blockFields {
-				if g, w := got.Cols[f].AppendJSON(nil, i), b.Cols[f].AppendJSON(nil, i); !bytes.Equal(g, w) {
-					t.Errorf("row %d, field %d: %s, want %s", i, f, g, w)
+		for n := range parts {
+			b, out, got, described := parts[n].batch, parts[n].outbox, read[n].batch, read[n].outbox
+			for i := range b.Len() {
+				if got.Offset[i] != b.Offset[i] || got.Time[i] != b.Time[i] || described.Late[i] != out.Late[i] || out.Late[i] && described.Watermark[i] != out.Watermark[i] {
+					t.Errorf("row %d: offset %d, time %d, late %v at %d; want %d, %d, %v at %d", i, got.Offset[i], got.Time[i], described.Late[i], described.Watermark[i],
+						b.Offset[i], b.Time[i], out.Late[i], out.Watermark[i])
+				}
+				for _, f := range blockFields {
+					if g, w := got.Cols[f].AppendJSON(nil, i), b.Cols[f].AppendJSON(nil, i); !bytes.Equal(g, w) {
+						t.Errorf("row %d, field %d: %s, want %s", i, f, g, w)
+					}
 				}
 			}
 		}
@@ -103,12 +129,16 @@ func FuzzBlock(f *testing.F) {
 		f.Add(data)
 	}
 	// A million rows, said in a few bytes.
-	f.Add([]byte{blockVersion, 1, 's', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x89, 0x7a, 0, 0, 0xc0, 0x84, 0x3d})
+	f.Add([]byte{blockVersion, 1, 1, 's', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x89, 0x7a, 0, 0, 0xc0, 0x84, 0x3d})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b, out, again, err := readBlock(data)
-		held := 8*cap(b.Offset) + 8*cap(b.Time) + cap(out.Late) + 8*cap(out.Watermark) + 8*cap(out.Low)
-		for i := range b.Cols {
-			held += columnBytes(&b.Cols[i])
+		parts, _, again, err := readBlock(data)
+		held := 0
+		for n := range parts {
+			b, out := parts[n].batch, parts[n].outbox
+			held += 8*cap(b.Offset) + 8*cap(b.Time) + cap(out.Late) + 8*cap(out.Watermark) + 8*cap(out.Low)
+			for i := range b.Cols {
+				held += columnBytes(&b.Cols[i])
+			}
 		}
 		if limit := 256*len(data) + 4096; held > limit {
 			t.Fatalf("%d bytes held for a block of %d", held, len(data))

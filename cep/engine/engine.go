@@ -108,6 +108,7 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.BatchRows = min(o.BatchRows, parkedRows) // gatherRows hangs on it
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

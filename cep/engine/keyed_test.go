@@ -362,12 +362,12 @@ func TestKeyedInTime(t *testing.T) {
 			b.fs = b.fs.CrashClone()
 		}
 		b.checkBlocks(t)
-		sameResults(t, want.withoutOrigins(), b.withoutOrigins())
+		sameResults(t, want.byTime(), b.byTime())
 	})
 }
 
-// withoutOrigins is what was decided, but for where the events were logged, by time.
-func (b *keyedBench) withoutOrigins() map[string][]string {
+// byTime is what was decided, but for where the events were logged, by time.
+func (b *keyedBench) byTime() map[string][]string {
 	origin := regexp.MustCompile(`in(\.c)?/\d+/\d+|"(partition|offset)":\d+`)
 	out := map[string][]string{}
 	for name, all := range b.result() {

@@ -305,7 +305,11 @@ func (k *keyedShard) usable(st *savedKeyed) error {
 		return fmt.Errorf("it is at offset %d and the topic ends at %d", st.cursor, end)
 	}
 	for i := range st.sources {
-		if f := k.saidOf(&st.sources[i]); f != nil && st.sources[i].to > f.shard.cursor {
+		f := k.saidOf(&st.sources[i])
+		if f == nil {
+			return fmt.Errorf("it has events of %s[%d], which was deleted or made again since", st.sources[i].stream, st.sources[i].partition)
+		}
+		if st.sources[i].to > f.shard.cursor {
 			return fmt.Errorf("it has %s[%d] before offset %d, of which those from %d on are to be decided", f.shard.origin.Topic, f.shard.partition, st.sources[i].to, f.shard.cursor)
 		}
 	}
@@ -322,9 +326,8 @@ func (k *keyedShard) saidOf(h *blockHeader) *keyedFrom {
 func (k *keyedShard) resume(st *savedKeyed) error {
 	k.cursor, k.saved, k.low = st.cursor, st.cursor, st.low
 	for i := range st.sources {
-		if f := k.saidOf(&st.sources[i]); f != nil {
-			f.next, f.watermark = st.sources[i].to, st.sources[i].watermark
-		}
+		f := k.saidOf(&st.sources[i])
+		f.next, f.watermark = st.sources[i].to, st.sources[i].watermark
 	}
 	for _, op := range k.instance.Operators() {
 		if err := op.Advance(k.low, &k.outboxes[op.Reader]); err != nil {

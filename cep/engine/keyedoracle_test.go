@@ -192,28 +192,46 @@ func (p *shopProgram) naiveRow(i int, stream string, b *event.Batch, out *cep.Ou
 	known[origin][offset][at], known[origin][offset][at+1] = count, sum
 }
 
-// eachBlock is the blocks with rows in a partition of a keyed stream.
+// eachBlock is the rows in a partition of a keyed stream, in order, each a batch of its
+// own.
 func (b *keyedBench) eachBlock(t *testing.T, k *Keyed, q int32, each func(*blockHeader, *event.Batch, *cep.Outbox)) {
 	t.Helper()
 	for i, rec := range b.log.part(k.topic(), q).recs {
 		r := blockReader{data: rec.Value}
-		h := r.header()
-		if r.err != nil || k.source(h.stream) < 0 {
-			t.Fatalf("%s[%d]@%d: %v, of %q", k.topic(), q, i, r.err, h.stream)
+		headers := r.headers(nil)
+		order := r.order(headers)
+		if len(headers) == 1 {
+			order = make([]uint8, headers[0].rows)
 		}
-		if h.rows == 0 {
-			continue
+		batches, outs := make([]event.Batch, len(headers)), make([]cep.Outbox, len(headers))
+		for n := range headers {
+			h := &headers[n]
+			if r.err != nil || k.source(h.stream) < 0 {
+				t.Fatalf("%s[%d]@%d: %v, of %q", k.topic(), q, i, r.err, h.stream)
+			}
+			src := &k.Sources[k.source(h.stream)]
+			batches[n].Reset(src.Stream.Schema, src.Fields)
+			outs[n].Reset(nil)
+			if h.rows > 0 {
+				if err := r.rows(h, event.MinTime, &batches[n], &outs[n], src.Fields); err != nil {
+					t.Fatalf("%s[%d]@%d: %v", k.topic(), q, i, err)
+				}
+			}
 		}
-		src := &k.Sources[k.source(h.stream)]
-		var batch event.Batch
-		var out cep.Outbox
-		batch.Reset(src.Stream.Schema, src.Fields)
-		batch.Origin = append(batch.Origin, event.Origin{Topic: src.Stream.Topic, Partition: h.partition})
-		out.Reset(nil)
-		if err := r.rows(&h, event.MinTime, &batch, &out, src.Fields); err != nil {
-			t.Fatalf("%s[%d]@%d: %v", k.topic(), q, i, err)
+		next := make([]int, len(headers))
+		for _, n := range order {
+			row := next[n]
+			next[n]++
+			src := &k.Sources[k.source(headers[n].stream)]
+			var one event.Batch
+			one.Reset(src.Stream.Schema, src.Fields)
+			one.Origin = append(one.Origin, event.Origin{Topic: src.Stream.Topic, Partition: headers[n].partition})
+			one.Offset, one.Time = batches[n].Offset[row:row+1], batches[n].Time[row:row+1]
+			for _, f := range src.Fields {
+				one.Cols[f].AppendFrom(&batches[n].Cols[f], row)
+			}
+			each(&headers[n], &one, &cep.Outbox{Late: outs[n].Late[row : row+1], Watermark: outs[n].Watermark[row : row+1], Low: outs[n].Low[row : row+1]})
 		}
-		each(&h, &batch, &out)
 	}
 }
 

@@ -255,7 +255,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 	}
 	for i := range k.headers {
 		h, f := &k.headers[i], k.parts[i].from
-		if f == nil { // of a topic that is no longer there, or a partition of one
+		if f == nil {
 			continue
 		}
 		if f.read >= 0 {
@@ -275,7 +275,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 
 // keyedPart is a part of the block at hand.
 type keyedPart struct {
-	from      *keyedFrom // nil: of a partition that its source no longer has
+	from      *keyedFrom // nil: of a topic that is no longer there, as are its rows then
 	source    int
 	batch     event.Batch
 	described cep.Outbox
@@ -288,10 +288,10 @@ type keyedPart struct {
 func (k *keyedShard) runs(ctx context.Context, order []uint8) error {
 	k.base = 0
 	if len(k.headers) == 1 {
-		if k.headers[0].rows == 0 {
+		p := k.parts[0]
+		if k.headers[0].rows == 0 || p.from == nil {
 			return nil
 		}
-		p := k.parts[0]
 		k.batch, p.batch = p.batch, k.batch
 		k.described, p.described = p.described, k.described
 		k.batch.Origin = append(k.batch.Origin, event.Origin{Topic: k.topic.Sources[p.source].Stream.Topic, Partition: k.headers[0].partition})
@@ -299,6 +299,12 @@ func (k *keyedShard) runs(ctx context.Context, order []uint8) error {
 	}
 	for len(order) > 0 {
 		n, first := 1, order[0]
+		if k.parts[first].from == nil {
+			k.parts[first].row++
+			k.base++
+			order = order[1:]
+			continue
+		}
 		for n < len(order) && k.alike(order[n], first) {
 			n++
 		}
@@ -314,7 +320,7 @@ func (k *keyedShard) runs(ctx context.Context, order []uint8) error {
 
 // alike reports whether rows of two parts can be taken in together.
 func (k *keyedShard) alike(a, b uint8) bool {
-	return a == b || k.parts[a].source == k.parts[b].source && k.headers[a].tables == k.headers[b].tables
+	return a == b || k.parts[a].from != nil && k.parts[a].source == k.parts[b].source && k.headers[a].tables == k.headers[b].tables
 }
 
 // gatherRun makes one batch of the next rows of parts.

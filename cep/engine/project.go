@@ -122,6 +122,10 @@ func (s *shard) scanProjected(ctx context.Context, p *projected, ends []savedEnd
 	if err != nil {
 		return err
 	}
+	if p.from > end {
+		s.logger.Warn("a keyed stream ends before what the checkpoint saw of it: the events decided so far are brought into it again", "topic", p.topic, "partition", p.partition, "saw", p.from, "end", end)
+		p.from, p.next = 0, 0
+	}
 	p.end = max(p.from, end)
 	if p.from >= end {
 		return nil
