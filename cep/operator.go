@@ -50,6 +50,13 @@ type Incremental interface {
 	Apply(piece []byte) error
 }
 
+// Completer is an Incremental that has something to do once all pieces were applied.
+type Completer interface {
+	Incremental
+	// Complete comes behind the last Apply. After its error the operator is empty.
+	Complete() error
+}
+
 // Keeper is an Operator that keeps events in files.
 type Keeper interface {
 	Operator

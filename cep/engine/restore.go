@@ -280,8 +280,13 @@ func replayOperators(store *checkpoint.Store, saved *checkpoint.Saved, old map[s
 		return nil // no longer in the program
 	})
 	for _, op := range ops {
-		if err == nil && op.whole != nil {
+		c, completes := op.Operator.Operator.(cep.Completer)
+		switch {
+		case err != nil:
+		case op.whole != nil:
 			err = op.failed(op.Restore(cep.NewSnapshotReader(bytes.NewReader(op.whole))))
+		case completes:
+			err = op.failed(c.Complete())
 		}
 	}
 	return err

@@ -6,8 +6,8 @@
 //
 // A row is a key's number, the row's time and further words of 64 bits. Rows are
 // numbered from 0 in the order of Append. So many rows make a chunk, many chunks a
-// segment file, named by the number of its first row. A segment is removed when no
-// iterator, and neither of the two snapshots before the newest, needs a row of it.
+// segment file, named by the number of its first row. A segment is removed when its owner tells
+// (Trim) that neither an iterator nor a snapshot needs a row of it.
 //
 // Invariants:
 //

@@ -36,7 +36,6 @@ type Reservoir struct {
 	segments  []segment
 	dirty     []int64 // first rows of the segments that were written to since sync
 	named     bool    // a file was made since
-	starts    []int64 // what the last snapshots need, the oldest first
 	iterators []*Iterator
 	ahead     []*load
 	pool      []*chunk
@@ -156,14 +155,9 @@ func (r *Reservoir) Bytes() int64 {
 
 func (c *chunk) bytes() int64 { return int64(4*cap(c.keys) + 8*cap(c.words) + 8*cap(c.floor)) }
 
-// Passed tells that no row before from is asked for any more. Files go at once where
-// no snapshot was made, else with a later snapshot.
-func (r *Reservoir) Passed(from int64) error {
-	if len(r.starts) > 0 {
-		return nil
-	}
-	return r.trim(from)
-}
+// Trim tells that no row before from is asked for any more, neither by an iterator nor
+// after a Restore. Files go that have none from there on.
+func (r *Reservoir) Trim(from int64) error { return r.trim(from) }
 
 // Iterator reads rows in the order of Append.
 type Iterator struct {
@@ -397,7 +391,7 @@ func (r *Reservoir) findIn(first int64, key uint32, after, upTo event.Time, visi
 const snapshotVersion = 1
 
 // Snapshot writes where the reservoir stands, once all that is in files is durable.
-// from is the first row that is still needed.
+// from is the first row that Restore is to find.
 func (r *Reservoir) Snapshot(w *cep.SnapshotWriter, from int64) error {
 	if !r.begun {
 		if err := r.begin(); err != nil {
@@ -419,13 +413,6 @@ func (r *Reservoir) Snapshot(w *cep.SnapshotWriter, from int64) error {
 		c.after = c.floor[c.n-1]
 	}
 	w.Bytes(r.enc.encode(c))
-	// This snapshot may yet get lost, and the one before it turn out damaged.
-	if r.starts = append(r.starts, from); len(r.starts) > 3 {
-		r.starts = r.starts[1:]
-	}
-	if err := r.trim(r.starts[0]); err != nil {
-		return fmt.Errorf("reservoir: %w", err)
-	}
 	return nil
 }
 
@@ -462,6 +449,5 @@ func (r *Reservoir) Restore(s *cep.SnapshotReader) (from int64, err error) {
 		return 0, fmt.Errorf("reservoir: %w", err)
 	}
 	r.begun = true
-	r.starts = append(r.starts, from)
 	return from, nil
 }

@@ -110,9 +110,14 @@ func (d *dict) snapshot(w *cep.SnapshotWriter) {
 	}
 }
 
-// restore reads what snapshot wrote into an empty dict.
+// restore reads what snapshot wrote in place of what is there.
 func (d *dict) restore(r *cep.SnapshotReader) error {
-	d.table = newTable(d.less)
+	for id := range d.entries {
+		if e := &d.entries[id]; e.refs > 0 && e.len > 0 {
+			d.arena.release(e.block, classFor((int(e.len)+7)/8))
+		}
+	}
+	d.table, d.entries, d.free = newTable(d.less), d.entries[:0], noRecord
 	var text []byte
 	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
 		id, refs := uint32(len(d.entries)), r.Uvarint()
@@ -135,6 +140,9 @@ func (d *dict) restore(r *cep.SnapshotReader) error {
 	}
 	return nil
 }
+
+// there tells whether a number is that of a text.
+func (d *dict) there(id uint64) bool { return id < uint64(len(d.entries)) && d.entries[id].refs > 0 }
 
 // retain is for one more holder of a text.
 func (d *dict) retain(id uint32) { d.entries[id].refs++ }

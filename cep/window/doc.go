@@ -79,7 +79,9 @@
 //     the different values that sets count. Events are on disk (cep/reservoir), once
 //     for all windows. Its snapshot is of use with those files alone, and says where in
 //     them it stands, so its bytes depend on more than the contents: on the numbers that
-//     keys and texts were given. Where the files are damaged or gone Restore fails.
+//     keys and texts were given. Where the files are damaged or gone Restore fails. Its
+//     generations (long_incremental.go) have the keys that are new and a share of all;
+//     the others are brought forward from the rows that came and went since.
 //
 // Costs: in a sliding window, an event that comes in order costs O(1) amortised for each extent and part,
 // O(log n) for the least and greatest, O(distinct values) for TopK where

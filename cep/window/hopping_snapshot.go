@@ -264,6 +264,9 @@ func (s *store) restoreSet(r *cep.SnapshotReader, p *part, c []uint64) error {
 		if r.Err() != nil {
 			break
 		}
+		if s.values[p.value].isText() && !s.dict.there(value) {
+			return bad("a text of the number %d", value)
+		}
 		if count == 0 || !first && s.compareValues(kind, last, value) >= 0 {
 			return bad("a set out of order")
 		}

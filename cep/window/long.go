@@ -44,6 +44,13 @@ type Long struct {
 	asking  bool       // the rows at hand do not enter
 	entries int64
 
+	saved  []savedLong // snapshots that may be restored, or be needed for it, the oldest first
+	turn   uint64      // of the newest; see cep.Incremental
+	born   []uint32    // keys since
+	freeze longFreeze
+	taking *taking // what Apply was given
+	err    error   // of Freeze
+
 	fixes []fix
 	found []uint64 // words of rows that were looked for
 }
@@ -170,6 +177,7 @@ func (l *Long) addOffsets() {
 func (l *Long) reset() {
 	l.clear()
 	l.low, l.upTo, l.entries = event.MinTime, event.MinTime, 0
+	l.saved, l.turn, l.born, l.freeze, l.taking, l.err = nil, 0, nil, longFreeze{}, nil, nil
 	for i := range l.offsets {
 		o := &l.offsets[i]
 		o.zone = zone{stride: l.stride}
@@ -235,7 +243,7 @@ func (l *Long) batch(b *event.Batch, out *cep.Outbox) error {
 		}
 	}
 	for first := 0; first < b.Len(); {
-		end, err := l.turn(b, out, first)
+		end, err := l.group(b, out, first)
 		if err != nil {
 			return err
 		}
@@ -272,9 +280,9 @@ func (l *Long) Advance(t event.Time, _ *cep.Outbox) error {
 	return l.bring(t)
 }
 
-// turn moves the iterators to where the next rows of a batch ask for them, and says
+// group moves the iterators to where the next rows of a batch ask for them, and says
 // where these end.
-func (l *Long) turn(b *event.Batch, out *cep.Outbox, first int) (end int, err error) {
+func (l *Long) group(b *event.Batch, out *cep.Outbox, first int) (end int, err error) {
 	end = min(first+aheadRows, b.Len())
 	upTo := max(l.upTo, out.Low[end-1])
 	for _, t := range b.Time[first:end] {
@@ -328,7 +336,10 @@ func (l *Long) bring(low event.Time) error {
 		}
 		l.narrow(i)
 	}
-	return l.rows.Passed(l.needed())
+	if len(l.saved) > 0 { // snapshots need rows that are over
+		return l.err
+	}
+	return errors.Join(l.err, l.rows.Trim(l.needed()))
 }
 
 // narrow takes out of an offset's zone what no event to come sees otherwise.
@@ -387,6 +398,7 @@ func (l *Long) fetch(i int) error {
 // pass is told of a row that an offset gives.
 func (l *Long) pass(i int, id uint32, at int64, words []uint64) {
 	o := &l.offsets[i]
+	l.touchKey(id)
 	cells := l.cellsOf(id)
 	for _, m := range o.moves {
 		l.count(id, cells, &l.extents[m.extent], words, m.leaves)
@@ -418,10 +430,17 @@ func (l *Long) leave(id uint32, words []uint64) {
 			l.dict.release(uint32(words[1+value]))
 		}
 	}
-	r := l.rec(id)
-	if r.n--; r.n > 0 {
-		return
+	l.touchKey(id)
+	if r := l.rec(id); r.n > 1 {
+		r.n--
+	} else {
+		l.forget(id, r)
 	}
+}
+
+// forget gives everything of a key back.
+func (l *Long) forget(id uint32, r *record) {
+	r.n = 0
 	cells := l.cellsOf(id)
 	for i := range l.extents {
 		l.clearParts(id, cells, &l.extents[i].extent)
@@ -448,6 +467,7 @@ func (l *Long) event(b *event.Batch, row int, a *ahead, out *cep.Outbox) error {
 			k, _ := l.keyOf(b, row)
 			id = l.addRecord(a.hash, k)
 			clear(l.lasts(id))
+			l.create(id)
 		}
 		l.load(b, row)
 		if err := l.enter(id, q.t, out.Low[row]); err != nil {
@@ -467,6 +487,7 @@ func (l *Long) enter(id uint32, t, low event.Time) error {
 	if err := l.rows.Append(id, l.scratch, low); err != nil {
 		return err
 	}
+	l.touchKey(id)
 	l.rec(id).n++
 	l.entries++
 	near := &l.offsets[0]

@@ -40,24 +40,22 @@ func (l *Long) windows() string {
 // Snapshot implements cep.Operator. What it writes is of use together with the files
 // that the reservoir has.
 func (l *Long) Snapshot(w *cep.SnapshotWriter) error {
+	if err := l.snapshot(w); err != nil {
+		return fmt.Errorf("window: %w", err)
+	}
+	return l.keepFor(savedLong{whole: true, needed: l.needed()})
+}
+
+func (l *Long) snapshot(w *cep.SnapshotWriter) error {
 	w.Uvarint(longVersion)
 	w.Bytes([]byte(l.events()))
 	w.Bytes([]byte(l.windows()))
 	w.Varint(int64(l.low))
 	w.Varint(int64(l.upTo))
 	if err := l.rows.Snapshot(w, l.needed()); err != nil {
-		return fmt.Errorf("window: %w", err)
+		return err
 	}
-	w.Uvarint(uint64(len(l.offsets)))
-	for i := range l.offsets {
-		o := &l.offsets[i]
-		at := l.given(o)
-		w.Uvarint(uint64(at))
-		if o.zone.n() > 0 {
-			at = o.zone.row(o.zone.first).at
-		}
-		w.Uvarint(uint64(at))
-	}
+	l.snapshotOffsets(w)
 	l.dict.snapshot(w)
 	ids := l.ids()
 	w.Uvarint(uint64(ids))
@@ -75,6 +73,19 @@ func (l *Long) Snapshot(w *cep.SnapshotWriter) error {
 		}
 	}
 	return nil
+}
+
+func (l *Long) snapshotOffsets(w *cep.SnapshotWriter) {
+	w.Uvarint(uint64(len(l.offsets)))
+	for i := range l.offsets {
+		o := &l.offsets[i]
+		at := l.given(o)
+		w.Uvarint(uint64(at))
+		if o.zone.n() > 0 {
+			at = o.zone.row(o.zone.first).at
+		}
+		w.Uvarint(uint64(at))
+	}
 }
 
 // ids is one more than the greatest number of a key.
@@ -137,14 +148,11 @@ func (l *Long) restore(r *cep.SnapshotReader) error {
 	if err != nil {
 		return err
 	}
-	var spans []span
-	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
-		s := span{given: int64(r.Uvarint()), zone: int64(r.Uvarint())}
-		if r.Err() == nil && (s.zone < needed || s.given < s.zone || s.given > l.rows.End()) {
-			return bad("an offset at row %d with a zone from row %d on", s.given, s.zone)
-		}
-		spans = append(spans, s)
+	spans, err := readSpans(r, needed, l.rows.End())
+	if err != nil {
+		return err
 	}
+	l.saved = append(l.saved, savedLong{whole: true, needed: needed})
 	if err := l.restoreKeys(r); err != nil {
 		return err
 	}
@@ -165,6 +173,17 @@ func (l *Long) restore(r *cep.SnapshotReader) error {
 // span is the rows of an offset: the one that it gives next, and the first that its
 // zone has.
 type span struct{ given, zone int64 }
+
+func readSpans(r *cep.SnapshotReader, needed, end int64) (spans []span, err error) {
+	for n := r.Uvarint(); n > 0 && r.Err() == nil; n-- {
+		s := span{given: int64(r.Uvarint()), zone: int64(r.Uvarint())}
+		if r.Err() == nil && (s.zone < needed || s.given < s.zone || s.given > end) {
+			return nil, bad("an offset at row %d with a zone from row %d on", s.given, s.zone)
+		}
+		spans = append(spans, s)
+	}
+	return spans, r.Err()
+}
 
 // restoreOffsets puts the iterators where they were and fills the zones.
 func (l *Long) restoreOffsets(spans []span) error {
@@ -204,8 +223,19 @@ func (l *Long) remake(needed int64) error {
 	return l.bring(l.low)
 }
 
-// each visits the rows [from, to).
+// each visits the rows [from, to), of keys that are there.
 func (l *Long) each(from, to int64, visit func(at int64, id uint32, words []uint64)) error {
+	return l.eachRow(from, to, func(at int64, id uint32, words []uint64) error {
+		if id >= l.nextRec || l.rec(id).n == 0 {
+			return bad("row %d is of key %d, which is not there", at, id)
+		}
+		visit(at, id, words)
+		return nil
+	})
+}
+
+// eachRow visits the rows [from, to).
+func (l *Long) eachRow(from, to int64, visit func(at int64, id uint32, words []uint64) error) error {
 	it := l.rows.Iterator(from)
 	defer it.Close()
 	for it.Row() < to {
@@ -215,10 +245,9 @@ func (l *Long) each(from, to int64, visit func(at int64, id uint32, words []uint
 		}
 		n := int(min(int64(len(rows.Keys)), to-it.Row()))
 		for i, id := range rows.Keys[:n] {
-			if id >= l.nextRec || l.rec(id).n == 0 {
-				return bad("a row of a key that is not there")
+			if err := visit(it.Row()+int64(i), id, rows.Words[i*l.stride:(i+1)*l.stride]); err != nil {
+				return err
 			}
-			visit(it.Row()+int64(i), id, rows.Words[i*l.stride:(i+1)*l.stride])
 		}
 		it.Skip(n)
 	}
