@@ -30,7 +30,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // savedState is a checkpoint's contents.
 type savedState struct {
 	state
-	program   string
+	program   string // that has decided; empty: none has
 	source    savedSource
 	clock     []byte // as cep.Clock writes it
 	ends      []savedEnd
@@ -206,7 +206,11 @@ func (s *shard) encode(n needs) ([]byte, error) {
 	buf.WriteString(checkpointMagic)
 	w := cep.NewSnapshotWriter(&buf)
 	w.Uvarint(checkpointVersion)
-	w.Bytes([]byte(s.program.ID()))
+	program := s.program.ID()
+	if s.inForce == "" && s.engine.opts.Journal == JournalLive {
+		program = "" // it has decided nothing, and the journal does not know of it
+	}
+	w.Bytes([]byte(program))
 	for _, text := range []string{s.source.topic, s.source.id, s.source.declared} {
 		w.Bytes([]byte(text))
 	}

@@ -40,9 +40,15 @@
 //     durable before it has an effect, and has it behind all records before its cursor.
 //     Its effect is the one on cep.Clock of an event of its time; an event that is in
 //     the log within Stream.Idle and Lateness of its time is not late for it.
-//  9. Declare changes which streams and which program run. To a shard whose stream
-//     or program is another one that is a restart: its checkpoint is written, and
-//     what comes after it begins there, by 2 and 5.
+//  9. Declare changes which streams and which program run. A program takes over
+//     between two events, while the shard runs (change.go): from an offset on that the
+//     journal names first, operators of equal identity with their state, new ones with
+//     what the log, merged with the journal, makes of them, which does not hold the
+//     program before up. To a shard whose stream is another one, or whose program reads
+//     keyed streams or keeps events on disk, it is a restart: its checkpoint is
+//     written, and what comes after it begins there, by 2 and 5. What is done again,
+//     after a crash or in a replay, is done by the program that the journal names,
+//     where Options.Programs knows it.
 //  10. Replay is Run with sources that end and a log in memory behind what is there.
 //     With the program that decided and its journal it returns what was decided, byte
 //     for byte but for the latency header, whatever the range and the batches; it
@@ -58,9 +64,11 @@
 //
 // Goroutines: Run and Declare start one for each shard; Run waits for all of them. A
 // shard's state belongs to its goroutine; Status and Operators take copies under a lock.
+// While the windows of a new program are made from the log, the shard has one that does
+// that, at half speed at most; it ends before the shard does.
 // While a checkpoint is written it has one that gets finished pieces of the state and
 // writes them; the shard waits for it before it ends.
 //
 // What it does not do: windows by other keys than the partition key (keyed
-// streams), changes of program and models at run time.
+// streams), changes of models at run time.
 package engine

@@ -58,6 +58,11 @@ type Options struct {
 	Tables     *table.Store
 	Journal    JournalMode
 	PinChanges int64
+	// Programs are those that may have decided, by their ID: what was decided by one that
+	// is not the declared one, and is done again, as after a crash or in a replay, is done
+	// by the one that the journal names. Nil: the declared one does all, and a replay is of
+	// one program.
+	Programs func(id string) (Program, error)
 	// Now is the wall clock by which a partition is idle; time.Now where nil.
 	Now func() time.Time
 	// Pin keeps records of a partition from an offset on from retention, for an owner
@@ -153,8 +158,9 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Declare makes the engine run prog over streams from now on, with as many
 // partitions as partitions says where it names a topic. A shard whose stream and
-// program are the ones of before, the same pointers, goes on; the others write a
-// checkpoint and end, and what begins in their place starts from that, as after a
+// program are the ones of before, the same pointer and ID, goes on, and so does one that
+// another program is for, where neither reads keyed streams: it changes to that as soon
+// as its windows are warm, which Status tells. The others write a checkpoint and end, and what begins in their place starts from that, as after a
 // restart of the process. Declare returns when the new shards have been started.
 func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[string]int32) error {
 	e.declaring.Lock()
@@ -166,6 +172,9 @@ func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[
 	var ending []*group
 	for _, g := range e.groups {
 		if i := slices.IndexFunc(next, g.same); i >= 0 {
+			next[i] = g
+		} else if i := slices.IndexFunc(next, g.changes); i >= 0 {
+			g.shards[0].change(prog)
 			next[i] = g
 		} else {
 			ending = append(ending, g)
@@ -254,6 +263,9 @@ type ShardStatus struct {
 	Late          int64
 	DeadLetters   int64
 	Changes       int64  // of weir.tables that are in force: those before this offset
+	Program       string // that decides
+	Warming       string // a program that is declared and whose new windows are made from the log; else empty
+	Warmed        int64  // all before it were read for them, which is done at Cursor
 	Restarts      int64  // since the process began
 	Err           string // why the shard is not running, empty where it is
 }

@@ -27,12 +27,22 @@ type group struct {
 	err    error
 }
 
-// same reports whether two groups run the same programs over the same partitions of
+// same reports whether two groups run the same programs, by their IDs, over the same partitions of
 // the same streams.
 func (g *group) same(o *group) bool {
 	return slices.EqualFunc(g.shards, o.shards, func(a, b *shard) bool {
-		return a.stream == b.stream && a.program == b.program && a.partition == b.partition
+		return a.stream == b.stream && a.declared.ID() == b.declared.ID() && a.partition == b.partition
 	})
+}
+
+// changes reports whether two groups differ in their programs alone, and can change from
+// one to the other while they run.
+func (g *group) changes(o *group) bool {
+	if len(g.topics)+len(o.topics) > 0 || len(g.shards) != 1 || len(o.shards) != 1 {
+		return false
+	}
+	a, b := g.shards[0], o.shards[0]
+	return a.stream == b.stream && a.partition == b.partition && canChange(a.stream, a.declared, b.declared)
 }
 
 // start runs the group's shards, where they do not run yet.

@@ -28,6 +28,8 @@ const (
 	// kindPanic says: the record at Cursor is left out, as the program panics on it with
 	// Detail. What makes state again without deciding would not come to know.
 	kindPanic = "panic"
+	// kindProgram says: from Cursor on, Program decides.
+	kindProgram = "program"
 )
 
 // journalRecord is a record's value in TopicJournal. Records of one source
@@ -42,6 +44,7 @@ type journalRecord struct {
 	Changes   int64  `json:"changes,omitempty"` // of kindTables
 	Time      int64  `json:"time,omitempty"`    // of kindIdle, in nanoseconds
 	Detail    string `json:"detail,omitempty"`  // of kindPanic
+	Program   string `json:"program,omitempty"` // of kindProgram: its ID
 }
 
 // JournalMode says where a shard's changes come from.
@@ -77,34 +80,41 @@ type journal struct {
 	settled int64  // an earlier life has decided events before it: no new mark there
 	filling bool   // makes state from the log: no new mark anywhere
 	loaded  int64  // the changes that the instance was told of
+	read    int64  // the journal was read up to there
+	inForce string // the program that the journal names for the next event; empty: none
 }
 
 // openJournal reads the shard's marks from an offset of the journal on.
 func (s *shard) openJournal(ctx context.Context, from int64) error {
-	s.marks, s.filling, s.loaded = nil, false, -1
+	s.marks, s.filling, s.loaded, s.read = nil, false, -1, from
+	return s.readJournal(ctx)
+}
+
+// readJournal reads the marks that came since it was read.
+func (s *shard) readJournal(ctx context.Context) error {
 	if !s.journals() {
 		return nil
 	}
 	end, err := s.journalEnd(ctx)
-	if err != nil || from >= end {
+	if err != nil || s.read >= end {
 		return err
 	}
-	src, err := s.engine.opts.Open(ctx, TopicJournal, 0, from)
+	src, err := s.engine.opts.Open(ctx, TopicJournal, 0, s.read)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	for from < end {
+	for s.read < end {
 		c, err := src.Next(ctx)
 		if err != nil {
-			return fmt.Errorf("%s@%d: %w", TopicJournal, from, err)
+			return fmt.Errorf("%s@%d: %w", TopicJournal, s.read, err)
 		}
-		from = c.Next
 		for i := range c.Records {
 			if err := s.noteMark(c.Records[i].Offset, c.Records[i].Value); err != nil {
 				return fmt.Errorf("%s@%d: %w", TopicJournal, c.Records[i].Offset, err)
 			}
 		}
+		s.read = c.Next
 	}
 	return nil
 }
@@ -124,6 +134,10 @@ func (s *shard) noteMark(offset int64, value []byte) error {
 			return nil
 		}
 	case kindIdle:
+	case kindProgram:
+		if s.engine.opts.Journal == JournalPin {
+			return nil
+		}
 	case kindPanic:
 		s.poisoned[r.Cursor] = poison{r.Detail, true}
 		return nil
@@ -135,8 +149,11 @@ func (s *shard) noteMark(offset int64, value []byte) error {
 }
 
 // journals reports whether there is a journal. Where there are neither tables nor
-// streams that can be idle, nobody has to make the topic.
-func (s *shard) journals() bool { return s.engine.opts.Tables != nil || s.stream.Idle > 0 }
+// programs of before nor streams that can be idle, nobody has to make the topic.
+func (s *shard) journals() bool {
+	o := &s.engine.opts
+	return o.Tables != nil || o.Programs != nil || s.stream.Idle > 0
+}
 
 // journalEnd is the end of the journal once all before it is durable: an earlier
 // life of this process may have written there.
@@ -149,7 +166,7 @@ func (s *shard) journalEnd(ctx context.Context) (int64, error) {
 // how many of n records with these offsets that is for. Where time passes before it,
 // then is called for an empty batch.
 func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int, then func() error) (int, error) {
-	if err := s.useMarks(offset(0), math.MaxInt64, then); err != nil {
+	if err := s.useMarks(ctx, offset(0), math.MaxInt64, then); err != nil {
 		return 0, err
 	}
 	until := int64(-1)
@@ -160,10 +177,16 @@ func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int, then
 	switch {
 	case len(s.marks) > 0:
 		until = s.marks[0].Cursor
-	case store == nil || s.filling || s.engine.opts.Journal != JournalLive:
+	case s.filling || s.engine.opts.Journal != JournalLive:
 	case offset(0) < s.settled:
 		until = s.settled
 	default:
+		if err := s.enterProgram(ctx, s.program.ID()); err != nil {
+			return 0, err
+		}
+		if store == nil {
+			break
+		}
 		if err := s.adopt(ctx, store.Head()); err != nil {
 			return 0, err
 		}
@@ -207,13 +230,17 @@ func (s *shard) beforePoison(ctx context.Context, offset func(i int) int64, n in
 // useMarks uses the marks that are for the record at an offset or one before it, and
 // stand before an offset of the journal. Where time passes, then is called for an
 // empty batch.
-func (s *shard) useMarks(cursor, before int64, then func() error) error {
+func (s *shard) useMarks(ctx context.Context, cursor, before int64, then func() error) error {
 	for len(s.marks) > 0 && s.marks[0].Cursor <= cursor && s.marks[0].offset < before {
 		m := s.marks[0]
 		s.marks, s.journaled = s.marks[1:], m.offset+1
 		switch m.Kind {
 		case kindTables:
 			s.changes = m.Changes
+		case kindProgram:
+			if err := s.useProgram(ctx, &m); err != nil {
+				return err
+			}
 		case kindIdle:
 			s.pass(m.Cursor, event.Time(m.Time))
 			if err := then(); err != nil {

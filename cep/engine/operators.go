@@ -158,6 +158,9 @@ func (s *shard) operate(ctx context.Context) error {
 	s.meet(ops)
 	start := time.Now()
 	for i, op := range ops {
+		if s.only != nil && !s.only[op.Identity] {
+			continue
+		}
 		marks := len(s.outbox.Marks)
 		err := op.Process(&s.batch, &s.outbox)
 		if err == nil {

@@ -19,8 +19,8 @@ import (
 // ReplayOptions say what is decided again.
 type ReplayOptions struct {
 	// Options as the engine that decided has them. Nothing is written through Sink,
-	// which tells where topics end; FS, Dir, Registerer, OutputPartitions and KeyedTopic
-	// are not used. Journal says where lists and tables come from: JournalPin, or else
+	// which tells where topics end; FS, Dir, Registerer, OutputPartitions, KeyedTopic and
+	// Pin are not used. Journal says where lists and tables come from: JournalPin, or else
 	// JournalReplay. CheckpointEvery is for what has to be done again after a panic in
 	// the program; a checkpoint is held in memory, and there is none where it is 0.
 	Options
@@ -62,7 +62,7 @@ func Replay(ctx context.Context, streams []*schema.Stream, prog Program, o Repla
 	l.changed.L = &l.mu
 	run := o.Options
 	run.FS, run.Dir, run.Open, run.Sink = vfs.NewMem(1), "replay", l.open, l
-	run.Registerer, run.OutputPartitions, run.replayed = nil, nil, o.Range
+	run.Registerer, run.OutputPartitions, run.Pin, run.replayed = nil, nil, nil, o.Range
 	run.KeyedTopic = func(topic string, partitions int32) (int32, error) {
 		if o.KeyedPartitions != nil {
 			if n, there := o.KeyedPartitions(topic); there {

@@ -22,6 +22,9 @@ import (
 // restore puts the shard where its newest checkpoint left it, or at the beginning
 // of the log.
 func (s *shard) restore(ctx context.Context) error {
+	s.mu.Lock()
+	s.program = s.declared
+	s.mu.Unlock()
 	for below := uint64(math.MaxUint64); ; {
 		if err := s.begin(); err != nil {
 			return err
@@ -29,6 +32,11 @@ func (s *shard) restore(ctx context.Context) error {
 		st, err := s.newest(below)
 		if err != nil {
 			return fmt.Errorf("%s[%d]: read checkpoints: %w", s.origin.Topic, s.partition, err)
+		}
+		if st != nil {
+			if err := s.startWith(st.program); err != nil {
+				return err
+			}
 		}
 		if err = s.restoreFrom(ctx, st); !errors.Is(err, checkpoint.ErrDamaged) {
 			return err
@@ -64,6 +72,7 @@ func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 	s.state, s.position = st.state, st.cursor
 	s.saved, s.savedAt, s.everSaved = s.cursor, time.Now(), st.saved != nil
 	s.kept.reach(s.saved)
+	s.inForce = st.program
 	if err := s.openJournal(ctx, s.journaled); err != nil {
 		return err
 	}
@@ -87,6 +96,19 @@ func (s *shard) beginRange(ctx context.Context) (*savedState, error) {
 	from, _ := s.engine.opts.replayed(s.origin.Topic, s.partition)
 	if from == 0 {
 		return fresh(), nil
+	}
+	// The program that decided at its beginning, where that is known.
+	if err := s.openJournal(ctx, 0); err != nil {
+		return nil, err
+	}
+	decides := ""
+	for i := range s.marks {
+		if m := &s.marks[i]; m.Kind == kindProgram && m.Cursor <= from {
+			decides = m.Program
+		}
+	}
+	if err := s.startWith(decides); err != nil {
+		return nil, err
 	}
 	if err := s.fill(ctx, from, 0); err != nil {
 		return nil, err
@@ -351,7 +373,7 @@ func (s *shard) fill(ctx context.Context, to, journaled int64) error {
 		}
 	}
 	// Between the last record and the checkpoint, time may have passed.
-	if err := s.useMarks(to, journaled, operate); err != nil {
+	if err := s.useMarks(ctx, to, journaled, operate); err != nil {
 		return err
 	}
 	s.outputs.reset()

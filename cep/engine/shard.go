@@ -37,6 +37,10 @@ type shard struct {
 	mu     sync.Mutex
 	status ShardStatus
 	shown  *counts // what the metrics have counted, nil before the first restore
+	// Beside the log:
+	declared  Program // to change to
+	called    bool    // there is something to do
+	interrupt func()  // ends the wait for records; nil: there was none yet
 
 	pace pace
 
@@ -67,6 +71,10 @@ type shard struct {
 	idleAt      time.Time // when to see whether the partition is idle
 
 	parking
+
+	warming   *warming // of the program that was declared; nil: there is none
+	warmAfter time.Time
+	only      map[string]bool // operators that are run; nil: all
 
 	// After a panic, records up to carefulUntil are processed one by one.
 	carefulUntil int64
@@ -103,7 +111,7 @@ type counts struct{ events, decisions, alerts, late, deadLetters int64 }
 
 func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *metrics) *shard {
 	sh := &shard{
-		engine: e, program: prog, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
+		engine: e, program: prog, declared: prog, stream: s, partition: partition, origin: event.Origin{Topic: s.Topic, Partition: partition},
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
 		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]poison{},
 	}
@@ -146,11 +154,16 @@ func (s *shard) run(ctx, work context.Context) error {
 		s.taken = time.Now()
 		return s.take(work)
 	}
-	if err := s.useMarks(s.position, math.MaxInt64, take); err != nil {
-		return err
-	}
+	defer s.endWarming()
 	s.arrive(s.engine.opts.Now())
 	for {
+		// Those of an earlier life behind the last record.
+		if err := s.useMarks(work, s.position, math.MaxInt64, take); err != nil {
+			return err
+		}
+		if err := s.changeProgram(work, ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
 		if err := s.reads(work, src); err != nil {
 			return err
 		}
@@ -171,7 +184,7 @@ func (s *shard) run(ctx, work context.Context) error {
 				return err
 			}
 		case errors.Is(err, context.Canceled):
-			// Features came first.
+			// Features came first, or a program.
 		case errors.Is(err, io.EOF):
 			return s.drained(work) // of a range that is replayed
 		case err != nil:
@@ -218,15 +231,25 @@ func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, erro
 	if s.marksIdle() {
 		wait = min(wait, s.idleAt.Sub(s.engine.opts.Now()))
 	}
-	if wait == math.MaxInt64 && len(s.parked) == 0 {
-		return src.Next(ctx)
-	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	if s.isCalled(cancel) {
+		return source.Chunk{}, context.Canceled
+	}
 	if len(s.parked) > 0 && s.gather.ready(s.parked[0], cancel) {
 		return source.Chunk{}, context.Canceled
 	}
 	return src.Next(ctx)
+}
+
+// isCalled reports whether there is something to do beside the log, or else has
+// interrupt called when there is.
+func (s *shard) isCalled(interrupt func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	called := s.called
+	s.called, s.interrupt = false, interrupt
+	return called
 }
 
 var errPanic = errors.New("panic")
@@ -516,6 +539,7 @@ func (s *shard) publish(highWatermark int64) {
 	s.mu.Lock()
 	st := &s.status
 	st.Cursor, st.HighWatermark, st.Watermark, st.Err = s.cursor, max(st.HighWatermark, highWatermark, s.cursor), wm, ""
+	st.Program = s.program.ID()
 	st.Events, st.Decisions, st.Alerts = s.counts.events, s.counts.decisions, s.counts.alerts
 	st.Late, st.DeadLetters, st.Changes = s.counts.late, s.counts.deadLetters, s.changes
 	lag := st.HighWatermark - st.Cursor

@@ -1,0 +1,390 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/decode"
+	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/source"
+)
+
+// A change of the program takes effect between two events, without a restart, where
+// canChange: the journal says from which offset on the new program
+// decides, and that is durable before it does. Operators that both programs have, by
+// their identity, keep their state. Those that are new are warmed first: a reader of
+// their own makes their state from the log, merged with the journal, while the old
+// program goes on deciding; the change is made when that has come to where the shard is.
+
+const (
+	// warmNear is how many offsets may be left to read when the shard is held for them.
+	warmNear = 2048
+	// warmAgain is when a warming that failed is tried again.
+	warmAgain = 5 * time.Second
+)
+
+// warming makes the state of the operators of a program that the shard does not have.
+type warming struct {
+	program Program
+	reader  *shard          // decodes as the shard did, and has the program's instance
+	missing map[string]bool // identities
+	began   time.Time
+
+	src     source.Source // nil: nothing is missing
+	records []source.Record
+	next    int64 // all before it are in records, or read
+	at      int64 // all before it are read
+
+	cancel context.CancelFunc
+	near   chan struct{} // closed when it is near to the shard, or err is set
+	err    error
+}
+
+// newWarming begins to make what a program needs.
+func (s *shard) newWarming(ctx context.Context, p Program) (*warming, error) {
+	r := newShard(s.engine, s.stream, p, s.partition, s.engine.metrics)
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	w := &warming{program: p, reader: r, missing: map[string]bool{}, began: time.Now(), cancel: func() {}, near: make(chan struct{})}
+	has := map[string]bool{}
+	for _, op := range s.instance.Operators() {
+		has[op.Identity] = true
+	}
+	for _, op := range r.instance.Operators() {
+		if !has[op.Identity] {
+			w.missing[op.Identity] = true
+		}
+	}
+	r.filling, r.only = true, w.missing
+	if len(w.missing) == 0 || s.position == 0 {
+		return w, nil
+	}
+	var err error
+	w.src, err = s.engine.opts.Open(ctx, s.origin.Topic, s.partition, 0)
+	return w, err
+}
+
+func (w *warming) close() {
+	w.cancel()
+	if w.src != nil {
+		w.src.Close()
+	}
+}
+
+// chunk reads on, not beyond an offset that the shard has come to.
+func (w *warming) chunk(ctx context.Context, to int64) error {
+	r := w.reader
+	if err := r.readJournal(ctx); err != nil {
+		return err
+	}
+	if len(w.records) == 0 {
+		c, err := w.src.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("%s[%d]@%d: warm windows: %w", r.origin.Topic, r.partition, w.at, err)
+		}
+		w.records, w.next = c.Records, c.Next
+	}
+	n := 0
+	for n < len(w.records) && w.records[n].Offset < to {
+		n++
+	}
+	if err := r.batches(ctx, w.records[:n], func() error { return r.operate(ctx) }); err != nil {
+		return err
+	}
+	if w.records = w.records[n:]; len(w.records) > 0 {
+		w.at = w.records[0].Offset
+	} else {
+		w.at = w.next
+	}
+	return nil
+}
+
+// to reads all before an offset that the shard has come to, and uses the marks there
+// that stand before an offset of the journal.
+func (w *warming) to(ctx context.Context, offset, journaled int64) error {
+	if w.src == nil {
+		return nil
+	}
+	for w.at < offset {
+		if err := w.chunk(ctx, offset); err != nil {
+			return err
+		}
+	}
+	if err := w.reader.readJournal(ctx); err != nil {
+		return err
+	}
+	return w.reader.useMarks(ctx, offset, journaled, func() error { return w.reader.operate(ctx) })
+}
+
+// follow reads until it is near to where the shard is. It takes half of the time at
+// most: events that come go before.
+func (w *warming) follow(ctx context.Context, s *shard) error {
+	for {
+		cursor := s.warmed(w)
+		if cursor-w.at <= warmNear {
+			return nil
+		}
+		begun := time.Now()
+		if err := w.chunk(ctx, cursor); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Since(begun)):
+		}
+	}
+}
+
+// warmed shows how far a warming is, and returns where the shard is.
+func (s *shard) warmed(w *warming) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.status
+	st.Warming, st.Warmed = w.program.ID(), w.at
+	return st.Cursor
+}
+
+// change makes the shard change to a program, soon.
+func (s *shard) change(p Program) {
+	s.mu.Lock()
+	s.declared = p
+	s.mu.Unlock()
+	s.call()
+}
+
+// call has the shard look for what there is to do beside the log.
+func (s *shard) call() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.called = true
+	if s.interrupt != nil {
+		s.interrupt()
+	}
+}
+
+// changeProgram brings the shard closer to the program that was declared last.
+func (s *shard) changeProgram(ctx, life context.Context) error {
+	s.mu.Lock()
+	p := s.declared
+	s.mu.Unlock()
+	switch {
+	case s.warming != nil && s.warming.program.ID() != p.ID():
+		s.endWarming()
+	case p.ID() == s.program.ID() || s.engine.opts.Journal != JournalLive:
+		return nil
+	case len(s.marks) > 0 || s.position < s.settled || time.Now().Before(s.warmAfter):
+		return nil // an earlier life has decided what comes
+	}
+	if s.warming == nil && p.ID() != s.program.ID() {
+		return s.warm(life, p)
+	}
+	if s.warming == nil {
+		return nil
+	}
+	select {
+	case <-s.warming.near:
+	default:
+		return nil
+	}
+	if err := s.warming.err; err != nil {
+		s.logger.Error("the windows of a new program could not be made; it is tried again", "program", p.ID(), "err", err)
+		s.warmAfter = time.Now().Add(warmAgain)
+		s.endWarming()
+		time.AfterFunc(warmAgain, s.call)
+		return nil
+	}
+	return s.activate(ctx)
+}
+
+// warm begins to warm a program, which is quick where it has no new operators.
+func (s *shard) warm(ctx context.Context, p Program) error {
+	w, err := s.newWarming(ctx, p)
+	if err != nil {
+		return err
+	}
+	s.warming = w
+	if w.src == nil {
+		close(w.near)
+		return s.changeProgram(ctx, ctx)
+	}
+	s.logger.Info("a program with new windows is declared: they are made from the log, and the program before goes on", "program", p.ID(), "windows", len(w.missing))
+	ctx, w.cancel = context.WithCancel(ctx)
+	go func() {
+		defer s.call()
+		defer close(w.near)
+		w.err = func() (err error) {
+			defer func() {
+				if r := recover(); r != nil {
+					err = fmt.Errorf("%w: %v", errPanic, r)
+				}
+			}()
+			return w.follow(ctx, s)
+		}()
+	}()
+	return nil
+}
+
+// endWarming gives a warming up.
+func (s *shard) endWarming() {
+	if w := s.warming; w != nil {
+		w.cancel()
+		if w.src != nil {
+			<-w.near
+		}
+		w.close()
+		s.warming = nil
+		s.mu.Lock()
+		s.status.Warming, s.status.Warmed = "", 0
+		s.mu.Unlock()
+	}
+}
+
+// activate changes to the program that is warm: the journal says so first.
+func (s *shard) activate(ctx context.Context) error {
+	w := s.warming
+	if err := w.to(ctx, s.position, s.journaled); err != nil {
+		return err
+	}
+	if err := s.enterProgram(ctx, w.program.ID()); err != nil {
+		return err
+	}
+	if err := s.become(w); err != nil {
+		return err
+	}
+	s.logger.Info("a program is in force", "program", w.program.ID(), "from", s.position, "after", time.Since(w.began))
+	s.endWarming()
+	s.publish(s.cursor)
+	return nil
+}
+
+// enterProgram journals that a program decides from the position on.
+func (s *shard) enterProgram(ctx context.Context, id string) error {
+	if s.inForce == id {
+		return nil
+	}
+	if s.journals() {
+		if err := s.enter(ctx, journalRecord{Kind: kindProgram, Program: id}, s.engine.opts.Now().UnixMilli()); err != nil {
+			return err
+		}
+	}
+	s.inForce = id
+	return nil
+}
+
+// become makes a warm program the shard's. Nothing is being worked on.
+func (s *shard) become(w *warming) error {
+	r, old := w.reader, map[string]Operator{}
+	for _, op := range s.instance.Operators() {
+		old[op.Identity] = op
+	}
+	for _, op := range r.instance.Operators() {
+		if !w.missing[op.Identity] {
+			if err := hand(old[op.Identity], op); err != nil {
+				return err
+			}
+		}
+		if err := op.Advance(s.clock.Watermark(), &s.outbox); err != nil {
+			return err
+		}
+	}
+	decoder, err := decode.New(s.stream, r.project, decode.Options{Seen: s.seen})
+	if err != nil {
+		return err
+	}
+	s.checkpoints.abandon()
+	s.checkpoints.store.Restart()
+	s.everSaved = false
+	s.before, s.costs, s.topsAt = s.spent(), nil, 0
+	s.program, s.instance, s.project, s.decoder, s.loaded = w.program, r.instance, r.project, decoder, -1
+	s.mu.Lock()
+	s.status.Program = w.program.ID()
+	s.mu.Unlock()
+	return nil
+}
+
+// hand gives an operator the state of another of its identity.
+func hand(from, to Operator) error {
+	var buf bytes.Buffer
+	w := cep.NewSnapshotWriter(&buf)
+	if err := from.Snapshot(w); err != nil {
+		return fmt.Errorf("operator %s: %w", from.Identity, err)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := to.Restore(cep.NewSnapshotReader(&buf)); err != nil {
+		return fmt.Errorf("operator %s: %w", to.Identity, err)
+	}
+	return nil
+}
+
+// canChange reports whether a stream's shard can change from one program to another
+// between two events: where neither reads keyed streams, whose shards are not its own,
+// nor has an operator with its events in a directory, which another one would have to
+// share.
+func canChange(stream *schema.Stream, from, to Program) bool {
+	if len(keyedOf(from))+len(keyedOf(to)) > 0 {
+		return false
+	}
+	for _, p := range []Program{from, to} {
+		in, err := p.Instance(stream)
+		if err != nil {
+			return false
+		}
+		for _, op := range in.Operators() {
+			if _, keeps := op.Operator.(cep.Keeper); keeps {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// useProgram changes to the program that a mark names, where it is known: windows that
+// are new to it are made from the log at once.
+func (s *shard) useProgram(ctx context.Context, m *mark) error {
+	s.inForce = m.Program
+	if s.filling || s.engine.opts.Programs == nil || m.Program == s.program.ID() {
+		return nil
+	}
+	p, err := s.engine.opts.Programs(m.Program)
+	switch {
+	case err == nil && !canChange(s.stream, s.program, p):
+		err = errors.New("it or the one before reads keyed streams or keeps events on disk, and cannot be changed to between two events")
+	case err == nil:
+		var w *warming
+		if w, err = s.newWarming(ctx, p); err == nil {
+			defer w.close()
+			if err = w.to(ctx, m.Cursor, m.offset); err == nil {
+				return s.become(w)
+			}
+		}
+		return err
+	}
+	if s.engine.opts.replayed != nil {
+		return fmt.Errorf("%s[%d]@%d: change to the program %s: %w", s.origin.Topic, s.partition, m.Cursor, m.Program, err)
+	}
+	s.logger.Warn("a program that has decided is not there: another one stands in for it", "program", m.Program, "from", m.Cursor, "err", err)
+	return nil
+}
+
+// startWith has the shard begin with the program of its checkpoint, where it is known;
+// it changes to the one that is declared from there.
+func (s *shard) startWith(id string) error {
+	if s.engine.opts.Programs == nil || id == "" || id == s.program.ID() {
+		return nil
+	}
+	p, err := s.engine.opts.Programs(id)
+	if err != nil || !canChange(s.stream, p, s.program) {
+		s.logger.Info("the program of the checkpoint is not there: the one that is declared goes on from it", "program", id, "err", err)
+		return nil
+	}
+	s.program = p
+	return s.begin()
+}
