@@ -338,14 +338,16 @@ func keyedOrders(t *testing.T, l *commitlog.Log, topic string, events map[place]
 	var orders [][]place
 	seen := map[place]bool{}
 	of := map[string]bool{}
+	field, _, _ := strings.Cut(strings.TrimPrefix(topic, engine.TopicKeyed), "-")
 	eachRecord(t, l, topic, func(q int32, r *source.Record) {
 		for int(q) >= len(orders) {
 			orders = append(orders, nil)
 		}
-		stream, partition, offsets := blockOffsets(t, r.Value)
-		of[stream] = true
-		for _, offset := range offsets {
-			at := place{stream, partition, offset}
+		sources, rows := blockRows(t, field, r.Value)
+		for _, stream := range sources {
+			of[stream] = true
+		}
+		for _, at := range rows {
 			if seen[at] || events[at] == nil {
 				t.Fatalf("%s[%d]@%d: %v is there twice (%v) or no event", topic, q, r.Offset, at, seen[at])
 			}
@@ -362,8 +364,30 @@ func keyedOrders(t *testing.T, l *commitlog.Log, topic string, events map[place]
 	return orders
 }
 
-// blockOffsets reads what of a block tells which events it holds; see cep/engine/block.go.
-func blockOffsets(t *testing.T, b []byte) (stream string, partition int32, offsets []int64) {
+// taken are the types of the fields that keyed streams take along, by the field in their
+// name and stream.
+var taken = map[string]map[string][]event.Kind{
+	"shop": {"payments": {event.String, event.Int64}},
+	"ip":   {"clicks": {event.String}},
+	"card": {"payments": {event.String, event.Int64}, "clicks": {event.String}},
+}
+
+func skipValues(t *testing.T, b []byte, kinds []event.Kind, n int) []byte {
+	t.Helper()
+	for _, k := range kinds {
+		var c event.Column
+		c.Reset(event.Type{Kind: k})
+		var err error
+		if b, err = c.ReadWire(b, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// blockRows reads what of a block tells which events it holds, and of which streams; see
+// cep/engine/block.go.
+func blockRows(t *testing.T, field string, b []byte) (streams []string, rows []place) {
 	t.Helper()
 	if b[0] != 1 {
 		t.Fatalf("a block of version %d", b[0])
@@ -379,19 +403,53 @@ func blockOffsets(t *testing.T, b []byte) (stream string, partition int32, offse
 		b = b[n:]
 		return v
 	}
-	n := uvarint()
-	stream, b = string(b[:n]), b[n:]
-	partition = int32(uvarint())
-	b = b[8:]
-	offset := varint()
-	varint() // to
-	varint() // watermark
-	varint() // tables
-	for n := uvarint(); n > 0; n-- {
-		offset += int64(uvarint())
-		offsets = append(offsets, offset)
+	heads := make([]place, uvarint()) // the offset that the first is relative to
+	counts := make([]uint64, len(heads))
+	total := uint64(0)
+	for i := range heads {
+		n := uvarint()
+		heads[i].topic, b = string(b[:n]), b[n:]
+		heads[i].partition = int32(uvarint())
+		b = b[8:]
+		heads[i].offset = varint()
+		varint() // to
+		varint() // watermark
+		varint() // tables
+		counts[i] = uvarint()
+		total += counts[i]
+		streams = append(streams, heads[i].topic)
 	}
-	return stream, partition, offsets
+	order := make([]byte, total)
+	if len(heads) > 1 {
+		order, b = b[:total], b[total:]
+	}
+	parts := make([][]place, len(heads))
+	for i, at := range heads {
+		for range counts[i] {
+			at.offset += int64(uvarint())
+			parts[i] = append(parts[i], at)
+		}
+		for range counts[i] {
+			varint() // time
+		}
+		if counts[i] > 0 {
+			if b[0] != 0 {
+				t.Fatal("a row is late")
+			}
+			b = skipValues(t, b[1:], taken[field][at.topic], int(counts[i]))
+		}
+	}
+	if len(b) > 0 {
+		t.Fatalf("%d bytes behind a block", len(b))
+	}
+	if len(heads) == 1 {
+		return streams, parts[0]
+	}
+	for _, part := range order {
+		rows = append(rows, parts[part][0])
+		parts[part] = parts[part][1:]
+	}
+	return streams, rows
 }
 
 // recompute tells what a window holds for each event, from the ones before it in order.
