@@ -96,6 +96,21 @@ func (b *bench) eventFiles(t *testing.T) (files []string) {
 	return files
 }
 
+// TestLongPins: what the log keeps for a window on disk is what it keeps for one in memory,
+// as it is made again from there.
+func TestLongPins(t *testing.T) {
+	for _, prog := range []Program{testProgram{"p1", 200 * time.Second}, longProgram{testProgram{"p1", 200 * time.Second}, 8}} {
+		in, err := prog.Instance(testStream(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &shard{instance: in}
+		if d := s.reach(); d != 200*time.Second {
+			t.Errorf("%T reaches back %v", prog, d)
+		}
+	}
+}
+
 // TestLongDirectoriesGo wants the events of an operator removed that the program no
 // longer has.
 func TestLongDirectoriesGo(t *testing.T) {

@@ -425,3 +425,24 @@ func BenchmarkReservoir(b *testing.B) {
 	}
 	b.ReportMetric(float64(r.Disk())/float64(i), "disk-B/row")
 }
+
+// BenchmarkFind looks for a key that is in one of 40 chunks.
+func BenchmarkFind(b *testing.B) {
+	r := New(vfs.OS, b.TempDir(), 3, Options{})
+	const rows = 1_000_000
+	for i := range rows {
+		key := uint32(i*7919) % 100_000
+		if i%(40*4096) == 0 {
+			key = 1 << 20
+		}
+		if err := r.Append(key, []uint64{uint64(i), 5, 0}, event.Time(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if err := r.Find(1<<20, -1, rows, func(int64, []uint64) {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows*1000, "ns/1000rows")
+}

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // BenchmarkSliding is one event through one operator with count, sum and mean of
@@ -30,9 +32,19 @@ func BenchmarkSliding(b *testing.B) {
 }
 
 func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
+	cfg, types := benchmarkConfig(keys, events, lengths)
+	op, err := New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchmarkEvents(b, op, types, keys, events, disorder)
+	s := op.Stats()
+	b.ReportMetric(float64(s.Bytes)/float64(max(1, s.Keys)), "B/key")
+}
+
+func benchmarkConfig(keys, events, lengths int) (cfg Config, types []event.Type) {
 	amount := event.Type{Kind: event.Decimal, Scale: 2}
-	cfg := Config{Keys: []int{1}, Values: []Value{{Type: amount, Read: readInt(2)}}}
-	var types []event.Type
+	cfg = Config{Keys: []int{1}, Values: []Value{{Type: amount, Read: readInt(2)}}}
 	for i := range lengths {
 		d := time.Duration(keys*events) / time.Duration(i+1)
 		for _, a := range []Aggregate{Count, Sum, Mean} {
@@ -40,10 +52,10 @@ func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
 			types = append(types, ResultType(a, amount))
 		}
 	}
-	op, err := New(cfg)
-	if err != nil {
-		b.Fatal(err)
-	}
+	return cfg, types
+}
+
+func benchmarkEvents(b *testing.B, op cep.Operator, types []event.Type, keys, events, disorder int) {
 	const rows = 1024
 	r := rand.New(rand.NewPCG(1, 1))
 	names := make([][]byte, keys)
@@ -93,6 +105,22 @@ func benchmarkSliding(b *testing.B, keys, events, disorder, lengths int) {
 		n++
 	}
 	b.ReportMetric(float64(spent.Nanoseconds())/float64((n+rows-1)/rows*rows), "ns/event")
-	s := op.Stats()
-	b.ReportMetric(float64(s.Bytes)/float64(max(1, s.Keys)), "B/key")
+}
+
+// BenchmarkLong is BenchmarkSliding with the events on disk.
+func BenchmarkLong(b *testing.B) {
+	for _, lengths := range []int{1, 10} {
+		b.Run(fmt.Sprintf("keys=100000/events=64/lengths=%d", lengths), func(b *testing.B) {
+			cfg, types := benchmarkConfig(100_000, 64, lengths)
+			op, err := NewLong(cfg, reservoir.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			op.Keep(vfs.OS, b.TempDir())
+			benchmarkEvents(b, op, types, 100_000, 64, 0)
+			s := op.Stats()
+			b.ReportMetric(float64(s.Bytes)/float64(max(1, s.Keys)), "B/key")
+			b.ReportMetric(float64(s.Disk)/float64(max(1, s.Events)), "disk-B/event")
+		})
+	}
 }

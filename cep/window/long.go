@@ -187,6 +187,9 @@ func (l *Long) reset() {
 	}
 }
 
+// Reach is how far back the windows reach.
+func (l *Long) Reach() time.Duration { return l.offsets[len(l.offsets)-1].back }
+
 // lasts name for each offset a key's latest row in its zone; see zone.
 func (l *Long) lasts(id uint32) []uint32 {
 	return unsafe.Slice((*uint32)(unsafe.Pointer(&l.recordAt(id)[recordWords])), len(l.offsets))
