@@ -420,5 +420,6 @@ func (s *Store) keeps(name string) bool {
 			return slices.ContainsFunc(w.files, func(f frames) bool { return f.number == n })
 		})
 	}
-	return !strings.HasSuffix(name, ".tmp") // of a manifest that was not finished
+	// A manifest that was not finished goes; anything else is not the store's.
+	return !strings.HasSuffix(name, manifestSuffix+".tmp") && !strings.HasSuffix(name, oldSuffix+".tmp")
 }
