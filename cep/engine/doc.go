@@ -56,19 +56,37 @@
 //  11. What of the log a restart reads, and what windows of a length of time would be
 //     made again from, is pinned (pins.go) from the newest two checkpoints on, before
 //     New returns: retention leaves it.
+//  12. A keyed stream (keyed.go) is a topic weir.keyed.NAME that the engine partitions by
+//     another key than its sources have. Its order is decided once, by the merger
+//     (merge.go), and is that topic's: by time among what is there, in each source's
+//     own order always. The rows of a source partition are in each of its partitions
+//     once and in the order of their offsets: a block says from which offset to which
+//     it tells all of them, and what is told is not written again.
+//  13. What the operators of a keyed stream say of an event follows from the topic up to
+//     that event: whether it is late, and with which tables its windows are kept, its
+//     source says. The watermark there, the least of all sources', only tells what may
+//     be forgotten.
+//  14. An event whose features come from keyed streams waits for all of them (gather.go),
+//     and is decided in the order of its source's offsets. What waits is bounded
+//     (parkedRows, gatherRows); who waits for whom is no circle, as it says there.
+//  15. Shards that share keyed streams are a group: they start, fail and restart
+//     together. A checkpoint of a keyed stream's shard becomes one when its sources'
+//     have passed all that it took in (keyedcheckpoint.go), so what a source decides
+//     again finds its features again.
 //
 // Outputs of source partition p go to partition p modulo the output topic's
 // partitions, keyed by the event's key. Their timestamp is the event time. The
 // header weir-latency-us is the time from when the shard took the chunk from the
 // log to when the batch was written; it is no part of what is decided.
 //
-// Goroutines: Run and Declare start one for each shard; Run waits for all of them. A
-// shard's state belongs to its goroutine; Status and Operators take copies under a lock.
-// While the windows of a new program are made from the log, the shard has one that does
+// Goroutines: Run and Declare start one for each group, and that one for each shard and
+// each partition of its keyed streams; Run waits for all of them. A shard's state belongs
+// to its goroutine; Status, KeyedStatus and Operators take copies under a lock. The
+// merger runs in the goroutine of whichever source has something for it, under its lock.
+// While the windows of a new program are made from the log, a shard has one that does
 // that, at half speed at most; it ends before the shard does.
 // While a checkpoint is written it has one that gets finished pieces of the state and
 // writes them; the shard waits for it before it ends.
 //
-// What it does not do: windows by other keys than the partition key (keyed
-// streams), changes of models at run time.
+// What it does not do: changes of models at run time.
 package engine
