@@ -163,19 +163,27 @@ func (p *Program) keyedInstance(k *keyedProgram) (*keyedInstance, error) {
 		}
 		in.windows = append(in.windows, keyedState{st, g.over})
 		past, now := k.Sources[g.over].Stream.Schema, k.Sources[g.reader].Stream.Schema
-		identity, name := g.identity(past), g.name(past)
+		identity := g.identity(past)
 		if g.over != g.reader {
 			identity += " for=" + now.Stream
-			var keys []string
-			for _, f := range g.now {
-				keys = append(keys, now.Alias+"."+now.Fields[f].Name)
-			}
-			name = past.Alias + " " + name + " = " + strings.Join(keys, ", ")
 		}
 		in.operators = append(in.operators, engine.KeyedOperator{Over: g.over, Reader: g.reader,
-			Operator: engine.Operator{Identity: identity, Name: name, Rules: ids(st.readers), Operator: op}})
+			Operator: engine.Operator{Identity: identity, Name: g.nameFor(past, now), Rules: ids(st.readers), Operator: op}})
 	}
 	return in, nil
+}
+
+// nameFor is what people call the operator, of windows over one stream for another.
+func (g *keyedGroup) nameFor(past, now *event.Schema) string {
+	name := g.name(past)
+	if g.over == g.reader {
+		return name
+	}
+	var keys []string
+	for _, f := range g.now {
+		keys = append(keys, now.Alias+"."+now.Fields[f].Name)
+	}
+	return past.Alias + " " + name + " = " + strings.Join(keys, ", ")
 }
 
 // keyedInstance is a program's state in one partition of a keyed stream.

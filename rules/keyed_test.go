@@ -68,6 +68,24 @@ func TestKeyed(t *testing.T) {
 	}
 }
 
+// TestPlan looks at where operators run, for whom, and how far back they keep events.
+func TestPlan(t *testing.T) {
+	p := compileKeyed(t, `last("90m").by(tx.card).count() > 3 && last("2d").by(tx.country).sum(tx.amount) > 1.0`, `click.last("1h30m5s").by(click.user, tx.country).count() > 1`)
+	var got []string
+	for _, o := range p.Plan() {
+		keyed, _, _ := strings.Cut(o.Keyed, "-")
+		got = append(got, fmt.Sprint(o.Stream, "|", o.Name, "|", o.Rules, o.Over, keyed, o.Takes, o.Keeps, o.Disk))
+	}
+	want := []string{
+		"transactions|by(tx.card)|[r0]transactionsmap[] [1h30m] false",
+		"transactions|click by(click.user) = tx.country|[r1]clicksweir.keyed.usermap[clicks:[user] transactions:[amount country]] [1h30m5s] false",
+		"transactions|by(tx.country) on disk|[r0]transactionsweir.keyed.usermap[clicks:[user] transactions:[amount country]] [2d] true",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 // TestKeyedNames wants a name to change with what the records hang on, and not else.
 func TestKeyedNames(t *testing.T) {
 	name := func(whens ...string) string { return compileKeyed(t, whens...).Keyed()[0].Name }

@@ -49,6 +49,9 @@ func TestRuleOperators(t *testing.T) {
 	if out := run(exitDone, "rule", "operators", "--json"); !strings.Contains(out, `"name":"by(pay.card).where(pay.amount`) || !strings.Contains(out, `"top_keys":[{"key":"a","events":2`) {
 		t.Error(out)
 	}
+	if out := run(exitDone, "rule", "plan", "--config", filepath.Join(dir, "weir.yaml")); !strings.Contains(out, "pay     by(pay.card).where(pay.amount > 1)  1h     where events arrive  2") {
+		t.Error(out)
+	}
 	if out := run(exitMistake, "rule", "operators", "offen"); !strings.Contains(out, `did you mean "often"?`) {
 		t.Error(out)
 	}

@@ -19,7 +19,7 @@ func newRule() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rule", Short: "Check, list and test rules, and see what their windows cost",
 		RunE: func(*cobra.Command, []string) error {
-			return mistake{errors.New("which one? weir rule check, weir rule list, weir rule test, or weir rule operators")}
+			return mistake{errors.New("which one? weir rule check, weir rule list, weir rule test, weir rule plan, or weir rule operators")}
 		},
 	}
 	var path string
@@ -41,6 +41,7 @@ events named under expect and on no other.`,
 			Example: "  weir rule test\n  weir rule test card-testing --config weir.yaml",
 			RunE:    func(cmd *cobra.Command, args []string) error { return testRules(cmd.OutOrStdout(), path, args) },
 		},
+		newPlan(&path),
 		newOperators(),
 	)
 	return cmd

@@ -18,6 +18,7 @@ import (
 type OperatorView struct {
 	Stream       string    `json:"stream"`
 	Name         string    `json:"name" doc:"What its windows have in common: by(...), and where(...) if there is one."`
+	Keyed        string    `json:"keyed,omitempty" doc:"The topic of the keyed stream that it runs on; absent: it runs where the stream's events arrive."`
 	Rules        []string  `json:"rules" doc:"Those that read its windows."`
 	Partitions   int       `json:"partitions"`
 	Keys         int64     `json:"keys" doc:"Of which it holds something."`
@@ -49,7 +50,7 @@ func (n *Node) operatorViews() []OperatorView {
 }
 
 func operatorView(o *engine.OperatorStatus) OperatorView {
-	v := OperatorView{Stream: o.Stream, Name: o.Name, Rules: slices.Clone(o.Rules), Partitions: o.Shards, Keys: o.Keys, Events: o.Events, Bytes: o.Bytes, DiskBytes: o.Disk,
+	v := OperatorView{Stream: o.Stream, Keyed: o.Keyed, Name: o.Name, Rules: slices.Clone(o.Rules), Partitions: o.Shards, Keys: o.Keys, Events: o.Events, Bytes: o.Bytes, DiskBytes: o.Disk,
 		CappedKeys: o.Capped, Processed: o.Processed, Nanos: o.Time.Nanoseconds(), CappedValues: o.CappedValues, Top: []KeyView{}}
 	if o.Processed > 0 {
 		v.NanosEach = float64(v.Nanos) / float64(o.Processed)
