@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -47,6 +49,10 @@ func main() {
 	flag.IntVar(&o.payments, "payments", 1_000_000, "events of the whole engine")
 	flag.IntVar(&o.runs, "runs", 3, "runs of a figure of the whole engine; the median is printed")
 	flag.DurationVar(&o.lasts, "lasts", 10*time.Second, "how long a figure of latency is measured")
+	flag.Func("rates", "events/s of the figures of latency, with commas between", func(text string) (err error) {
+		o.rates, err = numbers(text)
+		return err
+	})
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -54,6 +60,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
+}
+
+func numbers(text string) (out []int, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n <= 0 {
+			return nil, fmt.Errorf("%q is not a number of events", one)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 func run(ctx context.Context, o options) error {
