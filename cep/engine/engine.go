@@ -49,6 +49,10 @@ type Options struct {
 	// KeyedTopic makes the topic of a keyed stream, with so many partitions, where it is
 	// not there, and tells how many it has. Programs with keyed streams need it.
 	KeyedTopic func(topic string, partitions int32) (int32, error)
+	// KeyedWait is how long the next events of a source of a keyed stream are waited for
+	// where events come faster than their time, as while a file is loaded: 200 ms where
+	// 0, not at all below 0.
+	KeyedWait time.Duration
 	// CheckpointEvery is the time between checkpoints; 5 s where 0.
 	CheckpointEvery time.Duration
 	// BatchRows is how many events are processed at once; 1024 where 0.
@@ -112,6 +116,9 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.KeyedWait == 0 {
+		o.KeyedWait = defaultKeyedWait
 	}
 	o.BatchRows = min(o.BatchRows, parkedRows) // gatherRows hangs on it
 	if o.Logger == nil {

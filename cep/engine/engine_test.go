@@ -45,7 +45,7 @@ func newBench(seed uint64, in [][]string) *bench {
 		b.log.produce("in", int32(p), values...)
 	}
 	b.opts = Options{OutputPartitions: map[string]int32{event.TopicDecisions: outputPartitions, event.TopicAlerts: outputPartitions},
-		CheckpointEvery: time.Hour, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		CheckpointEvery: time.Hour, KeyedWait: -1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	return b
 }
 

@@ -18,6 +18,7 @@ type group struct {
 	engine *Engine
 	shards []*shard
 	topics []*keyedTopic
+	merger *merger // of this life
 
 	mu    sync.Mutex
 	keyed []*keyedShard // changed by the group's goroutine, under mu
@@ -111,7 +112,7 @@ func (g *group) saved() (sum int64) {
 func (g *group) life(ctx context.Context) error {
 	work, cancel := lingering(ctx, stopTimeout)
 	defer cancel()
-	if err := g.restore(ctx); err != nil {
+	if err := g.restore(ctx, work); err != nil {
 		if ctx.Err() != nil {
 			return nil // nothing was done that a checkpoint could save
 		}
@@ -149,6 +150,7 @@ func (g *group) life(ctx context.Context) error {
 	sources.Wait() // they need the keyed ones until they have decided all they took
 	enough()
 	all.Wait()
+	g.merger.close()
 	return firstCause(errs)
 }
 
@@ -164,7 +166,7 @@ func firstCause(errs []error) error {
 
 // restore puts all shards where their checkpoints left them, and brings into keyed
 // streams that are new what was decided before.
-func (g *group) restore(ctx context.Context) error {
+func (g *group) restore(ctx, work context.Context) error {
 	for _, t := range g.topics {
 		var err error
 		if t.partitions, err = g.engine.opts.KeyedTopic(t.topic(), t.wanted); err != nil {
@@ -184,10 +186,11 @@ func (g *group) restore(ctx context.Context) error {
 	if g.keyed == nil {
 		g.makeKeyed()
 	}
-	merger := newMerger(g.engine.opts.Sink, g.topics)
+	g.merger = newMerger(g.engine.opts.Sink, g.topics)
+	g.merger.wait, g.merger.now, g.merger.ctx = g.engine.opts.KeyedWait, g.engine.opts.Now, work
 	for _, s := range g.shards {
 		if len(s.projections) > 0 {
-			s.merger, s.lane = merger, merger.add(s, s.projections, s.clock.Newest())
+			s.merger, s.lane = g.merger, g.merger.add(s, s.projections, s.clock.Newest())
 		}
 	}
 	for _, k := range g.keyed {

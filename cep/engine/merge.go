@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/sink"
@@ -15,11 +16,17 @@ import (
 // partition and offset; an event that is logged behind a younger one of its partition
 // counts as old as that. It waits for a source of which more is in the log (as Kafka
 // Streams does: KIP-695), so that after an outage, or over old data, the order is that of
-// time; it does not wait for what is not there yet.
+// time. It does not wait for what is not there yet, but where time runs faster than the
+// clock, as while a file is loaded: there for a moment (horizon).
 type merger struct {
 	sink sink.Sink
+	// wait is how long a source is waited for after its newest rows; 0: it is not.
+	wait time.Duration
+	now  func() time.Time
+	ctx  context.Context // of the timer's merge
 
 	mu     sync.Mutex
+	timer  *time.Timer // runs out when a source is not waited for any more; nil: none was
 	err    error
 	lanes  []*lane
 	topics []*mergedTopic
@@ -36,6 +43,7 @@ type lane struct {
 	done        []*unit       // merged, and not yet written
 	row         int
 	effective   event.Time // of the newest row that was merged
+	offered     time.Time  // when the newest rows came
 	behind      bool       // there is more to read
 	stopped     bool       // it will not be read
 }
@@ -59,8 +67,12 @@ type mergedPart struct {
 	rows []int32
 }
 
-// mergeRows is how many rows are written at once.
-const mergeRows = 1024
+const (
+	// mergeRows is how many rows are written at once.
+	mergeRows = 1024
+	// defaultKeyedWait is Options.KeyedWait where it is 0.
+	defaultKeyedWait = 200 * time.Millisecond
+)
 
 // newMerger makes a merger into topics. All lanes are behind until they say otherwise.
 func newMerger(to sink.Sink, topics []*keyedTopic) *merger {
@@ -90,6 +102,9 @@ func (m *merger) offer(ctx context.Context, l *lane, u *unit) error {
 	m.mu.Lock()
 	defer m.poke()
 	defer m.mu.Unlock()
+	if m.wait > 0 && u.batch.Len() > 0 {
+		l.offered = m.now()
+	}
 	l.units = append(l.units, u)
 	return m.merge(ctx)
 }
@@ -144,11 +159,16 @@ func (m *merger) poke() {
 // merge takes rows while all lanes that are behind have some.
 func (m *merger) merge(ctx context.Context) error {
 	for m.err == nil {
-		first, until, ok := m.oldest()
+		first, second, ok := m.oldest()
 		if !ok {
 			break
 		}
-		m.err = m.take(ctx, first, until)
+		horizon, left := m.horizon()
+		if first.time() > horizon {
+			m.mergeIn(left)
+			break
+		}
+		m.err = m.take(ctx, first, second, horizon)
 	}
 	if m.err == nil {
 		m.err = m.flush(ctx)
@@ -174,6 +194,65 @@ func (m *merger) oldest() (first, second *lane, ok bool) {
 	return first, second, first != nil
 }
 
+// horizon is the time up to which rows are taken although sources have none: one from
+// which rows came a moment ago is waited for where rows are further ahead of its time
+// than the clock went on since, by more than events come out of order. There time runs
+// faster than the clock, and its next rows may well be older. Of events as they happen
+// that is never so. It is that for so long.
+func (m *merger) horizon() (least event.Time, left time.Duration) {
+	least = event.MaxTime
+	if m.wait <= 0 {
+		return least, 0
+	}
+	now := m.now()
+	for _, l := range m.lanes {
+		since := now.Sub(l.offered)
+		if len(l.units) == 0 && !l.stopped && l.effective != event.MinTime && since < m.wait {
+			if t := l.effective.Add(since + l.shard.stream.Lateness); t < least {
+				least, left = t, m.wait-since
+			}
+		}
+	}
+	return least, left
+}
+
+// mergeIn merges in a while.
+func (m *merger) mergeIn(d time.Duration) {
+	if m.timer == nil {
+		m.timer = time.AfterFunc(d, m.timeout)
+	} else {
+		m.timer.Reset(d)
+	}
+}
+
+// timeout merges when a source is not waited for any more. Its error is what the next
+// call of another method returns.
+func (m *merger) timeout() {
+	m.mu.Lock()
+	if m.ctx.Err() == nil {
+		m.merge(m.ctx) //nolint:errcheck // as it says
+	}
+	m.poked = append(m.poked, m.lanes...)
+	m.mu.Unlock()
+	m.poke()
+}
+
+// failure is why the merger does not go on, nil while it does.
+func (m *merger) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// close ends waiting.
+func (m *merger) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+}
+
 // skipEmpty is done with units without rows.
 func (l *lane) skipEmpty(m *merger) {
 	for len(l.units) > 0 && l.units[0].batch.Len() == 0 {
@@ -195,8 +274,8 @@ func (l *lane) before(o *lane) bool {
 
 func (l *lane) time() event.Time { return max(l.effective, l.units[0].batch.Time[l.row]) }
 
-// take merges rows of a lane until another one's is older, or its unit ends.
-func (m *merger) take(ctx context.Context, l, second *lane) error {
+// take merges rows of a lane up to a time, until another one's is older, or its unit ends.
+func (m *merger) take(ctx context.Context, l, second *lane, horizon event.Time) error {
 	u := l.units[0]
 	for n := u.batch.Len(); ; {
 		l.effective = l.time()
@@ -215,7 +294,7 @@ func (m *merger) take(ctx context.Context, l, second *lane) error {
 			m.finish(l)
 			break
 		}
-		if m.rows >= mergeRows || second != nil && second.before(l) {
+		if m.rows >= mergeRows || second != nil && second.before(l) || l.time() > horizon {
 			break
 		}
 	}

@@ -75,6 +75,9 @@ func (s *shard) await(ctx context.Context) error {
 		}
 	}
 	for !s.gather.ready(s.parked[0], wake) {
+		if err := s.merger.failure(); err != nil {
+			return err
+		}
 		switch {
 		case s.gather.isClosed():
 			return errStopped
