@@ -139,6 +139,7 @@ async function admin() {
 try {
   await { produce, consume, group, transact, admin }[scenario]()
   emit('done', {})
+  await new Promise((written) => process.stdout.write('', written)) // an exit drops what a full pipe has not taken
   process.exit(0) // without waiting for timers of the library
 } catch (error) {
   console.error(error)
