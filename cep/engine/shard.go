@@ -185,8 +185,13 @@ func (s *shard) run(ctx, work context.Context) error {
 			}
 		case errors.Is(err, context.Canceled):
 			// Features came first, or a program.
-		case errors.Is(err, io.EOF):
-			return s.drained(work) // of a range that is replayed
+		case errors.Is(err, io.EOF): // of a range that is replayed
+			if s.lane != nil {
+				if err := s.merger.read(work, s.lane, false); err != nil {
+					return err
+				}
+			}
+			return s.drained(work)
 		case err != nil:
 			return fmt.Errorf("%s[%d]@%d: %w", s.origin.Topic, s.partition, s.cursor, err)
 		default:
