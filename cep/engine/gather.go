@@ -113,16 +113,11 @@ func newGather(reads []*projection, from int64) *gather {
 // at index k, all before to being told then. It waits while there are too many that are
 // not asked for yet. It retains p.
 func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64) error {
-	stop := context.AfterFunc(ctx, func() { g.mu.Lock(); g.room.Broadcast(); g.mu.Unlock() })
-	defer stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	queue := &g.reads[k].queues[q]
-	for !g.closed && queue.rows > gatherRows && ctx.Err() == nil {
-		g.room.Wait()
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err := g.roomIn(ctx, queue); err != nil {
+		return err
 	}
 	for p.at < len(p.offsets) && p.offsets[p.at] < g.decided {
 		p.at++
@@ -138,6 +133,19 @@ func (g *gather) deliver(ctx context.Context, k int, q int32, p *part, to int64)
 		g.wake()
 	}
 	return nil
+}
+
+// roomIn waits until a queue has room.
+func (g *gather) roomIn(ctx context.Context, queue *gatherQueue) error {
+	full := func() bool { return !g.closed && queue.rows > gatherRows && ctx.Err() == nil }
+	if full() {
+		stop := context.AfterFunc(ctx, func() { g.mu.Lock(); g.room.Broadcast(); g.mu.Unlock() })
+		defer stop()
+		for full() {
+			g.room.Wait()
+		}
+	}
+	return ctx.Err()
 }
 
 // ready reports whether all features of a unit are there, or else has wake called when
@@ -246,7 +254,7 @@ func (q *gatherQueue) drop(offset int64) {
 	q.parts = slices.Delete(q.parts, 0, n)
 	q.rows = 0
 	for _, p := range q.parts {
-		q.rows += len(p.offsets) - max(0, p.at)
+		q.rows += len(p.offsets) - p.at
 	}
 }
 

@@ -28,8 +28,8 @@ type group struct {
 	err    error
 }
 
-// same reports whether two groups run the same programs, by their IDs, over the same partitions of
-// the same streams.
+// same reports whether two groups run the same programs, by their IDs, over the same
+// partitions of the same streams.
 func (g *group) same(o *group) bool {
 	return slices.EqualFunc(g.shards, o.shards, func(a, b *shard) bool {
 		return a.stream == b.stream && a.declared.ID() == b.declared.ID() && a.partition == b.partition

@@ -164,9 +164,8 @@ func (k *keyedShard) durable(w *writing) error {
 			delete(k.poisoned, offset)
 		}
 	}
-	m, labels := &k.engine.metrics.keyed, k.labels
-	m.checkpoint.WithLabelValues(labels...).Observe(time.Since(w.begun).Seconds())
-	m.pause.WithLabelValues(labels...).Observe(w.pause.Seconds())
+	k.metrics.checkpoint.Observe(time.Since(w.begun).Seconds())
+	k.metrics.pause.Observe(w.pause.Seconds())
 	return nil
 }
 

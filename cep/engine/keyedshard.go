@@ -8,7 +8,6 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -35,7 +34,7 @@ type keyedShard struct {
 	partition int32
 	logger    *slog.Logger
 	readers   []string // by operator: the stream whose rules read it
-	labels    []string // of metrics
+	metrics   keyedShardMetrics
 
 	mu     sync.Mutex
 	status KeyedStatus
@@ -93,7 +92,7 @@ func newKeyedShard(e *Engine, prog KeyedProgram, topic *keyedTopic, partition in
 	k := &keyedShard{engine: e, program: prog, topic: topic, partition: partition, logger: e.logger.With("topic", topic.topic(), "partition", partition),
 		careful: map[int64]bool{}, poisoned: map[int64]map[int]string{}}
 	k.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, k.dir())}
-	k.labels = []string{topic.topic(), strconv.Itoa(int(partition))}
+	k.metrics = e.metrics.keyed.of(topic.topic(), partition)
 	k.status = KeyedStatus{Topic: topic.topic(), Partition: partition, Watermark: event.MinTime}
 	for _, src := range topic.Sources {
 		k.status.Sources = append(k.status.Sources, src.Stream.Schema.Stream)
@@ -214,9 +213,9 @@ func (k *keyedShard) publish(highWatermark int64) {
 	k.status.Cursor, k.status.HighWatermark, k.status.Watermark = k.cursor, max(highWatermark, k.cursor), k.low
 	lag := k.status.HighWatermark - k.cursor
 	k.mu.Unlock()
-	k.engine.metrics.keyed.lag.WithLabelValues(k.labels...).Set(float64(lag))
+	k.metrics.lag.Set(float64(lag))
 	if k.low != event.MinTime {
-		k.engine.metrics.keyed.watermark.WithLabelValues(k.labels...).Set(seconds(k.low))
+		k.metrics.watermark.Set(seconds(k.low))
 	}
 	k.show(k.ops, false)
 }
@@ -253,6 +252,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 	if err := k.runs(ctx, order); err != nil {
 		return err
 	}
+	rows := 0
 	for i := range k.headers {
 		h, f := &k.headers[i], k.parts[i].from
 		if f == nil {
@@ -265,11 +265,12 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 		}
 		f.next = max(f.next, h.to)
 		f.watermark = max(f.watermark, h.watermark)
-		k.mu.Lock()
-		k.status.Rows += int64(h.rows)
-		k.mu.Unlock()
-		k.engine.metrics.keyed.rows.WithLabelValues(k.labels...).Add(float64(h.rows))
+		rows += h.rows
 	}
+	k.mu.Lock()
+	k.status.Rows += int64(rows)
+	k.mu.Unlock()
+	k.metrics.rows.Add(float64(rows))
 	return k.advance()
 }
 

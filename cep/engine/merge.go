@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -372,9 +371,15 @@ func (m *merger) write(ctx context.Context, t int, q int32) error {
 		b.from, to.next, to.told = to.next, b.to, b.watermark
 		topic.parts = append(topic.parts, b)
 	}
-	err := m.append(ctx, t, q, topic.parts, o.order)
+	at, err := m.append(ctx, t, q, topic.parts, o.order)
+	if err != nil {
+		return err
+	}
+	for i := range o.parts {
+		o.parts[i].lane.projections[t].parts[q].last = at
+	}
 	o.parts, o.order = o.parts[:0], o.order[:0]
-	return err
+	return nil
 }
 
 // header is what all parts of a unit have in common.
@@ -382,8 +387,8 @@ func (l *lane) header(u *unit) blockHeader {
 	return blockHeader{stream: l.shard.stream.Schema.Stream, partition: l.shard.partition, incarnation: l.shard.incarnation(), to: u.to, watermark: u.low, tables: u.tables}
 }
 
-// append writes a block, and notes with the parts' projections where it is.
-func (m *merger) append(ctx context.Context, t int, q int32, parts []blockPart, order []uint8) error {
+// append writes a block and returns where it is.
+func (m *merger) append(ctx context.Context, t int, q int32, parts []blockPart, order []uint8) (int64, error) {
 	topic := m.topics[t]
 	topic.buf = appendBlock(topic.buf[:0], parts, order)
 	rec := sink.Record{Value: topic.buf}
@@ -392,18 +397,9 @@ func (m *merger) append(ctx context.Context, t int, q int32, parts []blockPart, 
 	}
 	at, err := m.sink.Append(ctx, topic.topic, q, []sink.Record{rec})
 	if err != nil {
-		return fmt.Errorf("write to %s[%d]: %w", topic.topic, q, err)
+		return 0, fmt.Errorf("write to %s[%d]: %w", topic.topic, q, err)
 	}
-	for _, l := range m.lanes {
-		if p := l.projections[t]; p != nil && slices.ContainsFunc(parts, func(b blockPart) bool { return l.is(&b.blockHeader) }) {
-			p.parts[q].last = at
-		}
-	}
-	return nil
-}
-
-func (l *lane) is(h *blockHeader) bool {
-	return h.partition == l.shard.partition && h.stream == l.shard.stream.Schema.Stream
+	return at, nil
 }
 
 // wrote is done with a lane's units of which all rows are written.
@@ -440,9 +436,11 @@ func (m *merger) tell(ctx context.Context, l *lane, h blockHeader, all bool) err
 			}
 			b := blockPart{blockHeader: h}
 			b.from, to.next, to.told = to.next, h.to, h.watermark
-			if err := m.append(ctx, t, int32(q), []blockPart{b}, nil); err != nil {
+			at, err := m.append(ctx, t, int32(q), []blockPart{b}, nil)
+			if err != nil {
 				return err
 			}
+			to.last = at
 		}
 	}
 	return nil

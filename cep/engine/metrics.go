@@ -87,6 +87,21 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
+// keyedShardMetrics are one shard's, looked up once.
+type keyedShardMetrics struct {
+	rows              prometheus.Counter
+	lag, watermark    prometheus.Gauge
+	checkpoint, pause prometheus.Observer
+}
+
+func (m *keyedMetrics) of(topic string, partition int32) keyedShardMetrics {
+	p := strconv.Itoa(int(partition))
+	return keyedShardMetrics{
+		rows: m.rows.WithLabelValues(topic, p), lag: m.lag.WithLabelValues(topic, p), watermark: m.watermark.WithLabelValues(topic, p),
+		checkpoint: m.checkpoint.WithLabelValues(topic, p), pause: m.pause.WithLabelValues(topic, p),
+	}
+}
+
 // forget drops what is told of a stream that is no longer there.
 func (m *metrics) forget(stream string) {
 	labels := prometheus.Labels{"stream": stream}
