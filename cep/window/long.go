@@ -36,12 +36,9 @@ type Long struct {
 	dir     string
 	options reservoir.Options
 
-	current bool // some output reads the current event's values
-
 	low     event.Time // no event to come asks for what only events before it see, but for late ones
 	upTo    event.Time // the greatest time: iterators have given what is up to it less their offset
 	lagging bool       // but for the row at hand, which is beyond
-	asking  bool       // the rows at hand do not enter
 	entries int64
 
 	saved  []savedLong // snapshots that may be restored, or be needed for it, the oldest first
@@ -224,26 +221,15 @@ func (l *Long) keyBytes(id uint32, r *record) int64 {
 }
 
 // Process implements cep.Operator.
-func (l *Long) Process(b *event.Batch, out *cep.Outbox) error {
-	l.keys, l.asking = l.cfg.Keys, false
-	return l.batch(b, out)
-}
+func (l *Long) Process(b *event.Batch, out *cep.Outbox) error { return l.batch(b, out, false) }
 
 // Ask leaves in out what the windows hold for the events of another stream, whose
 // fields Config.AskKeys hold the key. They do not enter.
-func (l *Long) Ask(b *event.Batch, out *cep.Outbox) error {
-	if l.current {
-		return errors.New("window: an aggregate that reads the current event cannot be asked by others")
-	}
-	l.keys, l.asking = l.cfg.AskKeys, true
-	return l.batch(b, out)
-}
+func (l *Long) Ask(b *event.Batch, out *cep.Outbox) error { return l.batch(b, out, true) }
 
-func (l *Long) batch(b *event.Batch, out *cep.Outbox) error {
-	for _, k := range l.keys {
-		if !b.Cols[k].Present() {
-			return errors.New("window: a key's column was not decoded")
-		}
+func (l *Long) batch(b *event.Batch, out *cep.Outbox, asking bool) error {
+	if err := l.take(b, &l.cfg, asking); err != nil {
+		return err
 	}
 	for first := 0; first < b.Len(); {
 		end, err := l.group(b, out, first)

@@ -17,13 +17,11 @@ type Sliding struct {
 	cfg     Config
 	extents []extent
 	deques  []deque
-	current bool          // some output reads the current event's values
 	longest time.Duration // how far back any extent begins, those that count events aside
 	reach   time.Duration // how far back the extents with a length begin
 	keepsN  bool          // some extent counts events: keys stay
 
 	capped    map[uint32]event.Time // by record: the latest event that MaxEvents left out
-	asking    bool                  // they do not enter
 	watermark event.Time            // of the current row
 	low       event.Time            // watermark: what only events before it could ask for goes
 	hand      uint32                // of the sweep for keys to forget
@@ -142,26 +140,15 @@ func (s *Sliding) keyBytes(id uint32, r *record) int64 {
 }
 
 // Process implements cep.Operator.
-func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error {
-	s.keys, s.asking = s.cfg.Keys, false
-	return s.rows(b, out)
-}
+func (s *Sliding) Process(b *event.Batch, out *cep.Outbox) error { return s.rows(b, out, false) }
 
 // Ask leaves in out what the windows hold for the events of another stream, whose
 // fields Config.AskKeys hold the key. They do not enter.
-func (s *Sliding) Ask(b *event.Batch, out *cep.Outbox) error {
-	if s.current {
-		return errors.New("window: an aggregate that reads the current event cannot be asked by others")
-	}
-	s.keys, s.asking = s.cfg.AskKeys, true
-	return s.rows(b, out)
-}
+func (s *Sliding) Ask(b *event.Batch, out *cep.Outbox) error { return s.rows(b, out, true) }
 
-func (s *Sliding) rows(b *event.Batch, out *cep.Outbox) error {
-	for _, k := range s.keys {
-		if !b.Cols[k].Present() {
-			return errors.New("window: a key's column was not decoded")
-		}
+func (s *Sliding) rows(b *event.Batch, out *cep.Outbox, asking bool) error {
+	if err := s.take(b, &s.cfg, asking); err != nil {
+		return err
 	}
 	for first := 0; first < b.Len(); first += aheadRows {
 		end := min(first+aheadRows, b.Len())

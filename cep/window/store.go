@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -20,6 +21,8 @@ import (
 // pointer: what operators of every kind of window share.
 type store struct {
 	keys    []int // the key fields of the rows at hand
+	asking  bool  // the rows at hand do not enter
+	current bool  // some output reads the current event's values
 	values  []Value
 	texts   []int // the values that are text
 	stride  int   // words of an event: time, values, and the mask of absent ones
@@ -47,6 +50,24 @@ type store struct {
 	nowHas  []bool
 	tops    []setEntry
 	looking looking // for lookTop
+}
+
+// take makes the rows of a batch those at hand: by the keys of those that enter, or of
+// those that ask.
+func (s *store) take(b *event.Batch, cfg *Config, asking bool) error {
+	s.keys, s.asking = cfg.Keys, asking
+	if asking {
+		s.keys = cfg.AskKeys
+	}
+	if asking && s.current {
+		return errors.New("window: an aggregate that reads the current event cannot be asked by others")
+	}
+	for _, k := range s.keys {
+		if !b.Cols[k].Present() {
+			return errors.New("window: a key's column was not decoded")
+		}
+	}
+	return nil
 }
 
 // partKind is what a part keeps.
