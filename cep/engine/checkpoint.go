@@ -316,25 +316,32 @@ func decodeCheckpoint(data []byte) (*savedState, error) {
 // newest is the newest checkpoint below a generation that can be read, nil where there
 // is none. What comes next adds to it.
 func (s *shard) newest(below uint64) (*savedState, error) {
-	store := s.checkpoints.store
+	return newestOf(s.checkpoints.store, below, s.readCheckpoint, s.warnUnusable)
+}
+
+// newestOf is newest of a store: read reads a checkpoint, and warn is told of those that
+// cannot be used.
+func newestOf[T interface{ of() *checkpoint.Saved }](store *checkpoint.Store, below uint64, read func(generation uint64) (T, error), warn func(uint64, error)) (none T, err error) {
 	gens, err := store.Generations()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	for _, g := range gens {
 		if g >= below {
 			continue
 		}
-		st, err := s.readCheckpoint(g)
+		st, err := read(g)
 		if err == nil {
-			store.Use(st.saved)
+			store.Use(st.of())
 			return st, nil
 		}
-		s.warnUnusable(g, err)
+		warn(g, err)
 	}
 	store.Use(nil)
-	return nil, nil
+	return none, nil
 }
+
+func (st *savedState) of() *checkpoint.Saved { return st.saved }
 
 func (s *shard) warnUnusable(generation uint64, err error) {
 	s.logger.Warn("a checkpoint cannot be used; an older one or the log itself will do", "file", s.checkpoints.store.Name(generation), "err", err)

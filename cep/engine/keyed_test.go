@@ -273,6 +273,24 @@ func (b *keyedBench) run(t *testing.T) {
 	b.until(t, b.engine(t), b.streams)
 }
 
+// untilDecided decides all input in random lives, of which all but the last are killed.
+func (b *keyedBench) untilDecided(t *testing.T, r *rand.Rand) {
+	t.Helper()
+	for kills := r.IntN(6); ; kills-- {
+		b.opts.BatchRows = 1 + r.IntN(300)
+		b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
+		if kills > 0 {
+			b.log.fuse = r.IntN(60)
+		}
+		b.run(t)
+		if kills <= 0 && !b.log.dead {
+			break
+		}
+		b.log.revive()
+		b.fs = b.fs.CrashClone()
+	}
+}
+
 func (b *keyedBench) result() map[string][]string {
 	out := map[string][]string{}
 	for _, s := range b.streams {
@@ -301,19 +319,7 @@ func TestKeyedEqualsLocal(t *testing.T) {
 		want.run(t)
 
 		b := newKeyedBench(seed+1, prog, 1+r.Int32N(4), in)
-		for kills := r.IntN(6); ; kills-- {
-			b.opts.BatchRows = 1 + r.IntN(300)
-			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
-			if kills > 0 {
-				b.log.fuse = r.IntN(60)
-			}
-			b.run(t)
-			if kills <= 0 && !b.log.dead {
-				break
-			}
-			b.log.revive()
-			b.fs = b.fs.CrashClone()
-		}
+		b.untilDecided(t, r)
 		b.checkBlocks(t)
 		sameResults(t, want.result(), b.result())
 	})
@@ -348,19 +354,7 @@ func TestKeyedInTime(t *testing.T) {
 		want := bench(seed, 1, 1)
 		want.run(t)
 		b := bench(seed+1, 1+r.Int32N(4), 1+r.Int32N(4))
-		for kills := r.IntN(6); ; kills-- {
-			b.opts.BatchRows = 1 + r.IntN(300)
-			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
-			if kills > 0 {
-				b.log.fuse = r.IntN(60)
-			}
-			b.run(t)
-			if kills <= 0 && !b.log.dead {
-				break
-			}
-			b.log.revive()
-			b.fs = b.fs.CrashClone()
-		}
+		b.untilDecided(t, r)
 		b.checkBlocks(t)
 		sameResults(t, want.byTime(), b.byTime())
 	})

@@ -217,7 +217,7 @@ func (k *keyedShard) restore(ctx context.Context) error {
 		if err := k.begin(); err != nil {
 			return err
 		}
-		st, err := k.newest(below)
+		st, err := newestOf(k.checkpoints.store, below, k.readCheckpoint, k.warnUnusable)
 		if err != nil {
 			return fmt.Errorf("%s[%d]: read checkpoints: %w", k.topic.topic(), k.partition, err)
 		}
@@ -263,35 +263,24 @@ func (k *keyedShard) begin() (err error) {
 	return nil
 }
 
-// newest is the newest checkpoint below a generation that can be used.
-func (k *keyedShard) newest(below uint64) (*savedKeyed, error) {
-	store := k.checkpoints.store
-	gens, err := store.Generations()
+func (st *savedKeyed) of() *checkpoint.Saved { return st.saved }
+
+// readCheckpoint reads a checkpoint but for the state of operators.
+func (k *keyedShard) readCheckpoint(generation uint64) (*savedKeyed, error) {
+	saved, err := k.checkpoints.store.Load(generation)
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range gens {
-		if g >= below {
-			continue
-		}
-		saved, err := store.Load(g)
-		var st *savedKeyed
-		if err == nil {
-			st, err = decodeKeyed(saved.Meta)
-		}
-		if err == nil {
-			err = k.usable(st)
-		}
-		if err != nil {
-			k.logger.Warn("a checkpoint cannot be used; an older one or the log itself will do", "file", store.Name(g), "err", err)
-			continue
-		}
-		st.saved = saved
-		store.Use(saved)
-		return st, nil
+	st, err := decodeKeyed(saved.Meta)
+	if err != nil {
+		return nil, err
 	}
-	store.Use(nil)
-	return nil, nil
+	st.saved = saved
+	return st, k.usable(st)
+}
+
+func (k *keyedShard) warnUnusable(generation uint64, err error) {
+	k.logger.Warn("a checkpoint cannot be used; an older one or the log itself will do", "file", k.checkpoints.store.Name(generation), "err", err)
 }
 
 // usable refuses a checkpoint of another topic, and one whose sources will ask for what
