@@ -15,6 +15,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/table"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // shopStream is testStream with two more fields, shop and device, which may be absent.
@@ -426,6 +427,39 @@ func TestKeyedResumes(t *testing.T) {
 	if n := rows(e); n < int64(len(first)) {
 		t.Errorf("without checkpoints %d rows were taken in", n)
 	}
+}
+
+// TestKeyedAfterDamage flips a byte of a source's newest checkpoint: the source decides
+// events again that the keyed stream's newest checkpoint has passed, and finds their
+// features, as that one is not used then.
+func TestKeyedAfterDamage(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	parts := [][]string{shopInputs(r, 300), shopInputs(r, 300), shopInputs(r, 300)}
+	prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", 1)},
+		windows: []keyedWindow{{"shop", "s", "s", 3, 3, 90 * time.Second}}}
+	local := *prog
+	local.local = true
+	want := newKeyedBench(6, &local, 0, map[string][][]string{"s": {slices.Concat(parts...)}})
+	want.run(t)
+	b := newKeyedBench(6, prog, 2, nil)
+	for i, part := range parts {
+		b.log.produce("in", 0, part...)
+		if i == 2 {
+			names, err := b.fs.List("checkpoints/s-0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".manifest") })
+			if len(names) != 2 {
+				t.Fatalf("%d checkpoints, want two", len(names))
+			}
+			if err := vfs.FlipByte(b.fs, "checkpoints/s-0/"+slices.Max(names), 20); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.run(t)
+	}
+	sameResults(t, want.result(), b.result())
 }
 
 // TestKeyedPanic has an event that the windows of a keyed stream panic at: it is decided
