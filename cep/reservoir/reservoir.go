@@ -35,7 +35,7 @@ type Reservoir struct {
 	top       event.Time
 	segments  []segment
 	dirty     []int64 // first rows of the segments that were written to since sync
-	named     bool    // a file was made since
+	named     bool    // a file was made, or removed behind the end, since
 	iterators []*Iterator
 	ahead     []*load
 	pool      []*chunk

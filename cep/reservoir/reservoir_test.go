@@ -31,11 +31,15 @@ func rounds(n int) int {
 
 func each(t *testing.T, n int, run func(t *testing.T, r *rand.Rand)) {
 	seed := seeds.One(t)
-	for i := range uint64(rounds(n)) {
-		run(t, rand.New(rand.NewPCG(seed+i, 7)))
-		if t.Failed() {
-			t.Fatalf("WEIR_SEED=%d", seed+i)
+	n = rounds(n)
+	round := uint64(0)
+	defer func() {
+		if t.Failed() { // a Fatal of the round too
+			t.Logf("WEIR_SEED=%d", seed+round)
 		}
+	}()
+	for ; round < uint64(n) && !t.Failed(); round++ {
+		run(t, rand.New(rand.NewPCG(seed+round, 7)))
 	}
 }
 

@@ -239,6 +239,13 @@ func (r *Reservoir) reopen(from, end int64) error {
 			return err
 		}
 	}
+	// What is removed and cut, here or by a Restore before that nobody knows of, is to
+	// stay so once a snapshot has been made: the next rows may begin other files, and
+	// a crash that brought back the old ones would leave rows in two.
+	r.named = true
+	if n := len(r.segments); n > 0 {
+		r.dirty = append(r.dirty, r.segments[n-1].first)
+	}
 	if from = from - from%int64(r.chunkRows); from >= end {
 		return nil
 	}
@@ -287,6 +294,9 @@ func (r *Reservoir) reopenSegment(first, end int64) error {
 		// A crash brought back files that were removed, but not all between.
 		if err := r.trim(first); err != nil {
 			return err
+		}
+		if len(r.segments) > 0 {
+			return fmt.Errorf("reservoir %s: %w: the rows from %d on are in two files", r.dir, ErrDamaged, first)
 		}
 	}
 	r.segments = append(r.segments, s)
