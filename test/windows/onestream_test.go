@@ -23,15 +23,19 @@ import (
 	"github.com/weirstream/weir/rules"
 )
 
-// known is one transaction and its windows, of the customer and of the terminal,
-// added up by hand.
+// known is one transaction, whether it was at a weekend and at night, and its windows,
+// of the customer and of the terminal, added up by hand.
 type known struct {
 	line     []byte
 	card     []byte
 	day      int64
+	flags    [2]bool // weekend, night: until 6:59, as the handbook has it
 	n, sum   [2][3]int64
 	compared bool // with what the engine found
 }
+
+// flagRules are the conditions of the flags.
+var flagRules = [2]string{`tx.ts.getDayOfWeek("UTC") in [0, 6]`, `tx.ts.getHours("UTC") <= 6`}
 
 // recomputed is the file, or a tenth of its terminals, with all windows.
 func recomputed(t *testing.T) []known {
@@ -48,7 +52,12 @@ func recomputed(t *testing.T) []known {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := known{line: line, card: f[2], day: at / day}
+		date, err := time.Parse(time.DateTime, string(f[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		weekend := date.Weekday() == time.Saturday || date.Weekday() == time.Sunday
+		k := known{line: line, card: f[2], day: at / day, flags: [2]bool{weekend, date.Hour() <= 6}}
 		for side, value := range [][]byte{cents(f[4]), f[7]} {
 			v, err := strconv.ParseInt(string(value), 10, 64)
 			if err != nil {
@@ -95,8 +104,9 @@ func (in *comparingInstance) Decide(b *event.Batch, out *cep.Outbox, dst []engin
 	c := in.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(out.Faults) > 0 || len(out.Marks) > 0 {
-		return nil, fmt.Errorf("faults %v, marks %v", out.Faults, out.Marks)
+	fired, err := in.Instance.Decide(b, out, nil)
+	if err != nil || len(out.Faults) > 0 || len(out.Marks) > 0 {
+		return nil, fmt.Errorf("error %v, faults %v, marks %v", err, out.Faults, out.Marks)
 	}
 	for i := range b.Len() {
 		k := &c.rows[c.offsets[b.OriginOf(i).Partition][b.Offset[i]]]
@@ -104,6 +114,15 @@ func (in *comparingInstance) Decide(b *event.Batch, out *cep.Outbox, dst []engin
 			c.differs("%s: compared already: %v, late: %v", k.line, k.compared, out.Late[i])
 		}
 		k.compared = true
+		for flag, want := range k.flags {
+			got := len(fired) > 0 && fired[0].Row == i && fired[0].Rule == "flag-"+strconv.Itoa(flag)
+			if got {
+				fired = fired[1:]
+			}
+			if got != want {
+				c.differs("%s: %s is %v", k.line, flagRules[flag], got)
+			}
+		}
 		for side, scale := range []float64{100, 1} {
 			for w := range spans {
 				want := 0.0
@@ -121,6 +140,9 @@ func (in *comparingInstance) Decide(b *event.Batch, out *cep.Outbox, dst []engin
 			}
 		}
 	}
+	if len(fired) > 0 {
+		c.differs("rule %s fired on row %d", fired[0].Rule, fired[0].Row)
+	}
 	return dst, nil
 }
 
@@ -130,9 +152,10 @@ func (c *comparing) differs(format string, args ...any) {
 	}
 }
 
-// TestHandbookOneStream: the handbook's features of customers and of terminals come out
-// of one stream, whose key is the customer, through the engine and its log, for each of
-// its transactions, whatever the number of partitions.
+// TestHandbookOneStream: the handbook's fourteen features, that of the weekend, that of
+// the night, six of customers and six of terminals, come out of one stream, whose key is
+// the customer, through the engine and its log, for each of its transactions, whatever
+// the number of partitions.
 //
 // With several partitions the order of a terminal's events is that in which the engine
 // met them. What a terminal's windows hold is seven days old, so days go in a few at a
@@ -227,20 +250,24 @@ func oneStream(t *testing.T, rows []known, partitions int32) {
 			t.Errorf("status %+v", st)
 		}
 	}
-	t.Logf("%d rows, 12 windows, %d partitions: %v; %s", compared, partitions, time.Since(began).Round(time.Millisecond), memory())
+	t.Logf("%d rows, 14 features, %d partitions: %v; %s", compared, partitions, time.Since(began).Round(time.Millisecond), memory())
 }
 
-// handbookProgram has one rule for each window, so that each is a feature.
+// handbookProgram has one rule for each window, so that each is a feature, that never
+// fires, and one for each flag.
 func handbookProgram(t *testing.T, s *schema.Stream) *rules.Program {
 	t.Helper()
 	var set rules.Set
 	for _, side := range []struct{ by, value string }{{`by(tx.card)`, "tx.amount"}, {`by(tx.terminal).delay("7d")`, "tx.fraud"}} {
 		for _, span := range spans {
 			window := fmt.Sprintf(`last("%dd").%s`, span/day, side.by)
-			for _, when := range []string{window + ".count() >= 0", window + ".mean(" + side.value + ").hasValue()"} {
+			for _, when := range []string{window + ".count() < 0", window + ".mean(" + side.value + ").orValue(0.0) < 0.0"} {
 				set = append(set, rules.Rule{ID: "window-" + strconv.Itoa(len(set)), Stream: s.Schema.Stream, When: when, Action: "alert", Mode: "live"})
 			}
 		}
+	}
+	for i, when := range flagRules {
+		set = append(set, rules.Rule{ID: "flag-" + strconv.Itoa(i), Stream: s.Schema.Stream, When: when, Action: "alert", Mode: "live"})
 	}
 	program, err := rules.Compile(set, rules.Catalog{Streams: []*schema.Stream{s}})
 	if err != nil {
