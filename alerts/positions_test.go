@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestPositionAgainstOracle holds a position, and one restored from an older
 // checkpoint and the records since, against a plain list of what happened to each
 // alert.
 func TestPositionAgainstOracle(t *testing.T) {
-	random := seeded(t)
+	random := seeds.Rand(t)
 	for range 300 {
 		positionRound(t, random)
 		if t.Failed() {

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,23 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
-
-var seedFlag = flag.Uint64("seed", 0, "of randomised tests; 0: one by the clock")
-
-// seeded is a source of randomness whose seed is printed when the test fails.
-func seeded(t testing.TB) *rand.Rand {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano()) + rand.Uint64()
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("run again with -seed %d", seed)
-		}
-	})
-	return rand.New(rand.NewPCG(seed, 1))
-}
 
 // desk is a receiver that remembers what it was sent and answers by a script.
 type desk struct {
@@ -139,7 +122,7 @@ func mustStop(t testing.TB, stop func() error) {
 
 func TestEachReceiverGetsWhatItWants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 3, 2)
+		l := newMemLog(seeds.Rand(t), 3, 2)
 		all, high := &desk{t: t}, &desk{t: t}
 		reg := prometheus.NewRegistry()
 		o := l.options()
@@ -184,7 +167,7 @@ func TestEachReceiverGetsWhatItWants(t *testing.T) {
 
 func TestSlowReceiverHoldsUpOnlyItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 2, 1)
+		l := newMemLog(seeds.Rand(t), 2, 1)
 		slow, fast := &desk{t: t, takes: time.Minute}, &desk{t: t}
 		r, stop := start(t, l.options(), Named{Name: "slow", Receiver: slow, MaxInFlight: 3}, Named{Name: "fast", Receiver: fast})
 		for i := range 5000 {
@@ -211,7 +194,7 @@ func TestSlowReceiverHoldsUpOnlyItself(t *testing.T) {
 
 func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t, answer: func(n *Notification) (bool, error) {
 			if n.Attempt <= 4 {
 				return true, errors.New("not now")
@@ -254,7 +237,7 @@ func TestFullJitter(t *testing.T) {
 
 func TestRetryAfterHoldsTheWholeReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		first := true
 		d := &desk{t: t, answer: func(*Notification) (bool, error) {
 			if first {
@@ -283,7 +266,7 @@ func TestRetryAfterHoldsTheWholeReceiver(t *testing.T) {
 
 func TestRetryAfterIsCapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t, answer: func(n *Notification) (bool, error) {
 			if n.Attempt == 1 {
 				return true, &Refusal{Reason: "429", RetryAfter: 1000 * time.Hour}
@@ -302,7 +285,7 @@ func TestRetryAfterIsCapped(t *testing.T) {
 
 func TestReceiverDownIsProbedAndRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 2, 1)
+		l := newMemLog(seeds.Rand(t), 2, 1)
 		var up atomic.Bool
 		d := &desk{t: t, answer: func(*Notification) (bool, error) {
 			if !up.Load() {
@@ -336,7 +319,7 @@ func TestReceiverDownIsProbedAndRecovers(t *testing.T) {
 
 func TestOneBadAlertDoesNotHoldUpTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		bad := event.AlertID("tx", 0, 7, "r")
 		d := &desk{t: t, answer: func(n *Notification) (bool, error) {
 			if n.ID == bad {
@@ -370,7 +353,7 @@ func TestOneBadAlertDoesNotHoldUpTheOthers(t *testing.T) {
 
 func TestRefusalForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t, answer: func(n *Notification) (bool, error) { n.Status = 404; return false, errors.New("404 Not Found") }}
 		_, stop := start(t, l.options(), Named{Name: "d", Receiver: d})
 		for i := range 20 {
@@ -391,7 +374,7 @@ func TestRefusalForGood(t *testing.T) {
 
 func TestGracefulStopLetsAttemptsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		l.lazy = true
 		d := &desk{t: t, takes: 3 * time.Second}
 		_, stop := start(t, l.options(), Named{Name: "d", Receiver: d})
@@ -418,7 +401,7 @@ func TestGracefulStopLetsAttemptsEnd(t *testing.T) {
 // Retry-After.
 func TestRestartKeepsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t, answer: func(n *Notification) (bool, error) {
 			if n.Attempt == 1 {
 				return true, &Refusal{Reason: "429", RetryAfter: 10 * time.Minute}
@@ -445,7 +428,7 @@ func TestRestartKeepsBackOff(t *testing.T) {
 
 func TestNewReceiverBeginsAtTheLastStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 2, 1)
+		l := newMemLog(seeds.Rand(t), 2, 1)
 		_, stop := start(t, l.options()) // no receiver yet
 		for i := range 50 {
 			l.raise(i, nil)
@@ -470,7 +453,7 @@ func TestNewReceiverBeginsAtTheLastStop(t *testing.T) {
 
 func TestRestartReadsABoundedTail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t}
 		_, stop := start(t, l.options(), Named{Name: "d", Receiver: d})
 		const n = 12_000
@@ -494,7 +477,7 @@ func TestRestartReadsABoundedTail(t *testing.T) {
 
 func TestLogThatCannotBeWrittenHoldsAndRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t}
 		_, stop := start(t, l.options(), Named{Name: "d", Receiver: d})
 		for i := range 10 {
@@ -531,7 +514,7 @@ func TestLogThatCannotBeWrittenHoldsAndRecovers(t *testing.T) {
 
 func TestForeignRecordsAreSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(seeded(t), 1, 1)
+		l := newMemLog(seeds.Rand(t), 1, 1)
 		d := &desk{t: t}
 		for _, bad := range []string{"", "not JSON", "{}", `{"id":5}`} {
 			l.parts[event.TopicAlerts][0].records = append(l.parts[event.TopicAlerts][0].records, memRecord(bad, len(l.parts[event.TopicAlerts][0].records)))
@@ -551,16 +534,9 @@ func TestForeignRecordsAreSkipped(t *testing.T) {
 // TestCrashes kills the router at random moments and starts it again on what was
 // durable.
 func TestCrashes(t *testing.T) {
-	rounds := 12
-	if n, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		rounds = n
-	}
-	for range rounds {
-		synctest.Test(t, func(t *testing.T) { crashRound(t, seeded(t)) })
-		if t.Failed() {
-			return
-		}
-	}
+	seeds.Each(t, 12, func(t *testing.T, seed uint64) {
+		synctest.Test(t, func(t *testing.T) { crashRound(t, rand.New(rand.NewPCG(seed, 1))) })
+	})
 }
 
 func crashRound(t *testing.T, random *rand.Rand) {

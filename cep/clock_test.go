@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var clockSchema = &event.Schema{Stream: "ticks", Fields: []event.Field{
@@ -23,7 +24,7 @@ type tick struct {
 // TestClockGroups compares groups' watermarks with a plain account of them, over
 // batches, snapshots and groups that are forgotten.
 func TestClockGroups(t *testing.T) {
-	for seed := range uint64(200) {
+	seeds.Each(t, 200, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		lateness, idle := time.Duration(r.IntN(20)), time.Duration(0)
 		idle = lateness + time.Duration(r.IntN(200))
@@ -77,7 +78,7 @@ func TestClockGroups(t *testing.T) {
 				clock = reopened(t, clock, NewClock(lateness, []int{1, 2}, idle))
 			}
 		}
-	}
+	})
 }
 
 // reopened is fresh with the state of a clock.

@@ -3,7 +3,6 @@ package cep
 import (
 	"bytes"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -23,7 +22,7 @@ func snapshotOf(t *testing.T, s interface{ Snapshot(*SnapshotWriter) error }) []
 
 // TestTimers compares timers with a sorted list, over snapshots.
 func TestTimers(t *testing.T) {
-	r := rand.New(rand.NewPCG(seeds.One(t), 0))
+	r := seeds.Rand(t)
 	for range 50 {
 		timers := &Timers{}
 		var list []timer

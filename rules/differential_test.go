@@ -4,16 +4,14 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"cel.dev/cel-go/common/types"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // grammar makes random expressions of a type, mostly sound ones.
@@ -100,27 +98,15 @@ func (g grammar) row() row {
 
 // TestClosuresAgreeWithCEL evaluates random expressions both ways on random rows.
 func TestClosuresAgreeWithCEL(t *testing.T) {
-	n := 1500
-	if testing.Short() {
-		n = 100
-	}
-	base := uint64(time.Now().UnixNano())
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		base, n = seed, 1
-	}
 	stream := transactions()
 	contents := testContents(t)
 	env, err := newEnv(stream.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}
-	compared, refused := 0, 0
-	for i := range n {
-		seed := base + uint64(i)
+	tried, compared, refused := 0, 0, 0
+	whole := seeds.Each(t, 1500, func(t *testing.T, seed uint64) {
+		tried++
 		g := grammar{rand.New(rand.NewPCG(seed, 1))}
 		text := g.boolean(1 + g.r.IntN(4))
 		b := &streamBuilder{stream: stream, schema: stream.Schema, env: env, needs: map[int]bool{}, slots: map[string]int{}}
@@ -129,11 +115,11 @@ func TestClosuresAgreeWithCEL(t *testing.T) {
 		e := c.compile(newSource(r, "when", text), &scope{schema: stream.Schema, vars: map[string]variable{}, stream: b}, nil, "")
 		if e == nil {
 			refused++
-			continue
+			return
 		}
 		node := e.node()
 		if node == nil {
-			continue
+			return
 		}
 		plan, err := newCEL(e)
 		if err != nil {
@@ -148,13 +134,10 @@ func TestClosuresAgreeWithCEL(t *testing.T) {
 		}
 		agree(t, text, g, in, node, plan)
 		compared++
-		if t.Failed() {
-			t.Fatalf("WEIR_SEED=%d", seed)
-		}
-	}
+	})
 	t.Logf("%d expressions compared, %d not sound", compared, refused)
-	if n > 1 && compared < n/2 {
-		t.Errorf("only %d of %d expressions compared", compared, n)
+	if whole && compared < tried/2 {
+		t.Errorf("only %d of %d expressions compared", compared, tried)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
 	"github.com/weirstream/weir/test/published"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // handbook is the stream of transactions.csv.gz, its lines as they are.
@@ -194,7 +195,7 @@ func TestHandbook(t *testing.T) {
 	if testing.Short() {
 		limit = 50_000
 	}
-	if os.Getenv("WEIR_LONG") == "1" {
+	if seeds.Long(t) {
 		limit = 1 << 62
 	}
 	s := handbook(4)

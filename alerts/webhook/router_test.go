@@ -19,6 +19,7 @@ import (
 	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // node is a router with its log on a file system.
@@ -136,8 +137,7 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // TestCrashes runs the router on a real log over a file system that forgets what
 // was not synced, with a real endpoint, and pulls the plug at random moments.
 func TestCrashes(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeds.One(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	h := &hook{t: t, random: rand.New(rand.NewPCG(seed, 2)), bodies: map[string]string{}, taken: map[string]int{}}
 	s := httptest.NewServer(h)

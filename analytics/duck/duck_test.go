@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 func openTemp(t testing.TB) *DB {
@@ -179,9 +180,7 @@ func randomRows(r *rand.Rand, n int) ([]Column, []string) {
 }
 
 func TestAppendRoundTrip(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	db := openTemp(t)
 	w := db.Writer()
 	c := openConn(t, db)
@@ -579,9 +578,7 @@ func TestDamagedLog(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for round := range 10 {
 		torn := append([]byte(nil), wal...)
 		if round%2 == 0 {

@@ -47,8 +47,7 @@ func growRandom(r *rand.Rand, c *event.Column) {
 
 // TestNestedRoundTrip appends over several chunks, and reads back as JSON.
 func TestNestedRoundTrip(t *testing.T) {
-	seed := seeds.One(t)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	db := openTemp(t)
 	w := db.Writer()
 	conn := openConn(t, db)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +26,7 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/test/published"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // fakeLog is a log in memory: topics of partitions of records.
@@ -309,9 +309,7 @@ func TestOwnTables(t *testing.T) {
 
 // TestRestart stops and starts at random and expects each record once.
 func TestRestart(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	l := newFakeLog(map[string]int{"transactions": 2})
 	l.chunk = 97
 	path := filepath.Join(t.TempDir(), "weir.duckdb")
@@ -368,9 +366,7 @@ func TestKill(t *testing.T) {
 		time.Sleep(time.Hour) // until it is killed
 	}
 	path := filepath.Join(t.TempDir(), "weir.duckdb")
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for range 3 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
 		cmd.Env = append(os.Environ(), "WEIR_TEST_KILL="+path)

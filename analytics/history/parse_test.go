@@ -5,9 +5,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 func randomText(r *rand.Rand) string {
@@ -26,9 +26,7 @@ func randomValues(r *rand.Rand) event.Values {
 // TestParseAgainstUnmarshal has the fast parser agree with UnmarshalJSON wherever
 // it takes a record at all.
 func TestParseAgainstUnmarshal(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	taken := 0
 	for range 20_000 {
 		d := event.Decision{Time: event.Time(r.Int64N(4e18) - 2e18), Stream: randomText(r), Key: randomText(r), Action: "review", Score: r.NormFloat64() * 100, Values: randomValues(r),

@@ -2,7 +2,6 @@ package history
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,8 +16,7 @@ import (
 // TestDuplicatesAreOneRow stops and starts, by which the ids are read from the table,
 // and wants the rows that a Seen that was never stopped takes.
 func TestDuplicatesAreOneRow(t *testing.T) {
-	seed := seeds.One(t)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for _, kind := range []event.Kind{event.Int64, event.String} {
 		s := transactions()
 		s.Dedupe = 300 * time.Second

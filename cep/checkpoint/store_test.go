@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/weirstream/weir/cep"
@@ -101,37 +99,23 @@ func (h *history) check(s *Store, saved *Saved) error {
 	return nil
 }
 
-func rounds(t *testing.T, n, long int) int {
-	if os.Getenv("WEIR_LONG") != "" {
-		n = long
-	}
-	if s, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		n = max(n, s)
-	}
-	if testing.Short() {
-		n = min(n, 10)
-	}
-	return n
-}
-
 // TestCrashes crashes at every change of the file system, goes on from some of these
 // crashes, and damages the newest generation now and then: what was committed is
 // there, as it was.
 func TestCrashes(t *testing.T) {
-	base := seeds.One(t)
-	for i := range rounds(t, 100, 5000) {
-		c := &crashing{t: t, r: rand.New(rand.NewPCG(base, uint64(i))), mem: vfs.NewMem(base + uint64(i)),
+	crashes, damaged := 0, 0
+	if seeds.Each(t, 100, func(t *testing.T, seed uint64) {
+		c := &crashing{t: t, r: rand.New(rand.NewPCG(seed, 0)), mem: vfs.NewMem(seed),
 			h: history{turns: map[uint64]map[string]uint64{}, metas: map[uint64]string{}}}
 		c.open()
 		for range 12 {
-			c.generation()
-			if t.Failed() {
-				t.Fatalf("round %d", i)
+			if c.generation(); t.Failed() {
+				return
 			}
 		}
-		if c.crashes < 50 || c.damaged == 0 {
-			t.Logf("round %d: %d crashes, %d times damaged", i, c.crashes, c.damaged)
-		}
+		crashes, damaged = crashes+c.crashes, damaged+c.damaged
+	}) && (crashes < 5000 || damaged < 100) {
+		t.Errorf("%d crashes, %d times damaged", crashes, damaged)
 	}
 }
 

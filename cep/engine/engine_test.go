@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 const (
@@ -118,26 +118,10 @@ func sameResults(t *testing.T, want, got map[string][]string) {
 	}
 }
 
-// testSeeds runs a test for a number of seeds, or for the one in WEIR_SEED.
+// testSeeds runs a test for a number of seeds.
 func testSeeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		run(t, seed)
-		return
-	}
-	if more, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		n = max(n, more)
-	}
-	base := uint64(time.Now().UnixNano())
-	for i := range n {
-		run(t, base+uint64(i))
-		if t.Failed() {
-			t.Fatalf("WEIR_SEED=%d", base+uint64(i))
-		}
-	}
+	t.Helper()
+	seeds.Each(t, n, run)
 }
 
 func randomInput(r *rand.Rand) [][]string {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/weirstream/weir/cep"
@@ -16,32 +14,6 @@ import (
 	"github.com/weirstream/weir/log/vfs"
 	"github.com/weirstream/weir/test/seeds"
 )
-
-// rounds is how many worlds a randomised test runs: n, 20 times WEIR_SEEDS where
-// that is more, and one where WEIR_SEED names it.
-func rounds(n int) int {
-	if os.Getenv("WEIR_SEED") != "" {
-		return 1
-	}
-	if more, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		n = max(n, 20*more)
-	}
-	return n
-}
-
-func each(t *testing.T, n int, run func(t *testing.T, r *rand.Rand)) {
-	seed := seeds.One(t)
-	n = rounds(n)
-	round := uint64(0)
-	defer func() {
-		if t.Failed() { // a Fatal of the round too
-			t.Logf("WEIR_SEED=%d", seed+round)
-		}
-	}()
-	for ; round < uint64(n) && !t.Failed(); round++ {
-		run(t, rand.New(rand.NewPCG(seed+round, 7)))
-	}
-}
 
 // one row of the model.
 type row struct {
@@ -224,7 +196,8 @@ func (m *model) restore() {
 
 // TestAgainstModel runs random rows, iterators, snapshots, restores and crashes.
 func TestAgainstModel(t *testing.T) {
-	each(t, 2000, func(t *testing.T, r *rand.Rand) {
+	seeds.Each(t, 2000, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 7))
 		m := newModel(t, r)
 		for range r.IntN(300) {
 			switch k := r.IntN(20); {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // hoppingOracle keeps every event that entered and looks at all of them for each
@@ -230,7 +231,7 @@ func hoppingSnapshot(t testing.TB, h *Hopping) []byte {
 // batches.
 func TestHoppingAgainstOracle(t *testing.T) {
 	results, missed := 0, int64(0)
-	seeds(t, 10_000, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 10_000, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		w := newHoppingWorld(r)
 		c := w.hopping

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // generation is what Freeze and Write made of one moment.
@@ -55,7 +56,7 @@ func applied(t *testing.T, cfg Config, all []generation) *Sliding {
 // with another made of the full snapshot, and compares with the full snapshot and
 // with the answers of an operator that was never restored.
 func TestGenerations(t *testing.T) {
-	seeds(t, 1500, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 1500, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		w := newWorld(r)
 		if r.IntN(4) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // longGenerating is a Long of which generations are written, killed and restored, and
@@ -35,12 +36,7 @@ type longGenerating struct {
 // go on, crashes, restores from those that are needed, and compares with the full
 // snapshot of the moment and with the answers of a Sliding that was never restored.
 func TestLongGenerations(t *testing.T) {
-	seeds(t, 2000, func(t *testing.T, seed uint64) {
-		defer func() {
-			if t.Failed() {
-				t.Logf("WEIR_SEED=%d", seed)
-			}
-		}()
+	seeds.Each(t, 2000, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 14))
 		g := &longGenerating{t: t, r: r, w: newLongWorld(r), options: reservoir.Options{ChunkRows: 1 + r.IntN(20), SegmentBytes: int64(1 + r.IntN(500))}}
 		if r.IntN(4) > 0 {

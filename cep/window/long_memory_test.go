@@ -3,7 +3,6 @@ package window
 import (
 	"encoding/binary"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestLongMemory: a window of 30 days needs no more memory than one of an hour with the
@@ -19,7 +19,7 @@ import (
 // in the window, else two million.
 func TestLongMemory(t *testing.T) {
 	events, keys := 2_000_000, 20_000
-	if os.Getenv("WEIR_LONG") == "1" {
+	if seeds.Long(t) {
 		events, keys = 100_000_000, 1_000_000
 	}
 	run := func(length time.Duration) *longRun {

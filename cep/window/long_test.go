@@ -12,6 +12,7 @@ import (
 	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // newLongWorld is a world whose windows Long can answer for.
@@ -59,7 +60,7 @@ func newLong(t testing.TB, cfg Config, fsys vfs.FS, o reservoir.Options) *Long {
 // crashes and restores in between, beside the recomputation from scratch and beside
 // Sliding.
 func TestLongAgainstOracle(t *testing.T) {
-	seeds(t, 10_000, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 10_000, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		w := newLongWorld(r)
 		w.cfg.AskKeys = w.cfg.Keys
@@ -203,7 +204,7 @@ func checkLongLeaves(t *testing.T, op *Long) {
 // TestLongRemakes restores a snapshot for other windows over the same events and wants
 // them as if they had been there from the beginning.
 func TestLongRemakes(t *testing.T) {
-	seeds(t, 1000, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 1000, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 12))
 		w := newLongWorld(r)
 		reach := time.Duration(0)

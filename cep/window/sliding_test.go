@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var testSchema = &event.Schema{Stream: "s", Alias: "s", Key: 1, Fields: []event.Field{
@@ -120,34 +119,6 @@ func appendInput(b *event.Batch, in input) {
 		b.Cols[7].AppendDouble(in.place[1])
 	}
 	b.Cols[8].AppendInt64(in.shop)
-}
-
-// seeds gives each seed of a randomised test; WEIR_SEED runs one alone.
-func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		run(t, seed)
-		return
-	}
-	if testing.Short() {
-		n = min(n, 50)
-	}
-	if s := os.Getenv("WEIR_SEEDS"); s != "" {
-		if more, err := strconv.Atoi(s); err == nil {
-			n = max(n, 20*more)
-		}
-	}
-	base := uint64(time.Now().UnixNano())
-	for i := range n {
-		seed := base + uint64(i)
-		run(t, seed)
-		if t.Failed() {
-			t.Fatalf("WEIR_SEED=%d", seed)
-		}
-	}
 }
 
 // world is one random configuration and its events.
@@ -295,7 +266,7 @@ func project(t *event.Batch) { t.Reset(testSchema, []int{0, 1, 2, 3, 4, 5, 6, 7,
 // nobody reads some values, with snapshot and restore in between, beside the
 // recomputation from scratch.
 func TestAgainstOracle(t *testing.T) {
-	seeds(t, 10_000, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 10_000, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(r)
 		op, err := New(w.cfg)
@@ -464,7 +435,7 @@ func restored(t *testing.T, cfg Config, op *Sliding, watermark event.Time) *Slid
 // TestStateDependsOnContents reaches the same contents by two histories, in
 // another order and with much else before, and wants equal bytes and values.
 func TestStateDependsOnContents(t *testing.T) {
-	seeds(t, 100, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 100, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		cfg := Config{Keys: []int{1}, Values: testValues}
 		var types []event.Type

@@ -10,12 +10,13 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestTopKeys: the keys with the most events are told, and the memory of all keys is
 // what the operator has in use.
 func TestTopKeys(t *testing.T) {
-	seeds(t, 20, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		cfg := Config{Keys: []int{1}, Values: testValues[:2]}
 		var types []event.Type

@@ -5,12 +5,14 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestDoubleSums adds and takes away doubles of all magnitudes and compares with
 // arbitrary precision, rounded once.
 func TestDoubleSums(t *testing.T) {
-	seeds(t, 500, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 500, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		var narrow [narrowLimbs]uint64
 		var wide wideSum

@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestZone compares a zone with a slice, where its numbers begin again, too.
 func TestZone(t *testing.T) {
-	seeds(t, 300, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 300, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 31))
 		z := zone{stride: 2}
 		z.next = uint64(r.IntN(3)) * (numbers - 50)

@@ -2,19 +2,17 @@ package decode
 
 import (
 	"errors"
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestLayoutAppend writes times and reads them back, in every kind of layout.
 func TestLayoutAppend(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	kolkata, err := time.LoadLocation("Asia/Kolkata") // no daylight saving
 	if err != nil {
 		t.Fatal(err)

@@ -2,12 +2,12 @@ package decode
 
 import (
 	"errors"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 func TestLayouts(t *testing.T) {
@@ -121,9 +121,7 @@ func TestLayoutErrors(t *testing.T) {
 // TestLayoutsAgreeWithTime compares random instants with what package time
 // formats and parses, in a zone with summer time too.
 func TestLayoutsAgreeWithTime(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Skipf("no time zone data: %v", err)

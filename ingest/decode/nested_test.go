@@ -217,8 +217,7 @@ func FuzzNested(f *testing.F) {
 }
 
 func TestNestedAgainstOracle(t *testing.T) {
-	seed := seeds.One(t)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	s := nestedStream(t)
 	used := decoder(t, s, all(s))
 	outcomes := map[string]int{}

@@ -21,6 +21,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // errSkip is returned by an oracle that cannot tell.
@@ -263,9 +264,7 @@ func FuzzJSON(f *testing.F) {
 
 // TestJSONAgainstOracle mutates seeds at random: bytes, slices of other seeds.
 func TestJSONAgainstOracle(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	s := oracleStream(t)
 	used := decoder(t, s, all(s))
 	outcomes := map[string]int{}
@@ -397,9 +396,7 @@ func FuzzCSV(f *testing.F) {
 }
 
 func TestCSVAgainstOracle(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for range 40_000 {
 		line := []byte("1,")
 		for range r.IntN(12) {

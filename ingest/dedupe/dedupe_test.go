@@ -38,8 +38,7 @@ func (s *slow) duplicate(id int64, at event.Time) bool {
 }
 
 func seeded(t testing.TB) *rand.Rand {
-	seed := seeds.One(t)
-	return rand.New(rand.NewPCG(seed, 0))
+	return seeds.Rand(t)
 }
 
 // TestAgainstDefinition restores from a snapshot now and then, and compares with the

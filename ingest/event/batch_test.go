@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var everyType = []Type{{Kind: Bool}, {Kind: Int64}, {Kind: Double}, {Kind: Decimal, Scale: 2}, {Kind: String}, {Kind: Timestamp}, {Kind: Bytes}}
@@ -96,9 +98,7 @@ func arrowLengths(t *testing.T, c *Column) {
 
 // TestColumnAgainstSlice appends, truncates and resets at random.
 func TestColumnAgainstSlice(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for _, ty := range everyType {
 		var c Column
 		for range 60 {

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"math"
 	"math/big"
-	"math/rand/v2"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var decimalGrammar = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
@@ -78,9 +79,7 @@ func TestParseDecimal(t *testing.T) {
 }
 
 func TestParseDecimalRandomly(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	digits := func(n int) string {
 		b := make([]byte, n)
 		for i := range b {
@@ -161,9 +160,7 @@ func TestDecimalDouble(t *testing.T) {
 			t.Errorf("DecimalDouble(%d, %d) = %v, want %v", c.v, c.scale, got, want)
 		}
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for range 20_000 {
 		v, scale := int64(r.Uint64())>>r.IntN(64), r.IntN(MaxScale+1)
 		want, _ := strconv.ParseFloat(FormatDecimal(v, scale), 64)

@@ -84,8 +84,7 @@ func grow(r *rand.Rand, c *Column, optional bool) string {
 }
 
 func seedOf(t testing.TB) *rand.Rand {
-	seed := seeds.One(t)
-	return rand.New(rand.NewPCG(seed, 0))
+	return seeds.Rand(t)
 }
 
 // TestNestedAgainstText appends, gives up half a value, truncates and resets.

@@ -3,10 +3,11 @@ package event
 import (
 	"encoding/json"
 	"math"
-	"math/rand/v2"
 	"reflect"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 type jsonRecord interface {
@@ -77,9 +78,7 @@ func TestIdentity(t *testing.T) {
 
 // TestJSONNumbers reads what is written and compares the bits.
 func TestJSONNumbers(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	cases := []float64{0, math.Copysign(0, -1), 1e-6, 9.99e-7, 1e20, 1e21, math.MaxFloat64, math.SmallestNonzeroFloat64, 0.1}
 	for range 20_000 {
 		cases = append(cases, math.Float64frombits(r.Uint64()))

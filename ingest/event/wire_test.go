@@ -11,7 +11,7 @@ import (
 // TestWire sends random rows of random columns through AppendWire and ReadWire, and
 // copies them one by one with AppendFrom.
 func TestWire(t *testing.T) {
-	r := rand.New(rand.NewPCG(seeds.One(t), 0))
+	r := seeds.Rand(t)
 	for _, ty := range append(nestedTypes(t), everyType...) {
 		for range 30 {
 			var c, read, copied Column

@@ -31,6 +31,7 @@ import (
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var quiet = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
@@ -585,11 +586,7 @@ func TestKeysAreForgotten(t *testing.T) {
 // their events and before the note of it, and sends all of them again: every event
 // is there once.
 func TestCrashes(t *testing.T) {
-	seeds := uint64(8)
-	if os.Getenv("WEIR_LONG") == "1" {
-		seeds = 300
-	}
-	for seed := range seeds {
+	seeds.Each(t, 8, func(t *testing.T, seed uint64) {
 		fs := vfs.NewMem(seed)
 		h := openHouse(t, fs, payments(schema.JSON), Options{})
 		bodies := make([]string, 30)
@@ -634,10 +631,10 @@ func TestCrashes(t *testing.T) {
 		for i := range bodies {
 			status, a := send(after, i)
 			if status != 200 && status != 422 {
-				t.Fatalf("seed %d: request %d got %d", seed, i, status)
+				t.Fatalf("request %d got %d", i, status)
 			}
 			if again := answers[i]; again != nil && (again.Accepted != a.Accepted || again.Refused != a.Refused) {
-				t.Errorf("seed %d: request %d: %+v, then %+v", seed, i, again, a)
+				t.Errorf("request %d: %+v, then %+v", i, again, a)
 			}
 		}
 		seen := map[string]int{}
@@ -649,13 +646,13 @@ func TestCrashes(t *testing.T) {
 		}
 		for v, k := range seen {
 			if k != 1 {
-				t.Errorf("seed %d: %d times %s", seed, k, v)
+				t.Errorf("%d times %s", k, v)
 			}
 		}
 		if len(seen) != n {
-			t.Errorf("seed %d: %d of %d events", seed, len(seen), n)
+			t.Errorf("%d of %d events", len(seen), n)
 		}
-	}
+	})
 }
 
 // TestUnsettled restores from a log whose last note of a request is missing.
@@ -738,9 +735,7 @@ func TestMetrics(t *testing.T) {
 
 // TestElements compares the cutter with encoding/json.
 func TestElements(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	for range 2000 {
 		var want []json.RawMessage
 		for range r.IntN(5) {

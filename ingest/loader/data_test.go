@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/test/published"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // clicks is the stream of clicks.csv.gz.
@@ -43,8 +43,9 @@ func clicks() *schema.Stream {
 func TestClicks(t *testing.T) {
 	path := published.File(t, "clicks.csv.gz")
 	n := startNode(t)
+	rnd := seeds.Rand(t)
 	for range 5 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.IntN(40))*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rnd.IntN(40))*time.Millisecond)
 		_, err := loader.Load(ctx, path, loader.Options{Addr: n.addr, Stream: clicks(), Logger: quiet})
 		cancel()
 		if err == nil {
@@ -140,13 +141,14 @@ func part(t testing.TB, path string, rows int) string {
 // interrupted at random.
 func TestTransactions(t *testing.T) {
 	path, rows := published.File(t, "transactions.csv.gz"), 1_754_155
-	if os.Getenv("WEIR_LONG") == "" {
+	if !seeds.Long(t) {
 		rows = 50_000
 		path = part(t, path, rows)
 	}
 	n := startNode(t)
+	rnd := seeds.Rand(t)
 	for round := range 8 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.IntN(100*(round+1)))*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rnd.IntN(100*(round+1)))*time.Millisecond)
 		_, err := loader.Load(ctx, path, loader.Options{Addr: n.addr, Stream: transactions(schema.JSON), Logger: quiet})
 		cancel()
 		if err == nil {

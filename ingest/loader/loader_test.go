@@ -22,6 +22,7 @@ import (
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -288,8 +289,7 @@ func TestMended(t *testing.T) {
 
 // TestInterrupted cancels a load at random moments until it is through.
 func TestInterrupted(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seeds.One(t)
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	n := startNode(t)
 	const rows = 60_000

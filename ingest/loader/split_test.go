@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // chunksOf gives data in pieces of size.
@@ -177,9 +177,7 @@ func likeOracle(t *testing.T, data []byte, chunk int) {
 }
 
 func TestSplitLikeEncodingCSV(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := seeds.Rand(t)
 	alphabet := []string{"a", "b", ",", ",", "\n", "\r\n", "\"", "\"\"", "\r", "é"}
 	for range 20_000 {
 		var b strings.Builder

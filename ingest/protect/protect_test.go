@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // published are the card numbers that the networks and processors publish for
@@ -427,9 +427,7 @@ func TestPublishedNumbers(t *testing.T) {
 
 // TestLuhn holds the running sums against the check as the standard words it.
 func TestLuhn(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := seeds.Rand(t)
 	for range 20000 {
 		n := panMin + rnd.IntN(panMax-panMin+1)
 		b := make([]byte, n)

@@ -3,9 +3,10 @@ package schema
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 func TestProblem(t *testing.T) {
@@ -77,9 +78,7 @@ func TestSuggest(t *testing.T) {
 
 // TestEditDistance compares with the plain recursion.
 func TestEditDistance(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	word := func() string {
 		var b strings.Builder
 		for range r.IntN(7) {

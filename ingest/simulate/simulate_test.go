@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // digest runs a simulation for a time and hashes all of it.
@@ -312,9 +312,7 @@ func TestDemoShowsEverythingSoon(t *testing.T) {
 }
 
 func TestTimeline(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	var h timeline[int]
 	type pair struct {
 		at event.Time

@@ -2,7 +2,6 @@ package source
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -67,8 +66,7 @@ func offsets(t testing.TB, p *commitlog.Partition, s *Partition) (got []int64) {
 // TestReadsWhatIsCommitted runs random transactions and compares what sources give,
 // while they run and afterwards, with what was committed.
 func TestReadsWhatIsCommitted(t *testing.T) {
-	seed := seeds.One(t)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	p := openPartition(t)
 	live := NewPartition(p, Options{BytesMax: 1 + r.IntN(2000)})
 	var want, seen []int64

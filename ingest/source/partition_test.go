@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +13,7 @@ import (
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var _ Source = (*Partition)(nil)
@@ -78,9 +78,7 @@ func read(t testing.TB, s Source, from, to int64) (chunks int) {
 }
 
 func TestReadsEverythingOnce(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seeds.Rand(t)
 	p := openPartition(t)
 	for range 300 {
 		codec := record.None

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // fakeLog is one partition in memory that can be killed: what was not durable is
@@ -114,33 +114,6 @@ func openStore(t testing.TB, l *fakeLog) *Store {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		run(t, seed)
-		return
-	}
-	if more, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		n = max(n, more)
-	}
-	base := uint64(time.Now().UnixNano())
-	seed := base
-	defer func() {
-		if t.Failed() {
-			t.Logf("WEIR_SEED=%d", seed)
-		}
-	}()
-	for ; seed < base+uint64(n) && !t.Failed(); seed++ {
-		run(t, seed)
-		if t.Failed() {
-			return
-		}
-	}
 }
 
 func str(s string) Value { return Value{Bytes: []byte(s)} }
@@ -312,7 +285,7 @@ func randomGroup(r *rand.Rand) []Change {
 // groups anywhere, and compares every View with maps, then and again from the log.
 func TestStoreAgainstModel(t *testing.T) {
 	refused := 0
-	seeds(t, 20, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := newFakeLog(r)
 		s := openStore(t, l)

@@ -10,14 +10,15 @@ import (
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestCommitsOutliveCrashes: many groups commit at the same time, the power goes,
 // and no acknowledged commit is lost; nor is a later one undone by an earlier.
 func TestCommitsOutliveCrashes(t *testing.T) {
 	const crashes, parallel = 6, 8
-	seed := rand.Uint64N(1 << 32)
-	t.Logf("seed %d", seed)
+	seed := seeds.One(t)
+	r := rand.New(rand.NewPCG(seed, 0)) // under mu
 	fs := vfs.NewMem(seed)
 	acked := map[string]int64{}
 	next := int64(1)
@@ -48,7 +49,7 @@ func TestCommitsOutliveCrashes(t *testing.T) {
 					if clone == nil && in.topics[0].parts[0].err == nil {
 						acked[id] = from + i
 					}
-					if clone == nil && rand.N(parallel*20) == 0 {
+					if clone == nil && r.IntN(parallel*20) == 0 {
 						clone = fs.CrashClone() // nothing is acknowledged meanwhile
 					}
 					mu.Unlock()

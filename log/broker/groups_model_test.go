@@ -1,11 +1,8 @@
 package broker
 
 import (
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +13,7 @@ import (
 	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // groupModel is the offsets of some groups as plain maps, beside a server that
@@ -237,41 +235,27 @@ func (m *groupModel) verify() {
 // TestOffsetsModel compares what groups have committed, over a life with
 // transactions, removals, deleted topics, compaction and crashes, with plain maps.
 func TestOffsetsModel(t *testing.T) {
-	first, n := rand.Uint64N(1<<32), 6
-	if s, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		n = s
-	} else if os.Getenv("WEIR_LONG") == "1" {
-		n = 300
-	}
-	if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-		first, n = s, 1
-	}
-	for i := range n {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			m := &groupModel{T: t, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem(seed), committed: map[string]map[group.TopicPartition]modelOffset{},
-				pending: map[int64]map[string]map[group.TopicPartition]modelOffset{}, epochs: map[int64]int16{}}
-			m.open()
-			m.make(offsetsTopic, 2, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1024", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "0"})
-			for _, name := range modelTopics {
-				m.make(name, 2, nil)
-			}
-			m.crash()
-			m.load()
-			for range 300 {
-				m.step()
-				m.verify()
-			}
-			size := int64(0)
-			topic, _ := m.s.log.Topic(offsetsTopic)
-			for _, p := range topic.Partitions() {
-				size += p.Size()
-			}
-			t.Logf("%d commits, %d bytes of state", m.at, size)
-			m.s.groups.stop()
-			m.s.log.Close()
-		}) {
-			return
+	seeds.Each(t, 6, func(t *testing.T, seed uint64) {
+		m := &groupModel{T: t, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem(seed), committed: map[string]map[group.TopicPartition]modelOffset{},
+			pending: map[int64]map[string]map[group.TopicPartition]modelOffset{}, epochs: map[int64]int16{}}
+		m.open()
+		m.make(offsetsTopic, 2, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1024", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "0"})
+		for _, name := range modelTopics {
+			m.make(name, 2, nil)
 		}
-	}
+		m.crash()
+		m.load()
+		for range 300 {
+			m.step()
+			m.verify()
+		}
+		size := int64(0)
+		topic, _ := m.s.log.Topic(offsetsTopic)
+		for _, p := range topic.Partitions() {
+			size += p.Size()
+		}
+		t.Logf("%d commits, %d bytes of state", m.at, size)
+		m.s.groups.stop()
+		m.s.log.Close()
+	})
 }

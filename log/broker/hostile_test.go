@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // frame is body with its size before it.
@@ -327,9 +327,7 @@ func TestAcksZero(t *testing.T) {
 func TestPipelined(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	n.topic("t", 1)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := seeds.Rand(t)
 	nc := dial(t, n)
 	good := batchOf(t, record.BatchOptions{}, "a")
 	const count = 300

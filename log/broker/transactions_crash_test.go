@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // crashed is a file system as a power failure left it, and what producers had been
@@ -29,18 +28,8 @@ type crashed struct {
 // whole or not there, and as its producer was told.
 func TestTransactionsSurviveCrashes(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, opts []kgo.Opt) {
-		seed := rand.Uint64()
-		if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-			seed = s
-		}
-		t.Logf("WEIR_SEED=%d", seed)
+		seed := seeds.One(t)
 		r := rand.New(rand.NewPCG(seed, 0))
-		rounds := 8
-		if n, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil && n > 0 {
-			rounds = n
-		} else if os.Getenv("WEIR_LONG") == "1" {
-			rounds = 200
-		}
 		fs := vfs.NewMem(seed)
 		n := &node{t: t, fs: fs, dir: "data", opt: broker.Options{Logger: quiet}, addr: "127.0.0.1:0"}
 		n.start()
@@ -69,7 +58,7 @@ func TestTransactionsSurviveCrashes(t *testing.T) {
 			})
 		}
 		var crashes []crashed
-		for range rounds {
+		for range seeds.Count(t, 8) {
 			time.Sleep(time.Duration(r.IntN(30_000)) * time.Microsecond) // the moment is what is random
 			mu.Lock()
 			c := crashed{told: maps.Clone(told)}

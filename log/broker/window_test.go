@@ -18,8 +18,7 @@ import (
 // TestProduceInPieces: whatever the sizes of its batches and the pieces in which a
 // request arrives, each batch is appended as it was sent, and the connection goes on.
 func TestProduceInPieces(t *testing.T) {
-	seed := seeds.One(t)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := seeds.Rand(t)
 	n := startNode(t, broker.Options{})
 	const partitions = 7
 	n.topic("t", partitions)

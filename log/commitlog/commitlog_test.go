@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 
 	"github.com/weirstream/weir/log/record"
@@ -16,22 +14,6 @@ import (
 )
 
 var quiet = slog.New(slog.DiscardHandler)
-
-// seeds is how many rounds a randomised test runs: WEIR_SEEDS, or n.
-func seeds(n int) int {
-	if s, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil && s > 0 {
-		return s
-	}
-	return n
-}
-
-// firstSeed is WEIR_SEED, or any.
-func firstSeed() uint64 {
-	if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-		return s
-	}
-	return rand.Uint64N(1 << 32)
-}
 
 // testOptions have no background reads and small segments.
 func testOptions(fsys vfs.FS) Options {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // compactTest has a compacted partition and what was put into it.
@@ -306,30 +307,24 @@ func (c *compactTest) reopen(fsys *vfs.Mem, crashed bool) {
 // TestCompact compares, over a life with transactions, compactions, restarts and
 // crashes, what readers see with plain maps.
 func TestCompact(t *testing.T) {
-	first := firstSeed()
-	for i := range seeds(15) {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			c := newCompactTest(t, seed)
-			for range 12 {
-				for range 40 {
-					c.step()
-				}
-				c.verify()
-				switch c.rng.IntN(4) {
-				case 0:
-					c.reopen(c.fs, false)
-				case 1:
-					c.reopen(c.fs.CrashClone(), true)
-				}
-				c.verify()
-				c.verifyDedupe()
+	seeds.Each(t, 15, func(t *testing.T, seed uint64) {
+		c := newCompactTest(t, seed)
+		for range 12 {
+			for range 40 {
+				c.step()
 			}
-			c.finish()
-		}) {
-			return
+			c.verify()
+			switch c.rng.IntN(4) {
+			case 0:
+				c.reopen(c.fs, false)
+			case 1:
+				c.reopen(c.fs.CrashClone(), true)
+			}
+			c.verify()
+			c.verifyDedupe()
 		}
-	}
+		c.finish()
+	})
 }
 
 // finish decides all transactions, lets all horizons pass, and sees that one
@@ -438,111 +433,98 @@ func (f *stepFile) WriteAt(b []byte, off int64) (int, error) {
 // retention takes the oldest segments, compaction records of the rest, and what is
 // there from the first offset on agrees with plain maps.
 func TestCompactDelete(t *testing.T) {
-	first := firstSeed()
-	for i := range seeds(10) {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			c := newCompactTest(t, seed, "cleanup.policy", "compact,delete", "retention.bytes", "6000", "retention.ms", "20000")
-			for range 12 {
-				for range 30 {
-					c.step()
-				}
-				start := c.p.Start()
-				switch c.rng.IntN(3) {
-				case 0:
-					if err := c.p.retain(t.Context(), c.now); err != nil {
-						t.Fatal(err)
-					}
-				case 1:
-					before := start + c.rng.Int64N(c.p.HighWatermark()-start+1)
-					if err := c.p.DeleteRecords(context.Background(), before); err != nil || c.p.Start() < before {
-						t.Fatal(c.p.Start(), before, err)
-					}
-					c.deleted = before
-				}
-				c.verify()
-				if c.rng.IntN(2) == 0 {
-					c.fs = c.fs.CrashClone()
-					_ = c.l.Close()
-					c.o.FS = c.fs
-					c.l = mustOpen(t, "data", c.o)
-					c.p = mustPartition(t, c.l, "a", 0)
-					if c.p.Start() < c.deleted { // that was durable
-						t.Fatalf("start %d, deleted to %d", c.p.Start(), c.deleted)
-					}
-				}
-				c.verify()
-				c.verifyDedupe() // the batches may be gone, the producers are not forgotten
+	seeds.Each(t, 10, func(t *testing.T, seed uint64) {
+		c := newCompactTest(t, seed, "cleanup.policy", "compact,delete", "retention.bytes", "6000", "retention.ms", "20000")
+		for range 12 {
+			for range 30 {
+				c.step()
 			}
-			if err := c.l.Close(); err != nil {
-				t.Fatal(err)
+			start := c.p.Start()
+			switch c.rng.IntN(3) {
+			case 0:
+				if err := c.p.retain(t.Context(), c.now); err != nil {
+					t.Fatal(err)
+				}
+			case 1:
+				before := start + c.rng.Int64N(c.p.HighWatermark()-start+1)
+				if err := c.p.DeleteRecords(context.Background(), before); err != nil || c.p.Start() < before {
+					t.Fatal(c.p.Start(), before, err)
+				}
+				c.deleted = before
 			}
-		}) {
-			return
+			c.verify()
+			if c.rng.IntN(2) == 0 {
+				c.fs = c.fs.CrashClone()
+				_ = c.l.Close()
+				c.o.FS = c.fs
+				c.l = mustOpen(t, "data", c.o)
+				c.p = mustPartition(t, c.l, "a", 0)
+				if c.p.Start() < c.deleted { // that was durable
+					t.Fatalf("start %d, deleted to %d", c.p.Start(), c.deleted)
+				}
+			}
+			c.verify()
+			c.verifyDedupe() // the batches may be gone, the producers are not forgotten
 		}
-	}
+		if err := c.l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestCompactCrash takes what a crash may leave before every change that a
 // compaction makes to the disk, and opens that.
 func TestCompactCrash(t *testing.T) {
-	first := firstSeed()
-	for i := range seeds(3) {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			c := newCompactTest(t, seed)
-			for range 150 {
-				c.step()
+	seeds.Each(t, 3, func(t *testing.T, seed uint64) {
+		c := newCompactTest(t, seed)
+		for range 150 {
+			c.step()
+		}
+		steps := &stepFS{FS: c.fs, before: func() {}}
+		mem := c.fs
+		if err := c.l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c.o.FS = steps
+		c.l = mustOpen(t, "data", c.o)
+		c.p = mustPartition(t, c.l, "a", 0)
+		var clones []*vfs.Mem
+		steps.before = func() { clones = append(clones, mem.CrashClone()) }
+		c.compactAll()
+		steps.before = func() {}
+		c.verify()
+		l := c.l
+		for i, clone := range clones {
+			c.o.FS = clone
+			c.l = mustOpen(t, "data", c.o)
+			c.p = mustPartition(t, c.l, "a", 0)
+			c.verify()
+			c.verifyDedupe()
+			names, err := clone.List("data/topics/a-0")
+			if err != nil {
+				t.Fatal(err)
 			}
-			steps := &stepFS{FS: c.fs, before: func() {}}
-			mem := c.fs
+			for _, name := range names {
+				if bytes.HasSuffix([]byte(name), []byte(swapSuffix)) || bytes.HasSuffix([]byte(name), []byte(cleanedSuffix)) {
+					t.Fatalf("clone %d: %s is left", i, name)
+				}
+			}
+			c.compactAll()
+			c.verify()
 			if err := c.l.Close(); err != nil {
 				t.Fatal(err)
 			}
-			c.o.FS = steps
-			c.l = mustOpen(t, "data", c.o)
-			c.p = mustPartition(t, c.l, "a", 0)
-			var clones []*vfs.Mem
-			steps.before = func() { clones = append(clones, mem.CrashClone()) }
-			c.compactAll()
-			steps.before = func() {}
-			c.verify()
-			l := c.l
-			for i, clone := range clones {
-				c.o.FS = clone
-				c.l = mustOpen(t, "data", c.o)
-				c.p = mustPartition(t, c.l, "a", 0)
-				c.verify()
-				c.verifyDedupe()
-				names, err := clone.List("data/topics/a-0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, name := range names {
-					if bytes.HasSuffix([]byte(name), []byte(swapSuffix)) || bytes.HasSuffix([]byte(name), []byte(cleanedSuffix)) {
-						t.Fatalf("clone %d: %s is left", i, name)
-					}
-				}
-				c.compactAll()
-				c.verify()
-				if err := c.l.Close(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}) {
-			return
 		}
-	}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestCompactWhileRead has readers follow a partition that is appended to and
 // compacted: each sees every offset once, and ends with the last values by key.
 func TestCompactWhileRead(t *testing.T) {
-	seed := firstSeed()
-	t.Logf("seed %d", seed)
+	seed := seeds.One(t)
 	c := newCompactTest(t, seed)
 	var mu sync.Mutex // of c.records
 	ctx, stop := context.WithCancel(context.Background())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestCrash runs appenders against a log, cuts the power at a moment of their
@@ -21,13 +22,7 @@ import (
 // are dense, what is there was sent, and an idempotent producer that goes on after
 // the crash leaves nothing twice. Several crashes follow one another.
 func TestCrash(t *testing.T) {
-	first := firstSeed()
-	for i := range seeds(250) {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newCrashTest(t, seed).run() }) {
-			return
-		}
-	}
+	seeds.Each(t, 250, func(t *testing.T, seed uint64) { newCrashTest(t, seed).run() })
 }
 
 // crashTest is what outlives the crashes: the file system, and what was promised.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // fill appends n batches of two records each, acknowledged, and returns them.
@@ -129,9 +130,7 @@ func TestFlippedByteSealed(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := seeds.Rand(t)
 	for range 40 {
 		registry := prometheus.NewRegistry()
 		o.Registerer = registry
@@ -453,8 +452,7 @@ func TestDamagedSideFiles(t *testing.T) {
 // ErrDiskFull, nothing half-written is seen, and the log goes on when space
 // returns, before and after a restart.
 func TestDiskFull(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeds.One(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	m := vfs.NewMem(seed)
 	fsys := vfs.NewFaulty(m)

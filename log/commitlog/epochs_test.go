@@ -3,13 +3,13 @@ package commitlog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestEpochEnd has the cases of KIP-101 and KIP-279.
@@ -32,13 +32,7 @@ func TestEpochEnd(t *testing.T) {
 // the file of epochs lost or damaged now and then. Every batch has the epoch of
 // the Open that it was appended in, and EpochEnd agrees with the batches.
 func TestEpochs(t *testing.T) {
-	first := firstSeed()
-	for i := range seeds(40) {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { runEpochs(t, seed) }) {
-			return
-		}
-	}
+	seeds.Each(t, 40, func(t *testing.T, seed uint64) { runEpochs(t, seed) })
 }
 
 func runEpochs(t *testing.T, seed uint64) {

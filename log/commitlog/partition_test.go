@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestProducers drives an idempotent producer, restarts in between.
@@ -108,9 +108,7 @@ func TestSequencesWrap(t *testing.T) {
 
 // TestOffsetForTime compares with a walk over all records, with times that jump.
 func TestOffsetForTime(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := seeds.Rand(t)
 	m := vfs.NewMem(1)
 	o := testOptions(m)
 	l := mustOpen(t, "data", o)

@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestCreateTopicsTogether: topics that are made together are all there after a power
 // failure, or, where one of them cannot be made, none is.
 func TestCreateTopicsTogether(t *testing.T) {
-	seed := firstSeed()
-	t.Log("seed", seed)
+	seed := seeds.One(t)
 	fsys := vfs.NewMem(seed)
 	l := mustOpen(t, "data", testOptions(fsys))
 	defer l.Close()

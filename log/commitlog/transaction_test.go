@@ -3,7 +3,6 @@ package commitlog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // txnModel is a partition's transactions, the slow and obvious way.
@@ -41,13 +41,7 @@ func (m *txnModel) aborted(from, to int64) (list []AbortedTransaction) {
 // TestTransactions runs random transactions against the model, over restarts,
 // crashes, lost and damaged indexes.
 func TestTransactions(t *testing.T) {
-	first := firstSeed()
-	for i := range seeds(30) {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { runTransactions(t, seed) }) {
-			return
-		}
-	}
+	seeds.Each(t, 30, func(t *testing.T, seed uint64) { runTransactions(t, seed) })
 }
 
 func runTransactions(t *testing.T, seed uint64) {

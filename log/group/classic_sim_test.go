@@ -5,37 +5,16 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-)
 
-// simSeeds calls f with WEIR_SEEDS seeds (20; 2000 with WEIR_LONG), or with
-// WEIR_SEED alone.
-func simSeeds(t *testing.T, f func(t *testing.T, rng *rand.Rand)) {
-	first, n := rand.Uint64N(1<<32), 20
-	if os.Getenv("WEIR_LONG") == "1" {
-		n = 2000
-	}
-	if s, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil {
-		n = s
-	}
-	if s, err := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64); err == nil {
-		first, n = s, 1
-	}
-	for i := range n {
-		seed := first + uint64(i)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { f(t, rand.New(rand.NewPCG(seed, 1))) }) {
-			return
-		}
-	}
-}
+	"github.com/weirstream/weir/test/seeds"
+)
 
 // classicSim runs members against a classic group and holds what it answers
 // against what must be so.
@@ -272,7 +251,8 @@ func (s *classicSim) settle() {
 // get what their leader assigned, and when all behave the group is stable and
 // divided among those who are there.
 func TestClassicSimulation(t *testing.T) {
-	simSeeds(t, func(t *testing.T, rng *rand.Rand) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 1))
 		s := &classicSim{T: t, rng: rng, cfg: Config{}.WithDefaults(), now: time.Unix(1_700_000_000, 0), waiting: map[Ticket]*actor{}, plans: map[int32]map[string]string{}}
 		s.g = NewClassic(&s.cfg, s.now)
 		for i := range 2 + rng.IntN(6) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 type simTopics map[string]topicInfo
@@ -228,7 +230,8 @@ func (s *consumerSim) settle() {
 // read and lose answers, topics that grow, and a coordinator that restarts. No two
 // members ever have one partition, and when all behave every partition is read.
 func TestConsumerSimulation(t *testing.T) {
-	simSeeds(t, func(t *testing.T, rng *rand.Rand) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 1))
 		s := &consumerSim{T: t, rng: rng, cfg: Config{}.WithDefaults(), now: time.Unix(1_700_000_000, 0), topics: simTopics{"t0": {[16]byte{'0'}, 5}, "t1": {[16]byte{'1'}, 3}}}
 		s.g = NewConsumer(&s.cfg, s.now)
 		for i := range 2 + rng.IntN(5) {
@@ -253,7 +256,8 @@ func TestConsumerSimulation(t *testing.T) {
 // TestAssignors: every partition goes to one who reads it; uniform is as even as
 // can be where all read the same, and moves no more than it must.
 func TestAssignors(t *testing.T) {
-	simSeeds(t, func(t *testing.T, rng *rand.Rand) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 1))
 		topics := make([]topicInfo, 1+rng.IntN(5))
 		for i := range topics {
 			topics[i] = topicInfo{[16]byte{byte(i + 1)}, 1 + int32(rng.IntN(20))}

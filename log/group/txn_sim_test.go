@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // The simulation runs producers that share transactional ids against the state
@@ -452,15 +452,14 @@ func simulate(t *testing.T, seed uint64, steps int, counts map[string]int) {
 	}
 	s.settle()
 	if err := s.check(); err != nil {
-		t.Fatalf("WEIR_SEED=%d: %v", seed, err)
+		t.Fatal(err)
 	}
 }
 
 func TestTransactionsAreWhole(t *testing.T) {
-	seed, rounds := simSeed(t), simRounds(1000)
 	counts := map[string]int{}
-	for i := range rounds {
-		simulate(t, seed+uint64(i), 600, counts)
+	if !seeds.Each(t, 1000, func(t *testing.T, seed uint64) { simulate(t, seed, 600, counts) }) {
+		return
 	}
 	t.Logf("%v", counts)
 	for _, must := range []string{"init", "init aborts", "produce", "barrier", "crash", "adopted", "complete", "timeout Ongoing",
@@ -469,28 +468,4 @@ func TestTransactionsAreWhole(t *testing.T) {
 			t.Errorf("the simulation never met %q", must)
 		}
 	}
-}
-
-func simSeed(t *testing.T) uint64 {
-	seed := rand.Uint64()
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("WEIR_SEED: %v", err)
-		}
-		seed = n
-	}
-	t.Logf("WEIR_SEED=%d", seed)
-	return seed
-}
-
-// simRounds is n, or what WEIR_SEEDS says, or many under WEIR_LONG=1.
-func simRounds(n int) int {
-	if v, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil && v > 0 {
-		return v
-	}
-	if os.Getenv("WEIR_LONG") == "1" {
-		return 100 * n
-	}
-	return n
 }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
@@ -123,16 +121,6 @@ func fill(rng *rand.Rand, v reflect.Value) {
 	}
 }
 
-func rounds(n int) int {
-	if v, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil && v > 0 {
-		return v
-	}
-	if os.Getenv("WEIR_LONG") == "1" {
-		return 100 * n
-	}
-	return n
-}
-
 // each runs f with every subject and a seed that it prints.
 func each(t *testing.T, f func(t *testing.T, s subject, rng *rand.Rand)) {
 	seed := seeds.One(t)
@@ -156,7 +144,7 @@ func TestFlexible(t *testing.T) {
 // TestAcceptsWhatKmsgWrites: to its last byte, so a field more or less is found.
 func TestAcceptsWhatKmsgWrites(t *testing.T) {
 	each(t, func(t *testing.T, s subject, rng *rand.Rand) {
-		for range rounds(200) {
+		for range seeds.Count(t, 200) {
 			b := s.random(rng)
 			if rest, err := s.check(b); err != nil || rest != 0 {
 				t.Fatalf("%d bytes left, %v; of %x", rest, err, b)
@@ -169,7 +157,7 @@ func TestAcceptsWhatKmsgWrites(t *testing.T) {
 // it, and only there.
 func TestRefusesAsKmsgDoes(t *testing.T) {
 	each(t, func(t *testing.T, s subject, rng *rand.Rand) {
-		for range rounds(5) {
+		for range seeds.Count(t, 5) {
 			b := s.random(rng)
 			for n := s.head; n < len(b); n++ {
 				_, err := s.check(b[:n])
@@ -185,7 +173,7 @@ func TestRefusesAsKmsgDoes(t *testing.T) {
 func TestWhatPassesIsDecoded(t *testing.T) {
 	each(t, func(t *testing.T, s subject, rng *rand.Rand) {
 		accepted := 0
-		for range rounds(500) {
+		for range seeds.Count(t, 500) {
 			b := mutate(rng, s.random(rng), s.head)
 			if _, err := s.check(b); err == nil {
 				accepted++

@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirstream/weir/test/seeds"
 )
 
 var codecs = []Codec{None, Gzip, Snappy, LZ4, Zstd}
@@ -66,9 +68,7 @@ func clone(r *Record) Record {
 
 // TestRoundTrip builds batches of every codec and reads them back as one run.
 func TestRoundTrip(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 1))
+	rng := seeds.Rand(t)
 	var b Builder
 	r := NewReader(Options{})
 	for range 50 {

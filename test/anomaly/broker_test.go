@@ -4,40 +4,16 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"maps"
-	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/weirstream/weir/log/record"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
-
-// seeds are the seeds of a randomised test: n of them from a random one, from
-// WEIR_SEED where it is set, as many as WEIR_SEEDS says.
-func seeds(t *testing.T, n int) []uint64 {
-	first := rand.Uint64N(1 << 32)
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if first, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("WEIR_SEED: %v", err)
-		}
-		n = 1
-	}
-	if s, err := strconv.Atoi(os.Getenv("WEIR_SEEDS")); err == nil && s > 0 {
-		n = s
-	}
-	t.Logf("%d seeds from %d; WEIR_SEED=%d runs the first", n, first, first)
-	all := make([]uint64, n)
-	for i := range all {
-		all[i] = first + uint64(i)
-	}
-	return all
-}
 
 // atOnce is how many seeds run side by side: mostly they wait. The last quarter is a
 // crowd, which makes goroutines wait for their turn as on a machine that is too small.
@@ -52,10 +28,10 @@ func TestBroker(t *testing.T) {
 	var mu sync.Mutex
 	var all tallies
 	var group sync.WaitGroup
-	seeds := seeds(t, 100)
-	for i, seed := range seeds {
+	list := seeds.List(t, 100)
+	for i, seed := range list {
 		takes := crowd / atOnce
-		if 4*i >= 3*len(seeds) {
+		if 4*i >= 3*len(list) {
 			takes = 1
 		}
 		for range takes {
@@ -71,7 +47,7 @@ func TestBroker(t *testing.T) {
 			h, _ := r.history(25)
 			found := Check(h)
 			for _, a := range found {
-				t.Errorf("seed %d: %v", seed, a)
+				t.Errorf("WEIR_SEED=%d: %v", seed, a)
 			}
 			if len(found) > 0 {
 				r.trace.save(t, seed, h, found)
@@ -83,7 +59,7 @@ func TestBroker(t *testing.T) {
 	}
 	group.Wait()
 	t.Logf("%+v", all)
-	if len(seeds) < 20 {
+	if len(list) < 20 {
 		return // too few for everything to happen in some
 	}
 	for i, v := 0, reflect.ValueOf(all); i < v.NumField(); i++ {
@@ -101,7 +77,7 @@ func caught(t *testing.T, b bug, want ...string) {
 	for _, name := range want {
 		left[name] = true
 	}
-	first := seeds(t, 1)[0]
+	first := seeds.One(t)
 	for seed := first; seed < first+40; seed++ {
 		h, whole := newRun(t, seed, b).history(12)
 		for _, a := range Check(h) {

@@ -45,7 +45,7 @@
 // have a minute, and it gives up on a broker where nothing gets on for a minute
 // more. With a bug planted it gives up after seconds and that is no failure: what
 // was lost may have been what a reader waits for. TestBroker runs 100 seeds, four
-// at once and the last quarter 24 (80 s of CPU under -race), `make test-long` 2,000.
+// at once and the last quarter 24 (80 s of CPU under -race), `make test-long` 5,000.
 //
 // A finding comes with a trace: every request to the coordinators with its answer,
 // what the clients of groups say of themselves, and the operations, in order of time,

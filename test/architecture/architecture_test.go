@@ -211,3 +211,44 @@ func TestPackagesSayWhatTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// TestSeeds: randomised tests have their randomness from test/seeds, so that what
+// failed can be run again.
+func TestSeeds(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if !f.test || f.pkg == "test/seeds" || f.pkg == "test/architecture" {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.BasicLit:
+				if n.Kind == token.STRING && slices.Contains([]string{"WEIR_SEED", "WEIR_SEEDS", "WEIR_SEED_BASE", "WEIR_LONG"}, strings.Trim(n.Value, "\"`")) {
+					t.Errorf("%s reads %s: test/seeds does", f.path, n.Value)
+				}
+			case *ast.CallExpr:
+				if why := unseeded(n); why != "" {
+					t.Errorf("%s calls %s: the seeds of tests are those of test/seeds", f.path, why)
+				}
+			}
+			return true
+		})
+	}
+}
+
+// unseeded names a call that is different every time, where n is one: of the
+// generator that all share, or of the clock as a number.
+func unseeded(n *ast.CallExpr) string {
+	sel, ok := n.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	if x, ok := sel.X.(*ast.Ident); ok && x.Name == "rand" && !strings.HasPrefix(sel.Sel.Name, "New") {
+		return "rand." + sel.Sel.Name
+	}
+	if x, ok := sel.X.(*ast.CallExpr); ok && sel.Sel.Name == "UnixNano" {
+		if now, ok := x.Fun.(*ast.SelectorExpr); ok && now.Sel.Name == "Now" {
+			return "Now().UnixNano"
+		}
+	}
+	return ""
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/test/published"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 const kgoPackage = "github.com/twmb/franz-go/pkg/kgo"
@@ -33,7 +34,7 @@ func TestKgo(t *testing.T) {
 		t.Fatal(err)
 	}
 	count, limit := "2000", 10*time.Minute
-	if os.Getenv("WEIR_LONG") == "1" {
+	if seeds.Long(t) {
 		count, limit = "500000", time.Hour // the first is the suite's own default
 	}
 	b := startBroker(t)

@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/test/published"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // writeConfig makes a deployment of the examples' streams and rules with one
@@ -211,22 +211,14 @@ const killsMax = 6
 // and resumes, until the file is in; then everything must be there once.
 func TestKillNine(t *testing.T) {
 	rounds, rows := 3, 150_000
-	if os.Getenv("WEIR_LONG") != "" {
+	if seeds.Long(t) {
 		rounds, rows = 20, handbookRows
 	}
 	file, large, four := part(t, rows)
 	if rows == handbookRows && (large != largeAmounts || four != fourInAnHour) {
 		t.Fatalf("the test's own count of the file is off: %d and %d", large, four)
 	}
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := seeds.Rand(t)
 	for round := range rounds {
 		h := newHook(t)
 		config, data := writeConfig(t, h.URL), t.TempDir()

@@ -22,6 +22,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/log/commitlog"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // keyedConfig has two streams, every event of which is decided, and a window of each
@@ -81,18 +82,10 @@ var chaosWindows = []chaosWindow{
 // values that the order in the keyed streams' topics gives.
 func TestKillNineKeyed(t *testing.T) {
 	rounds, perLife := 10, 5
-	if os.Getenv("WEIR_LONG") != "" {
+	if seeds.Long(t) {
 		rounds = 200
 	}
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("WEIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("WEIR_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 1))
+	random := seeds.Rand(t)
 	for done := 0; done < rounds; done += perLife {
 		killKeyed(t, random, perLife, done/perLife%2 == 1)
 	}

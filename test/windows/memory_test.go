@@ -14,6 +14,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/rules"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // payments have an 8-byte key.
@@ -49,7 +50,7 @@ const (
 // of the process counted; else two hundred thousand.
 func TestMemoryPerKey(t *testing.T) {
 	keys, more := 200_000, 50_000
-	if os.Getenv("WEIR_LONG") == "1" {
+	if seeds.Long(t) {
 		keys, more = 10_000_000, 2_000_000
 	}
 	program, err := rules.Compile(memoryWindows(), rules.Catalog{Streams: []*schema.Stream{payments}})
