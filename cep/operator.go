@@ -57,6 +57,15 @@ type Completer interface {
 	Complete() error
 }
 
+// Heir is an Operator that can take over what another one of its identity holds, without a
+// copy of it.
+type Heir interface {
+	Operator
+	// Adopt takes over the state of another one, its generations and files, and leaves
+	// that one of no use. Where it cannot, it changes nothing and returns false.
+	Adopt(from Operator) bool
+}
+
 // Keeper is an Operator that keeps events in files.
 type Keeper interface {
 	Operator

@@ -109,6 +109,9 @@ func (g *generating) fresh() *Sliding {
 // batch gives the next inputs to the operator, and to the twin where it did not
 // have them yet.
 func (g *generating) batch(n int) {
+	if g.r.IntN(6) == 0 { // a change of the program, in the middle of a generation or not
+		g.op = adopted(g.t, g.w.cfg, g.op)
+	}
 	n = min(n, len(g.w.inputs)-g.at)
 	var b event.Batch
 	var out, other cep.Outbox

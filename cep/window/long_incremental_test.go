@@ -94,6 +94,9 @@ func (g *longGenerating) begin(fsys *vfs.Mem) {
 }
 
 func (g *longGenerating) batch(n int) {
+	if g.r.IntN(6) == 0 {
+		g.op = adoptedLong(g.t, g.w.cfg, g.op)
+	}
 	n = min(n, len(g.w.inputs)-g.at)
 	b, out := g.rows(g.clock, g.w.inputs[g.at:g.at+n])
 	if err := errors.Join(g.op.Process(b, out), g.op.Advance(g.clock.Watermark(), out)); err != nil {

@@ -114,6 +114,9 @@ func TestLongAgainstOracle(t *testing.T) {
 			if r.IntN(8) == 0 {
 				fsys, op = restoredLong(t, r, w.cfg, fsys, options, op, clock.Watermark())
 			}
+			if r.IntN(8) == 0 {
+				op = adoptedLong(t, w.cfg, op)
+			}
 			if !op.current && r.IntN(4) == 0 {
 				askBoth(t, r, &w, clock.Watermark(), op, sliding)
 			}
@@ -123,6 +126,19 @@ func TestLongAgainstOracle(t *testing.T) {
 		}
 		checkLongLeaves(t, op)
 	})
+}
+
+// adoptedLong is adopted of a Long.
+func adoptedLong(t *testing.T, cfg Config, op *Long) *Long {
+	t.Helper()
+	heir, err := NewLong(cfg, reservoir.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !heir.Adopt(op) || op.rows != nil {
+		t.Fatal("the operator was not taken over")
+	}
+	return heir
 }
 
 // askBoth asks both operators for events that do not enter.

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/reservoir"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/log/vfs"
 	"github.com/weirstream/weir/test/seeds"
 )
 
@@ -269,7 +271,8 @@ func TestAgainstOracle(t *testing.T) {
 	seeds.Each(t, 10_000, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(r)
-		op, err := New(w.cfg)
+		first, types := withMore(r, &w)
+		op, err := New(first)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +289,7 @@ func TestAgainstOracle(t *testing.T) {
 			for _, in := range ins[:n] {
 				appendInput(&b, in)
 			}
-			out.Reset(w.types)
+			out.Reset(types)
 			out.Skip = someOf(r.Uint64(), skips)
 			clock.Arrive(&b, &out)
 			if err := op.Process(&b, &out); err != nil {
@@ -308,11 +311,86 @@ func TestAgainstOracle(t *testing.T) {
 				return
 			}
 			ins = ins[n:]
-			if r.IntN(8) == 0 {
-				op = restored(t, w.cfg, op, clock.Watermark())
+			switch r.IntN(8) {
+			case 0:
+				op = restored(t, op.cfg, op, clock.Watermark())
+			case 1:
+				op = adopted(t, w.cfg, op)
 			}
 		}
 	})
+}
+
+// withMore is a world's configuration with more outputs of its extents, in any order.
+func withMore(r *rand.Rand, w *world) (Config, []event.Type) {
+	cfg, types := w.cfg, slices.Clone(w.types)
+	cfg.Outputs = slices.Clone(cfg.Outputs)
+	for range r.IntN(3) {
+		o := randomOutput(r)
+		o.Slot, o.Extent = len(types), w.cfg.Outputs[r.IntN(len(w.cfg.Outputs))].Extent
+		cfg.Outputs = append(cfg.Outputs, o)
+		var v event.Type
+		if o.Value >= 0 {
+			v = cfg.Values[o.Value].Type
+		}
+		types = append(types, ResultType(o.Aggregate, v))
+	}
+	r.Shuffle(len(cfg.Outputs), func(i, j int) { cfg.Outputs[i], cfg.Outputs[j] = cfg.Outputs[j], cfg.Outputs[i] })
+	return cfg, types
+}
+
+// adopted is an operator that took over another's state, of which nothing is left there.
+func adopted(t *testing.T, cfg Config, op *Sliding) *Sliding {
+	t.Helper()
+	heir, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := op.Stats().Keys
+	if !heir.Adopt(op) {
+		t.Fatal("the operator was not taken over")
+	}
+	if n := heir.Stats().Keys; n != keys || op.records != nil {
+		t.Fatalf("%d keys of %d were taken over", n, keys)
+	}
+	return heir
+}
+
+// TestAdoptRefuses leaves an operator as it is whose windows are not all there, or are of
+// something else.
+func TestAdoptRefuses(t *testing.T) {
+	count := Output{Extent: Extent{Length: 100}, Aggregate: Count, Value: -1}
+	sum := Output{Slot: 1, Extent: Extent{Length: 100}, Aggregate: Sum}
+	has := Config{Keys: []int{1}, Values: testValues[:1], Outputs: []Output{count}}
+	other := has
+	for name, wants := range map[string]func(){
+		"more windows": func() { other.Outputs = []Output{count, sum} },
+		"another key":  func() { other.Keys = []int{8} },
+		"more values":  func() { other.Values = testValues[:2] },
+		"a filter":     func() { other.Filter = func(*event.Batch, int) bool { return true } },
+		"fewer events": func() { other.MaxEvents = 7 },
+	} {
+		other = has
+		wants()
+		op, err := New(has)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heir, err := New(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if heir.Adopt(op) || len(op.extents) == 0 {
+			t.Errorf("%s: taken over", name)
+		}
+	}
+	op, err := New(has)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if op.Adopt(op) || op.Adopt(newLong(t, has, vfs.NewMem(1), reservoir.Options{})) {
+		t.Error("an operator took over itself, or one of another kind")
+	}
 }
 
 // someOf skips so many fifths of the values of a batch, and all of some rows; nil for 0.
