@@ -346,7 +346,7 @@ func sortValues(g *group) {
 
 // identity is the canonical identity of a group's operator: what its state holds.
 // Windows may come and go under it as long as the values and what is kept of them
-// stay.
+// stay; those of events on disk may not, as others are made from all of these.
 func (g *group) identity(s *event.Schema) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s stream=%s key=", g.kind(), s.Stream)
@@ -363,7 +363,25 @@ func (g *group) identity(s *event.Schema) string {
 		fmt.Fprintf(&b, " value=%s:%s", v.text, v.typ)
 	}
 	fmt.Fprintf(&b, " keeps=%s fields=%s", strings.Join(g.keeps(), ","), fieldsText(s))
+	if g.long {
+		fmt.Fprintf(&b, " windows=%s", strings.Join(g.windows(), ","))
+	}
 	return b.String()
+}
+
+// windows are those of a group, as its operator keeps them.
+func (g *group) windows() []string {
+	var all []string
+	for i := range g.outputs {
+		o := &g.outputs[i]
+		text := fmt.Sprintf("%s-%v-%v-%t-%d-%v", o.Aggregate, o.Extent.Length, o.Extent.Delay, o.Extent.WithoutCurrent, o.N, o.Q)
+		if o.Value >= 0 {
+			text += "-" + g.values[o.Value].text
+		}
+		all = append(all, text)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // kind is the kind of the group's operator, with the version of what it holds.

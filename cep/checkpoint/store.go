@@ -41,6 +41,8 @@ type Store struct {
 	next   uint64   // number of the next file
 	made   bool     // the directory is there
 
+	forgotten []string // operators whose state begins anew with the next generation
+
 	fileMin int64
 }
 
@@ -190,7 +192,7 @@ func (s *Store) replayFile(f *frames, identities map[uint64]string, visit func(s
 // operators are restored from is this.
 func (s *Store) Use(saved *Saved) {
 	s.closeFile()
-	s.base, s.whole = Saved{}, nil
+	s.base, s.whole, s.forgotten = Saved{}, nil, nil
 	if saved == nil {
 		return
 	}
@@ -206,6 +208,10 @@ func (s *Store) Restart() {
 	s.closeFile()
 	s.base = Saved{nextOp: s.base.nextOp}
 }
+
+// Forget makes the state of an operator begin anew with the next generation that is begun:
+// it does not go on from what there is under its identity.
+func (s *Store) Forget(identity string) { s.forgotten = append(s.forgotten, identity) }
 
 // Has reports whether there is state of an operator.
 func (s *Saved) Has(identity string) bool {
@@ -248,6 +254,8 @@ const flushFrom = 1 << 20
 // the next one adds to.
 func (s *Store) Begin() *Writer {
 	s.newest++
+	s.base.ops = slices.DeleteFunc(slices.Clone(s.base.ops), func(o operator) bool { return slices.Contains(s.forgotten, o.identity) })
+	s.forgotten = nil
 	w := &Writer{store: s, gen: s.newest, base: s.base}
 	w.base.files, w.base.ops = slices.Clone(s.base.files), slices.Clone(s.base.ops)
 	if s.file != nil {

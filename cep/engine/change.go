@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/decode"
-	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 )
 
@@ -46,27 +46,42 @@ type warming struct {
 
 // newWarming begins to make what a program needs.
 func (s *shard) newWarming(ctx context.Context, p Program) (*warming, error) {
+	return s.warmFor(ctx, p, nil, s.instance.Operators(), s.position)
+}
+
+// warmFor begins to make what a program with keyed streams needs beside some operators;
+// all before an offset is in the log.
+func (s *shard) warmFor(ctx context.Context, p Program, keyed []*keyedTopic, has []Operator, from int64) (*warming, error) {
 	r := newShard(s.engine, s.stream, p, s.partition, s.engine.metrics)
+	r.keyed, r.aside = keyed, true
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
-	w := &warming{program: p, reader: r, missing: map[string]bool{}, began: time.Now(), cancel: func() {}, near: make(chan struct{})}
-	has := map[string]bool{}
-	for _, op := range s.instance.Operators() {
-		has[op.Identity] = true
-	}
+	w := &warming{program: p, reader: r, began: time.Now(), cancel: func() {}, near: make(chan struct{})}
+	w.missing = missing(r.instance.Operators(), has)
 	for _, op := range r.instance.Operators() {
-		if !has[op.Identity] {
-			w.missing[op.Identity] = true
+		if w.missing[op.Identity] {
+			s.engine.place(s.dir(), op)
 		}
 	}
 	r.filling, r.only = true, w.missing
-	if len(w.missing) == 0 || s.position == 0 {
+	if len(w.missing) == 0 || from == 0 {
 		return w, nil
 	}
 	var err error
 	w.src, err = s.engine.opts.Open(ctx, s.origin.Topic, s.partition, 0)
 	return w, err
+}
+
+// missing are the identities of operators that are not there.
+func missing(ops, there []Operator) map[string]bool {
+	out := map[string]bool{}
+	for _, op := range ops {
+		if !slices.ContainsFunc(there, func(o Operator) bool { return o.Identity == op.Identity }) {
+			out[op.Identity] = true
+		}
+	}
+	return out
 }
 
 func (w *warming) close() {
@@ -279,16 +294,11 @@ func (s *shard) enterProgram(ctx context.Context, id string) error {
 
 // become makes a warm program the shard's. Nothing is being worked on.
 func (s *shard) become(w *warming) error {
-	r, old := w.reader, map[string]Operator{}
-	for _, op := range s.instance.Operators() {
-		old[op.Identity] = op
+	r := w.reader
+	if err := s.engine.inherit(s.dir(), r.instance.Operators(), s.instance.Operators(), w.missing, &s.checkpoints); err != nil {
+		return err
 	}
 	for _, op := range r.instance.Operators() {
-		if !w.missing[op.Identity] {
-			if err := hand(old[op.Identity], op); err != nil {
-				return err
-			}
-		}
 		if err := op.Advance(s.clock.Watermark(), &s.outbox); err != nil {
 			return err
 		}
@@ -297,9 +307,7 @@ func (s *shard) become(w *warming) error {
 	if err != nil {
 		return err
 	}
-	s.checkpoints.abandon()
-	s.checkpoints.store.Restart()
-	s.everSaved = false
+	s.everSaved, s.savedAt, s.leftover = false, time.Time{}, 2
 	s.before, s.costs, s.topsAt = s.spent(), nil, 0
 	s.program, s.instance, s.project, s.decoder, s.loaded = w.program, r.instance, r.project, decoder, -1
 	s.mu.Lock()
@@ -308,43 +316,46 @@ func (s *shard) become(w *warming) error {
 	return nil
 }
 
-// hand gives an operator the state of another of its identity.
-func hand(from, to Operator) error {
-	var buf bytes.Buffer
-	w := cep.NewSnapshotWriter(&buf)
-	if err := from.Snapshot(w); err != nil {
-		return fmt.Errorf("operator %s: %w", from.Identity, err)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if err := to.Restore(cep.NewSnapshotReader(&buf)); err != nil {
-		return fmt.Errorf("operator %s: %w", to.Identity, err)
+// inherit gives operators that stay what those of before hold; c writes that.
+func (e *Engine) inherit(dir string, ops, old []Operator, missing map[string]bool, c *checkpoints) error {
+	for _, op := range ops {
+		adopted := false
+		if !missing[op.Identity] {
+			var err error
+			from := old[slices.IndexFunc(old, func(o Operator) bool { return o.Identity == op.Identity })]
+			if adopted, err = e.hand(dir, from, op); err != nil {
+				return err
+			}
+		}
+		c.moved(op, adopted)
 	}
 	return nil
 }
 
-// canChange reports whether a stream's shard can change from one program to another
-// between two events: where neither reads keyed streams, whose shards are not its own,
-// nor has an operator with its events in a directory, which another one would have to
-// share.
-func canChange(stream *schema.Stream, from, to Program) bool {
-	if len(keyedOf(from))+len(keyedOf(to)) > 0 {
-		return false
+// hand gives an operator the state of another of its identity, which is of no use then:
+// as it is, or else as a copy.
+func (e *Engine) hand(dir string, from, to Operator) (adopted bool, err error) {
+	if h, ok := to.Operator.(cep.Heir); ok && h.Adopt(from.Operator) {
+		return true, nil
 	}
-	for _, p := range []Program{from, to} {
-		in, err := p.Instance(stream)
-		if err != nil {
-			return false
-		}
-		for _, op := range in.Operators() {
-			if _, keeps := op.Operator.(cep.Keeper); keeps {
-				return false
-			}
-		}
+	var buf bytes.Buffer
+	w := cep.NewSnapshotWriter(&buf)
+	if err := from.Snapshot(w); err != nil {
+		return false, fmt.Errorf("operator %s: %w", from.Identity, err)
 	}
-	return true
+	if err := w.Flush(); err != nil {
+		return false, err
+	}
+	e.place(dir, to)
+	if err := to.Restore(cep.NewSnapshotReader(&buf)); err != nil {
+		return false, fmt.Errorf("operator %s: %w", to.Identity, err)
+	}
+	return false, nil
 }
+
+// canChange reports whether a stream's shard can change from one program to another by
+// itself: where neither reads keyed streams, whose shards are not its own.
+func canChange(from, to Program) bool { return len(keyedOf(from))+len(keyedOf(to)) == 0 }
 
 // useProgram changes to the program that a mark names, where it is known: windows that
 // are new to it are made from the log at once.
@@ -355,8 +366,8 @@ func (s *shard) useProgram(ctx context.Context, m *mark) error {
 	}
 	p, err := s.engine.opts.Programs(m.Program)
 	switch {
-	case err == nil && !canChange(s.stream, s.program, p):
-		err = errors.New("it or the one before reads keyed streams or keeps events on disk, and cannot be changed to between two events")
+	case err == nil && !canChange(s.program, p):
+		err = errors.New("it or the one before reads keyed streams, and a shard cannot change to it by itself")
 	case err == nil:
 		var w *warming
 		if w, err = s.newWarming(ctx, p); err == nil {
@@ -381,7 +392,7 @@ func (s *shard) startWith(id string) error {
 		return nil
 	}
 	p, err := s.engine.opts.Programs(id)
-	if err != nil || !canChange(s.stream, p, s.program) {
+	if err != nil || !canChange(p, s.program) {
 		s.logger.Info("the program of the checkpoint is not there: the one that is declared goes on from it", "program", id, "err", err)
 		return nil
 	}

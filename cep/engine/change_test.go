@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirstream/weir/cep/reservoir"
+	"github.com/weirstream/weir/cep/window"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 )
 
@@ -25,8 +28,21 @@ func (c catalogue) byID(id string) (Program, error) {
 	return nil, fmt.Errorf("no program %q", id)
 }
 
-// changing are two programs with equal windows, and one with others.
-var changing = catalogue{testProgram{"p1", 20 * time.Second}, testProgram{"p2", 20 * time.Second}, testProgram{"p3", 35 * time.Second}}
+// changing are two programs with equal windows, and one with others; and the same with
+// their events on disk.
+var changing = catalogue{testProgram{"p1", 20 * time.Second}, testProgram{"p2", 20 * time.Second}, testProgram{"p3", 35 * time.Second},
+	diskProgram{testProgram{"d1", 20 * time.Second}}, diskProgram{testProgram{"d2", 20 * time.Second}}, diskProgram{testProgram{"d3", 35 * time.Second}}}
+
+// diskProgram has the windows of testProgram with their events on disk.
+type diskProgram struct{ testProgram }
+
+func (p diskProgram) Instance(s *schema.Stream) (Instance, error) {
+	amount := func(b *event.Batch, row int) (uint64, bool) { return uint64(b.Cols[2].Int64[row]), true }
+	op, err := window.NewLong(window.Config{Keys: []int{1}, Values: []window.Value{{Type: s.Schema.Fields[2].Type, Read: amount}},
+		Outputs: []window.Output{{Slot: 0, Extent: window.Extent{Length: p.longest}, Aggregate: window.Count, Value: -1}, {Slot: 1, Extent: window.Extent{Length: p.longest}, Aggregate: window.Sum}}},
+		reservoir.Options{ChunkRows: 20, SegmentBytes: 500})
+	return &testInstance{op: Operator{Identity: fmt.Sprint("long", p.longest), Name: "by(s.key) on disk", Operator: op}, scale: s.Schema.Fields[2].Type}, err
+}
 
 // TestProgramChanges changes the program while events are decided, and over restarts and
 // kills: a replay with the journal decides each event with the program that did, and

@@ -159,6 +159,13 @@ func (s *shard) durable(w *writing) error {
 			delete(s.poisoned, offset)
 		}
 	}
+	if s.leftover > 0 {
+		if s.leftover--; s.leftover == 0 {
+			if err := s.engine.sweepEvents(s.dir(), s.instance.Operators()); err != nil {
+				return err
+			}
+		}
+	}
 	s.metrics.checkpoint.Observe(time.Since(w.begun).Seconds())
 	s.metrics.pause.Observe(w.pause.Seconds())
 	s.metrics.pieces.Add(float64(w.count))

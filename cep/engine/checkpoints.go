@@ -43,6 +43,7 @@ type writing struct {
 	pieces   chan piece
 	closed   bool // all pieces are there
 	cancel   context.CancelFunc
+	detach   func() bool   // from the context that it was begun under
 	finished chan struct{} // closed when saved and err are set
 	saved    *checkpoint.Saved
 	err      error
@@ -94,7 +95,9 @@ func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops 
 	if err != nil {
 		return err
 	}
-	ctx, w.cancel = context.WithCancel(ctx)
+	under := ctx
+	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	w.detach = context.AfterFunc(under, w.cancel)
 	go func() {
 		defer close(w.finished)
 		w.saved, w.err = w.write(ctx, to, meta, turns, settled)
@@ -239,7 +242,7 @@ func (c *checkpoints) poll() *writing {
 	select {
 	case <-w.finished:
 		c.at = nil
-		w.cancel()
+		w.end()
 		return w
 	default:
 		return nil
@@ -270,9 +273,46 @@ func (c *checkpoints) finish() *writing {
 // abandon gives a checkpoint up that is being written, and lets go of files.
 func (c *checkpoints) abandon() {
 	if w := c.at; w != nil {
-		w.cancel()
+		w.end()
 		<-w.finished
 		c.at = nil
 	}
 	c.store.Close()
+}
+
+func (w *writing) end() {
+	w.detach()
+	w.cancel()
+}
+
+// leave lets a checkpoint that is being written outlast its context; join puts it under
+// another one.
+func (c *checkpoints) leave() {
+	if c.at != nil {
+		c.at.detach()
+	}
+}
+
+func (c *checkpoints) join(ctx context.Context) {
+	if w := c.at; w != nil {
+		w.detach = context.AfterFunc(ctx, w.cancel)
+	}
+}
+
+// moved tells that an operator's state is in another one now, of which the rest is
+// written. Where that is not so, as its state was made or copied, the next checkpoint has
+// all of it.
+func (c *checkpoints) moved(op Operator, adopted bool) {
+	if !adopted {
+		c.store.Forget(op.Identity)
+		return
+	}
+	inc, ok := op.Operator.(cep.Incremental)
+	if w := c.at; ok && w != nil {
+		for i := range w.ops {
+			if w.ops[i].identity == op.Identity && w.ops[i].op != nil {
+				w.ops[i].op = inc
+			}
+		}
+	}
 }

@@ -20,21 +20,33 @@ const eventsSuffix = ".events"
 // what is there of operators that the program no longer has: a checkpoint that has them
 // finds their events gone, and they are made again from the log.
 func (e *Engine) placeEvents(dir string, ops []Operator) error {
-	var names []string
 	for _, op := range ops {
-		if k, ok := op.Operator.(cep.Keeper); ok {
-			sum := sha256.Sum256([]byte(op.Identity))
-			name := hex.EncodeToString(sum[:8]) + eventsSuffix
-			k.Keep(e.opts.FS, filepath.Join(dir, name))
-			names = append(names, name)
-		}
+		e.place(dir, op)
 	}
+	return e.sweepEvents(dir, ops)
+}
+
+// place tells an operator where to keep events.
+func (e *Engine) place(dir string, op Operator) {
+	if k, ok := op.Operator.(cep.Keeper); ok {
+		k.Keep(e.opts.FS, filepath.Join(dir, eventsOf(op)))
+	}
+}
+
+// eventsOf names an operator's directory.
+func eventsOf(op Operator) string {
+	sum := sha256.Sum256([]byte(op.Identity))
+	return hex.EncodeToString(sum[:8]) + eventsSuffix
+}
+
+// sweepEvents removes the events of operators that are not among these.
+func (e *Engine) sweepEvents(dir string, ops []Operator) error {
 	there, err := e.opts.FS.List(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, name := range there {
-		if strings.HasSuffix(name, eventsSuffix) && !slices.Contains(names, name) {
+		if strings.HasSuffix(name, eventsSuffix) && !slices.ContainsFunc(ops, func(op Operator) bool { return eventsOf(op) == name }) {
 			if err := vfs.RemoveAll(e.opts.FS, filepath.Join(dir, name)); err != nil {
 				return err
 			}

@@ -43,7 +43,7 @@ func (g *group) changes(o *group) bool {
 		return false
 	}
 	a, b := g.shards[0], o.shards[0]
-	return a.stream == b.stream && a.partition == b.partition && canChange(a.stream, a.declared, b.declared)
+	return a.stream == b.stream && a.partition == b.partition && canChange(a.declared, b.declared)
 }
 
 // start runs the group's shards, where they do not run yet.

@@ -71,7 +71,7 @@ type filler struct {
 func (f *filler) open(ctx context.Context) (err error) {
 	s := f.shard
 	f.reader = newShard(s.engine, s.stream, s.program, s.partition, s.engine.metrics)
-	f.reader.keyed = s.keyed
+	f.reader.keyed, f.reader.aside = s.keyed, true
 	if err := f.reader.begin(); err != nil {
 		return err
 	}

@@ -216,8 +216,10 @@ func (s *shard) begin() error {
 	if s.instance, err = s.program.Instance(s.stream); err != nil {
 		return fmt.Errorf("stream %s: %w", s.stream.Schema.Stream, err)
 	}
-	if err := s.engine.placeEvents(s.dir(), s.instance.Operators()); err != nil {
-		return fmt.Errorf("%s[%d]: %w", s.origin.Topic, s.partition, err)
+	if !s.aside {
+		if err := s.engine.placeEvents(s.dir(), s.instance.Operators()); err != nil {
+			return fmt.Errorf("%s[%d]: %w", s.origin.Topic, s.partition, err)
+		}
 	}
 	s.project = s.project[:0]
 	needed := map[int]bool{}

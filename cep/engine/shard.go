@@ -75,6 +75,8 @@ type shard struct {
 	warming   *warming // of the program that was declared; nil: there is none
 	warmAfter time.Time
 	only      map[string]bool // operators that are run; nil: all
+	aside     bool            // it reads beside the shard that decides, in whose directory it changes nothing
+	leftover  int             // checkpoints until the events of operators of before are removed
 
 	// After a panic, records up to carefulUntil are processed one by one.
 	carefulUntil int64
