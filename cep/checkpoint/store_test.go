@@ -430,3 +430,35 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// TestForget has an operator's state begin anew while a generation is written that still
+// adds to the one before: the next one reads nothing of either, and the other operator's
+// as ever.
+func TestForget(t *testing.T) {
+	s := Open(vfs.NewMem(1), "ckp")
+	if _, err := s.Generations(); err != nil {
+		t.Fatal(err)
+	}
+	var saved *Saved
+	for g, pieces := range []string{"1", "2", "3"} {
+		w := s.Begin()
+		if g == 1 {
+			s.Forget("a")
+		}
+		turns := []Turn{{"a", cep.FullTurn + uint64(g)}, {"b", cep.FullTurn + uint64(g)}}
+		err := errors.Join(w.Append("a", []byte("a"+pieces)), w.Append("b", []byte("b"+pieces)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if saved, err = w.Commit(nil, turns); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := s.Replay(saved, func(_ string, _ uint64, piece []byte) error { got += string(piece) + " "; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"a1 b1 ", "a1 b1 a2 b2 ", "b1 b2 a3 b3 "}[g]; got != want {
+			t.Errorf("generation %d: read %q, want %q", g, got, want)
+		}
+	}
+}
