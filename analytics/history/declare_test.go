@@ -17,7 +17,7 @@ func TestDeclare(t *testing.T) {
 	h, _ := start(t, db, []*schema.Stream{transactions()}, l.options())
 	declare := func(streams ...*schema.Stream) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := h.Declare(ctx, streams); err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ func TestFullDisk(t *testing.T) {
 		o := l.options()
 		o.CommitRows = 5_000
 		h, stop := start(t, db, []*schema.Stream{transactions()}, o)
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for testutil.ToFloat64(h.metrics.errors) < 2 {
 			if time.Now().After(deadline) {
 				t.Fatal("the full disk is no error")

@@ -187,7 +187,7 @@ func start(t testing.TB, db *duck.DB, streams []*schema.Stream, o Options) (*His
 
 func wait(t testing.TB, h *History, l *fakeLog, topic string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for i, recs := range l.topics[topic] {
 		if len(recs) == 0 {
@@ -481,7 +481,7 @@ func TestErrors(t *testing.T) {
 		return nil
 	}
 	h, _ := start(t, db, []*schema.Stream{transactions()}, l.options())
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := h.WaitFor(ctx, "transactions", 0, 999); err != nil {
 		t.Fatal(err)

@@ -238,7 +238,7 @@ func TestCancel(t *testing.T) {
 		if code(err) != "57014" {
 			t.Errorf("cancelled: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a cancel request has no effect")
 	}
 	if _, err := c.Exec(context.Background(), "SELECT 1"); err != nil {
@@ -255,7 +255,7 @@ func TestCancel(t *testing.T) {
 // waitRunning waits until that many statements run.
 func (w *world) waitRunning(t testing.TB, n int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for w.engine.Running() != n {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d statements run, want %d", w.engine.Running(), n)

@@ -61,7 +61,7 @@ func startWorld(t testing.TB, eo analytics.Options, o Options) *world {
 			if err != nil {
 				t.Errorf("Serve: %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("Serve does not end")
 		}
 		engine.Close()

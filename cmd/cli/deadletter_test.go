@@ -105,7 +105,7 @@ func TestDeadLetters(t *testing.T) {
 		}
 		return text
 	}
-	for deadline := time.Now().Add(20 * time.Second); strings.Count(list("--json"), "\n") < 3; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); strings.Count(list("--json"), "\n") < 3; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(list())
 		}

@@ -60,7 +60,7 @@ func TestGroupCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		_, out, _ := w.run("", "group", "describe", "audit")
 		if strings.Contains(out, "audit: stable, 1 member") && strings.Contains(out, "a-client") && strings.Contains(out, "t[0,1]") {
 			break

@@ -242,7 +242,7 @@ func TestConsumeStops(t *testing.T) {
 		if err != nil || !strings.Contains(errs.String(), "1 record") {
 			t.Fatalf("%v, %q", err, errs.String())
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
 	}
 }

@@ -110,7 +110,7 @@ func TestResumeCompacted(t *testing.T) {
 	if p, err = l.Partition("transactions", 0); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); marks != 1; _, marks = n.marked(p) {
+	for end := time.Now().Add(time.Minute); marks != 1; _, marks = n.marked(p) {
 		if marks == 0 || time.Now().After(end) {
 			t.Fatalf("%d marks are left", marks)
 		}

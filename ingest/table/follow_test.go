@@ -86,7 +86,7 @@ func TestFollow(t *testing.T) {
 	}
 	shows := func(want string) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			var got []string
 			for _, r := range s.Head().Table("merchants").Page(nil, 10, nil) {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,7 +20,7 @@ import (
 // configValue is a topic's setting, with its source.
 func configValue(t *testing.T, adm *kadm.Client, topic, name string) string {
 	t.Helper()
-	all, err := adm.DescribeTopicConfigs(within(t, 10*time.Second), topic)
+	all, err := adm.DescribeTopicConfigs(within(t, patience), topic)
 	if err != nil || all[0].Err != nil {
 		t.Fatal(err, all)
 	}
@@ -47,7 +46,7 @@ func TestAlterConfigs(t *testing.T) {
 	n.topic("t", 1)
 	n.topic("weir.alerts", 1)
 	adm := kadm.NewClient(kgoClient(t, n))
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	for _, c := range []struct {
 		alter []kadm.AlterConfig
 		want  error
@@ -214,7 +213,7 @@ func TestDeleteRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	cl := kgoClient(t, n, kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	for i := range 10 {
 		if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "t", Value: fmt.Append(nil, i)}).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -263,7 +262,7 @@ func TestDeleteRecords(t *testing.T) {
 func TestACLs(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	adm := kadm.NewClient(kgoClient(t, n))
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, patience)
 	b := kadm.NewACLs().Topics("t").Allow("User:a").AllowHosts("*").Operations(kadm.OpRead).ResourcePatternType(kadm.ACLPatternLiteral)
 	made, err := adm.CreateACLs(ctx, b)
 	if err != nil || len(made) != 1 || !errors.Is(made[0].Err, kerr.SecurityDisabled) {

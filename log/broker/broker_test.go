@@ -91,6 +91,10 @@ func (n *node) topic(name string, partitions int32) {
 	}
 }
 
+// patience bounds every wait for what has to happen. It is long because two cores run
+// several packages at a time; what has happened is not waited for.
+const patience = time.Minute
+
 // within is a context for one test step that must not hang.
 func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)

@@ -37,7 +37,7 @@ func kgoRead(t testing.TB, n *node, topic string, want int, opts ...kgo.Opt) []*
 	t.Helper()
 	cl := kgoClient(t, n, append([]kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}, opts...)...)
 	defer cl.Close()
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	var got []*kgo.Record
 	for len(got) < want {
 		fs := cl.PollFetches(ctx)
@@ -59,7 +59,7 @@ func TestKgo(t *testing.T) {
 			topic := "kgo-" + name
 			n.topic(topic, 3)
 			cl := kgoClient(t, n, kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(topic))
-			ctx := within(t, 20*time.Second)
+			ctx := within(t, patience)
 			const count = 2000
 			var failed atomic.Int64
 			for i := range count {
@@ -103,7 +103,7 @@ func TestKgoVersions(t *testing.T) {
 			topic := fmt.Sprintf("versions-%d", fetch)
 			n.topic(topic, 1)
 			cl := kgoClient(t, n, kgo.DisableIdempotentWrite(), kgo.ProducerBatchCompression(kgo.GzipCompression()))
-			ctx := within(t, 10*time.Second)
+			ctx := within(t, patience)
 			if err := cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("x")}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestKgoVersions(t *testing.T) {
 func TestKadm(t *testing.T) {
 	n := startNode(t, broker.Options{ClusterID: "c-1"})
 	adm := kadm.NewClient(kgoClient(t, n))
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 
 	made, err := adm.CreateTopics(ctx, 4, 1, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")}, "a", "b")
 	if err != nil || made.Error() != nil {
@@ -200,7 +200,7 @@ func TestListOffsets(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	n.topic("t", 1)
 	cl := kgoClient(t, n)
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	base := time.UnixMilli(1_700_000_000_000)
 	// Two batches; the second holds the greatest timestamp in its middle.
 	for _, times := range [][]int{{0, 10, 20}, {30, 90, 40}} {
@@ -237,7 +237,7 @@ func TestListOffsets(t *testing.T) {
 func TestIdempotentAcrossRestart(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	n.topic("t", 1)
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	id, err := n.log.NewProducerID()
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +277,7 @@ func TestRestartBetween(t *testing.T) {
 	n := startNode(t, broker.Options{})
 	n.topic("t", 2)
 	cl := kgoClient(t, n)
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, patience)
 	for round := range 3 {
 		for i := range 50 {
 			r := &kgo.Record{Topic: "t", Key: []byte{byte(i)}, Value: fmt.Appendf(nil, "%d-%d", round, i)}
@@ -301,7 +301,7 @@ func TestFetchWakes(t *testing.T) {
 		n.topic(topic, partitions)
 		cons := kgoClient(t, n, kgo.ConsumeTopics(topic), kgo.FetchMaxWait(30*time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		prod := kgoClient(t, n, kgo.RecordPartitioner(kgo.ManualPartitioner()))
-		ctx := within(t, 10*time.Second)
+		ctx := within(t, patience)
 		for i := range int32(10) {
 			if err := prod.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: i % partitions, Value: []byte("x")}).FirstErr(); err != nil {
 				t.Fatal(err)
@@ -319,7 +319,7 @@ func TestOwnTopics(t *testing.T) {
 	n.topic("weir.decisions", 1)
 	n.topic("weir.deadletters", 1)
 	cl := kgoClient(t, n)
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, patience)
 	if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "weir.decisions", Value: []byte("x")}).FirstErr(); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Fatalf("produce to weir.decisions: %v", err)
 	}

@@ -180,7 +180,7 @@ func TestSessionEndsWithConnection(t *testing.T) {
 	nc.Close()
 	again := wants(12, topic)
 	again.SessionID = resp.SessionID
-	for deadline := time.Now().Add(10 * time.Second); ; again.SessionEpoch++ {
+	for deadline := time.Now().Add(patience); ; again.SessionEpoch++ {
 		got := newFetcher(t, n).fetch(again)
 		if got.ErrorCode == kerr.FetchSessionIDNotFound.Code {
 			return

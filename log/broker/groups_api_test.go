@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -129,7 +128,7 @@ func TestInternalTopics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	if err := cl.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: name, Value: []byte("x")}).FirstErr(); err != kerr.TopicAuthorizationFailed {
+	if err := cl.ProduceSync(within(t, patience), &kgo.Record{Topic: name, Value: []byte("x")}).FirstErr(); err != kerr.TopicAuthorizationFailed {
 		t.Fatalf("produce: %v", err)
 	}
 	del := kmsg.NewPtrDeleteTopicsRequest()

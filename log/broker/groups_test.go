@@ -82,9 +82,9 @@ var nextGroups = context.WithValue(context.Background(), "opt_in_kafka_next_gen_
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // its state.
 func TestFindCoordinatorMakesTopics(t *testing.T) {
 	n := startNode(t, broker.Options{})
-	cl, ctx := kgoClient(t, n), within(t, 10*time.Second)
+	cl, ctx := kgoClient(t, n), within(t, patience)
 	for kind, topic := range []string{"__consumer_offsets", "__transaction_state"} {
 		req := kmsg.NewPtrFindCoordinatorRequest()
 		req.CoordinatorType, req.CoordinatorKey, req.CoordinatorKeys = int8(kind), "k", []string{"k"}
@@ -140,7 +140,7 @@ func TestGroupClients(t *testing.T) {
 				}
 				defer cl.Close()
 				for i := from; i < to; i++ {
-					if err := cl.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: "events", Value: fmt.Append(nil, i)}).FirstErr(); err != nil {
+					if err := cl.ProduceSync(within(t, patience), &kgo.Record{Topic: "events", Value: fmt.Append(nil, i)}).FirstErr(); err != nil {
 						t.Fatal(err)
 					}
 				}

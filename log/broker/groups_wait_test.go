@@ -22,7 +22,7 @@ func TestJoinGivenUp(t *testing.T) {
 		_, err := s.groups.join(gone, "g", group.JoinRequest{NewID: "m", ProtocolType: "x", Protocols: []group.Protocol{{Name: "p"}}, Session: 10 * time.Second, Rebalance: 10 * time.Second})
 		done <- err
 	}()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		c, err := s.groups.lock("g", true)
 		if err != nil {
 			t.Fatal(err)

@@ -39,7 +39,7 @@ func counted(t *testing.T, reg *prometheus.Registry, name, label string) float64
 // becomes waits until a metric has a value.
 func becomes(t *testing.T, reg *prometheus.Registry, name, label string, want float64) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); counted(t, reg, name, label) != want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); counted(t, reg, name, label) != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s{%s} is %v, expected %v", name, label, counted(t, reg, name, label), want)
 		}
@@ -121,7 +121,7 @@ func TestClosedFor(t *testing.T) {
 				}
 			}
 		}()
-		for deadline := time.Now().Add(60 * time.Second); counted(t, reg, aborted, "slow_reader") == 0; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); counted(t, reg, aborted, "slow_reader") == 0; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("a client that never reads keeps its connection")
 			}
@@ -145,7 +145,7 @@ func TestInFlight(t *testing.T) {
 	since := time.Now()
 	rawRequest(t, n, produceRequest("t", 12, -1, batchOf(t, record.BatchOptions{}, "a")))
 	t.Logf("went on after %v", time.Since(since))
-	for deadline := time.Now().Add(60 * time.Second); counted(t, reg, aborted, "slow_request")+counted(t, reg, aborted, "overload") < 4; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); counted(t, reg, aborted, "slow_request")+counted(t, reg, aborted, "overload") < 4; time.Sleep(10 * time.Millisecond) {
 		if held := counted(t, reg, "weir_broker_request_bytes", ""); held > 6<<20 {
 			t.Fatalf("%v bytes held of 2 MiB and one overdraft each", held)
 		}
@@ -211,7 +211,7 @@ func TestUnanswered(t *testing.T) {
 		sent <- nil
 	}()
 	held := func() float64 { return counted(t, reg, "weir_broker_request_bytes", "") }
-	for deadline := time.Now().Add(10 * time.Second); held() < 8<<20; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); held() < 8<<20; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%v bytes held", held())
 		}
@@ -247,7 +247,7 @@ func TestRepeated(t *testing.T) {
 	adm := kadm.NewClient(cl)
 	commit := kadm.Offsets{}
 	commit.Add(kadm.Offset{Topic: "t", Partition: 0, At: 1, Metadata: strings.Repeat("m", 4000)})
-	if _, err := adm.CommitOffsets(within(t, 10*time.Second), "g", commit); err != nil {
+	if _, err := adm.CommitOffsets(within(t, patience), "g", commit); err != nil {
 		t.Fatal(err)
 	}
 	many := 2000

@@ -44,7 +44,7 @@ func (n *node) producer(id string, opts ...kgo.Opt) *kgo.Client {
 // transact runs one transaction that writes value to each of the partitions of t.
 func transact(t testing.TB, cl *kgo.Client, end kgo.TransactionEndTry, value string, partitions ...int32) {
 	t.Helper()
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	begin(t, ctx, cl, value, partitions...)
 	if err := cl.EndTransaction(ctx, end); err != nil {
 		t.Fatalf("end %s: %v", value, err)
@@ -95,7 +95,7 @@ func (n *node) committed(partitions int32) []string {
 		}
 		return false
 	}
-	for ctx := within(n.t, 20*time.Second); behind(); {
+	for ctx := within(n.t, patience); behind(); {
 		// Aborted records are not seen, so that only an empty fetch at the end says
 		// that there are no more; markers are seen.
 		fs := cl.PollFetches(ctx)
@@ -140,7 +140,7 @@ func TestSecondProducerFencesTheFirst(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, opts []kgo.Opt) {
 		n := startNode(t, broker.Options{})
 		n.topic("t", 1)
-		ctx := within(t, 30*time.Second)
+		ctx := within(t, patience)
 		first, second := n.producer("x", opts...), n.producer("x", opts...)
 		begin(t, ctx, first, "first", 0)
 		transact(t, second, kgo.TryCommit, "second", 0)
@@ -158,7 +158,7 @@ func TestTransactionTimesOut(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, opts []kgo.Opt) {
 		n := startNode(t, broker.Options{})
 		n.topic("t", 1)
-		ctx := within(t, 30*time.Second)
+		ctx := within(t, patience)
 		cl := n.producer("x", append(opts, kgo.TransactionTimeout(time.Second))...)
 		begin(t, ctx, cl, "late", 0)
 		p, err := n.log.Partition("t", 0)
@@ -197,7 +197,7 @@ func TestExactlyOnce(t *testing.T) {
 		n := startNode(t, broker.Options{})
 		n.topic("in", 4)
 		n.topic("t", 2)
-		ctx := within(t, 60*time.Second)
+		ctx := within(t, patience)
 		const records = 2000
 		feed, err := kgo.NewClient(kgo.SeedBrokers(n.addr), kgo.DefaultProduceTopic("in"))
 		if err != nil {
@@ -256,7 +256,7 @@ func copyInTransactions(t *testing.T, ctx context.Context, n *node, id string, o
 	}
 	defer s.Close()
 	// A transaction that it left open would hold readers back until its timeout.
-	defer func() { _, _ = s.End(within(t, 10*time.Second), kgo.TryAbort) }()
+	defer func() { _, _ = s.End(within(t, patience), kgo.TryAbort) }()
 	for ctx.Err() == nil {
 		fetches := s.PollRecords(ctx, 50)
 		if ctx.Err() != nil {

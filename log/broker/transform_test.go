@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -41,7 +40,7 @@ func TestTransform(t *testing.T) {
 	n.topic("shout", 1)
 	n.topic("plain", 1)
 	cl := kgoClient(t, n, kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	for range 20 {
 		for _, topic := range []string{"shout", "plain"} {
 			if err := cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("value")}).FirstErr(); err != nil {

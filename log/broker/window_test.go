@@ -101,7 +101,7 @@ func TestProduceNeedsOneBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range topic.Partitions()[:11] {
-		if err := p.Wait(within(t, 10*time.Second), 0); err != nil {
+		if err := p.Wait(within(t, patience), 0); err != nil {
 			t.Fatalf("%v: %v", p, err)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func TestExpelledMember(t *testing.T) {
 	r := newRun(t, 1, bug{}) // odd: cooperative
 	r.slow = &slowness{}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r.ctx = ctx
 	cl := r.newProcess().client()

@@ -140,7 +140,7 @@ func (h *house) refused() {
 		h.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	defer cancel()
 	for _, topic := range []string{"weir.tables", "weir.decisions"} {
 		if err := cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Key: []byte(pan), Value: []byte(pan)}).FirstErr(); err == nil {
