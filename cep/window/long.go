@@ -274,8 +274,8 @@ func (l *Long) Advance(t event.Time, _ *cep.Outbox) error {
 func (l *Long) group(b *event.Batch, out *cep.Outbox, first int) (end int, err error) {
 	end = min(first+aheadRows, b.Len())
 	upTo := max(l.upTo, out.Low[end-1])
-	for _, t := range b.Time[first:end] {
-		upTo = max(upTo, t)
+	for row := first; row < end; row++ {
+		upTo = max(upTo, b.Time[row], out.Watermark[row]) // what a late event is told begins behind its watermark's window
 	}
 	far, err := l.far(upTo)
 	if err != nil {
@@ -283,7 +283,7 @@ func (l *Long) group(b *event.Batch, out *cep.Outbox, first int) (end int, err e
 	}
 	if far { // perhaps a jump: what is due before it need not stand in zones for rows before it
 		end = first + 1
-		upTo = max(l.upTo, out.Low[first], b.Time[first])
+		upTo = max(l.upTo, out.Low[first], b.Time[first], out.Watermark[first])
 	}
 	// The next watermark is not known behind the last row. A jump there would fill the
 	// zones with all that is over: the one row can be asked for without.

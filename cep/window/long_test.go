@@ -141,6 +141,60 @@ func adoptedLong(t *testing.T, cfg Config, op *Long) *Long {
 	return heir
 }
 
+// TestLongOfAPart gives both operators some of a stream's events, as a partition of a
+// keyed stream gets: their watermarks are of events that were never seen there, and the
+// lowest one is behind.
+func TestLongOfAPart(t *testing.T) {
+	seeds.Each(t, 500, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 12))
+		w := newLongWorld(r)
+		op := newLong(t, w.cfg, vfs.NewMem(seed), reservoir.Options{ChunkRows: 1 + r.IntN(20), SegmentBytes: 200})
+		sliding, err := New(w.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock, low := w.clock(), event.MinTime
+		var b event.Batch
+		var all, out, other cep.Outbox
+		for ins := w.inputs; len(ins) > 0 && !t.Failed(); {
+			n := min(len(ins), 1+r.IntN(20))
+			project(&b)
+			for _, in := range ins[:n] {
+				appendInput(&b, in)
+			}
+			all.Reset(nil)
+			clock.Arrive(&b, &all)
+			out.Reset(w.types)
+			project(&b)
+			for i, in := range ins[:n] {
+				if r.IntN(3) == 0 {
+					appendInput(&b, in)
+					out.Late, out.Watermark, out.Low = append(out.Late, all.Late[i]), append(out.Watermark, all.Watermark[i]), append(out.Low, low)
+				}
+			}
+			ins = ins[n:]
+			if r.IntN(3) == 0 {
+				low = clock.Watermark()
+			}
+			if b.Len() == 0 {
+				continue
+			}
+			other.Reset(w.types)
+			other.Late, other.Watermark, other.Low = out.Late, out.Watermark, out.Low
+			if err := errors.Join(op.Process(&b, &out), op.Advance(low, &out), sliding.Process(&b, &other), sliding.Advance(low, &other)); err != nil {
+				t.Fatal(err)
+			}
+			for slot := range w.types {
+				for i := range b.Len() {
+					if got, want := goValue(&out.Features[slot], i), goValue(&other.Features[slot], i); got != want && got == got {
+						t.Errorf("at %d, slot %d: %v, Sliding says %v", b.Time[i], slot, got, want)
+					}
+				}
+			}
+		}
+	})
+}
+
 // askBoth asks both operators for events that do not enter.
 func askBoth(t *testing.T, r *rand.Rand, w *world, watermark event.Time, op *Long, sliding *Sliding) {
 	t.Helper()
