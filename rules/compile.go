@@ -69,7 +69,7 @@ func Compile(set Set, catalog Catalog) (*Program, error) {
 			used[d.Name] = d
 		}
 	}
-	p.id = programID(set, catalog, used)
+	p.id = programID(set, c.streams(), used)
 	return p, nil
 }
 
@@ -154,7 +154,7 @@ func (s *streamBuilder) need(field int) { s.needs[field] = true }
 
 // rule compiles one rule, nil where it has a problem.
 func (c *compiler) rule(r *Rule) *compiledRule {
-	out := &compiledRule{rule: *r}
+	out := &compiledRule{rule: *r, counters: &counters{}}
 	c.mentions = &out.mentions
 	sc := &scope{schema: c.stream.schema, vars: map[string]variable{}, stream: c.stream}
 	when := c.compile(newSource(r, "when", r.When), sc, cel.BoolType, "a condition (bool)")
@@ -460,9 +460,17 @@ func fieldsText(s *event.Schema) string {
 	return strings.Join(names, ",")
 }
 
-// programID is a hash over the rules that run, the streams they may read and what
-// the tables they do read are.
-func programID(set Set, catalog Catalog, used map[string]*table.Definition) string {
+// streams are those that the rules read, by name.
+func (c *compiler) streams() (out []*schema.Stream) {
+	for _, name := range slices.Sorted(maps.Keys(c.active)) {
+		out = append(out, c.active[name].stream)
+	}
+	return out
+}
+
+// programID is a hash over the rules that run, and what the streams and tables they
+// read are.
+func programID(set Set, streams []*schema.Stream, used map[string]*table.Definition) string {
 	h := sha256.New()
 	for _, r := range set {
 		if r.Mode == "off" {
@@ -470,8 +478,6 @@ func programID(set Set, catalog Catalog, used map[string]*table.Definition) stri
 		}
 		fmt.Fprintf(h, "rule %q %q %q %q %q %q %q %v\n", r.ID, r.Stream, r.When, r.Action, r.Severity, r.Mode, r.Message, r.Score)
 	}
-	streams := slices.Clone(catalog.Streams)
-	slices.SortFunc(streams, func(a, b *schema.Stream) int { return cmp.Compare(a.Schema.Stream, b.Schema.Stream) })
 	for _, s := range streams {
 		streamID(h, s)
 	}

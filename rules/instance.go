@@ -352,7 +352,7 @@ func (in *instance) rule(r *compiledRule, alive []bool, dst []engine.Finding) []
 			dst = append(dst, in.finding(r))
 		}
 	}
-	c := &r.counters
+	c := r.counters
 	c.evaluated.Add(int64(rows))
 	if fired > 0 {
 		c.fired.Add(fired)

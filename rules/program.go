@@ -40,7 +40,7 @@ type compiledRule struct {
 	message  *celProgram
 	mentions []mention
 	windows  []int // slots it reads
-	counters counters
+	counters *counters
 }
 
 type counters struct {
@@ -169,7 +169,7 @@ type RuleStatus struct {
 func (p *Program) Rules() []RuleStatus {
 	out := make([]RuleStatus, len(p.rules))
 	for i, r := range p.rules {
-		c := &r.counters
+		c := r.counters
 		s := RuleStatus{Rule: r.rule, Evaluated: c.evaluated.Load(), Fired: c.fired.Load(), NoData: c.noData.Load(), Errors: c.errors.Load(), LastFired: event.MinTime}
 		if text := c.lastError.Load(); text != nil {
 			s.LastError = *text
