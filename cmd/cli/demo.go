@@ -26,7 +26,8 @@ func newDemo() *cobra.Command {
 the Fraud Detection Handbook), web clicks (with account take-overs) and market
 ticks (with bursts and crossed quotes), sample rules, and a webhook receiver that
 prints the alerts it gets. Everything is in one directory, which is removed at the
-end unless --data-dir names it; weir.yaml and rules/ in it are yours to edit.`,
+end unless --data-dir names it; weir.yaml and rules/ in it are yours to edit: weir rule reload
+has it read the rules again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level, err := f.level()
 			if err != nil {
@@ -82,6 +83,10 @@ func runDemo(ctx context.Context, f serverFlags, seed uint64, logger *slog.Logge
 	g.Go(func() error {
 		defer stopReceiver()
 		return n.Run(ctx)
+	})
+	g.Go(func() error {
+		reloadOnHangup(receiving, n)
+		return nil
 	})
 	g.Go(func() error {
 		select {

@@ -43,7 +43,10 @@ func (f *rest) do(ctx context.Context, method, path, contentType string, body io
 	case len(problem.Errors) > 1: // the detail has the first of them
 		lines := make([]string, len(problem.Errors))
 		for i, e := range problem.Errors {
-			lines[i] = strings.TrimPrefix(strings.TrimPrefix(e.Location, "body"), ".") + ": " + e.Message
+			lines[i] = e.Message
+			if at := strings.TrimPrefix(strings.TrimPrefix(e.Location, "body"), "."); at != "" {
+				lines[i] = at + ": " + e.Message
+			}
 		}
 		return nil, mistake{errors.New(strings.Join(lines, "\n"))}
 	case resp.StatusCode < 500:

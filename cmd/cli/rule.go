@@ -13,13 +13,13 @@ import (
 	"github.com/weirstream/weir/rules"
 )
 
-// newRule has the commands for rule files, which need no running weir, and operators,
-// which asks one.
+// newRule has the commands for rule files, which need no running weir, and those that ask
+// one.
 func newRule() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "rule", Short: "Check, list and test rules, and see what their windows cost",
+		Use: "rule", Short: "Check, list, test and reload rules, and see what their windows cost",
 		RunE: func(*cobra.Command, []string) error {
-			return mistake{errors.New("which one? weir rule check, weir rule list, weir rule test, weir rule plan, or weir rule operators")}
+			return mistake{errors.New("which one? weir rule check, weir rule list, weir rule test, weir rule plan, weir rule reload, or weir rule operators")}
 		},
 	}
 	var path string
@@ -29,10 +29,7 @@ func newRule() *cobra.Command {
 			Use: "check", Short: "Compile all rules and name each mistake", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return checkRules(cmd.OutOrStdout(), path) },
 		},
-		&cobra.Command{
-			Use: "list", Short: "List the rules", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return listRules(cmd.OutOrStdout(), path) },
-		},
+		newRuleList(&path),
 		&cobra.Command{
 			Use: "test [ID...]", Short: "Run the cases under tests: of the rules, or of those named",
 			Long: `Runs the cases under tests: of each rule: the events of a case's file (NDJSON, or
@@ -43,6 +40,7 @@ events named under expect and on no other.`,
 		},
 		newPlan(&path),
 		newOperators(),
+		newReload(),
 	)
 	return cmd
 }

@@ -107,7 +107,11 @@ func runNode(ctx context.Context, cfg *config.Config, logger *slog.Logger) error
 	if len(cfg.Streams) == 0 {
 		logger.Warn("no streams are configured: the log takes records, but nothing decides them; see docs/guides/streams.md")
 	}
-	return node.New(prepared, node.Options{Version: version(), Logger: logger}).Run(ctx)
+	n := node.New(prepared, node.Options{Version: version(), Logger: logger})
+	running, ended := context.WithCancel(ctx)
+	defer ended()
+	go reloadOnHangup(running, n)
+	return n.Run(ctx)
 }
 
 func newCheckConfig() *cobra.Command {

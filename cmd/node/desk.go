@@ -6,12 +6,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/rules"
 )
 
 // desk gathers what the console shows as it happens: the rates of the last
@@ -28,6 +30,8 @@ type desk struct {
 	second   int
 	seen     int64 // alerts seen since the start
 	watchers map[*watcher]struct{}
+	errors   map[string]int64     // of each rule, at the last sample
+	failed   map[string]time.Time // when each rule's errors were last seen to grow
 }
 
 // watcher is one open /v1/live connection.
@@ -47,7 +51,7 @@ const watchersMax = 256
 var errTooManyWatchers = errors.New("too many open live connections; close a console tab and try again")
 
 func newDesk(n *Node) *desk {
-	return &desk{node: n, logger: n.logger, rates: map[string]float64{}, ends: map[string]int64{}, watchers: map[*watcher]struct{}{}}
+	return &desk{node: n, logger: n.logger, rates: map[string]float64{}, ends: map[string]int64{}, watchers: map[*watcher]struct{}{}, errors: map[string]int64{}, failed: map[string]time.Time{}}
 }
 
 func (d *desk) run(ctx context.Context) error {
@@ -158,8 +162,10 @@ func (d *desk) measure(elapsed time.Duration) {
 		}
 		ends[s.Schema.Stream] = end
 	}
+	status := d.node.program.Load().Rules()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.noteErrors(status, time.Now())
 	for name, end := range ends {
 		if elapsed > 0 {
 			d.rates[name] = float64(end-d.ends[name]) / elapsed.Seconds()
@@ -168,6 +174,32 @@ func (d *desk) measure(elapsed time.Duration) {
 	}
 	d.second++
 	d.alerts[d.second%len(d.alerts)] = 0
+}
+
+// noteErrors notes which rules have met errors since the last sample. One that counts anew
+// has none.
+func (d *desk) noteErrors(status []rules.RuleStatus, now time.Time) {
+	counted := make(map[string]int64, len(status))
+	for i := range status {
+		id, n := status[i].ID, status[i].Errors
+		switch {
+		case n > d.errors[id]:
+			d.failed[id] = now
+		case n < d.errors[id]:
+			delete(d.failed, id)
+		}
+		counted[id] = n
+	}
+	maps.DeleteFunc(d.failed, func(id string, at time.Time) bool { return now.Sub(at) > failingFor || counted[id] == 0 })
+	d.errors = counted
+}
+
+// failing reports whether a rule has met an error in the last minute.
+func (d *desk) failing(rule string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, failed := d.failed[rule]
+	return failed
 }
 
 // rate is a stream's events per second over the last second.

@@ -135,7 +135,6 @@ func unknownRules(cfg *config.Config, set rules.Set) (problems schema.Problems) 
 // Node is a running appliance.
 type Node struct {
 	cfg      *config.Config
-	rules    rules.Set
 	opts     Options
 	logger   *slog.Logger
 	registry *prometheus.Registry
@@ -154,16 +153,19 @@ type Node struct {
 	router    *alerts.Router
 	tables    *table.Store
 	declared  []loaded
-	reloading sync.Mutex
+	programs  *programs
+	reloads   reloadMetrics
 	ingest    *httpin.Handler
 	replay    *deadletter.Replayer
 	desk      *desk
 
 	// What is declared, which requests change under changing.
 	changing        sync.Mutex
+	rules           rules.Set
 	made            *made
 	declaredStreams atomic.Pointer[[]*schema.Stream]
 	program         atomic.Pointer[rules.Program]
+	keyedUses       atomic.Pointer[map[string]keyedUse] // of program
 	streamVersions  atomic.Pointer[versions]
 
 	kafkaListener, httpListener, sqlListener net.Listener
@@ -256,12 +258,13 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.makeTopics(); err != nil {
 		return err
 	}
-	for _, open := range []func() error{n.openVersions, n.openProtect, n.openBroker, n.openTables, n.openEngine, n.openRouter, n.openIngest} {
+	for _, open := range []func() error{n.openVersions, n.openProtect, n.openBroker, n.openTables, n.openPrograms, n.openEngine, n.openRouter, n.openIngest} {
 		if err := open(); err != nil {
 			return err
 		}
 	}
 	n.desk = newDesk(n)
+	n.registry.MustRegister(newRuleMetrics(n))
 	return nil
 }
 
@@ -381,6 +384,7 @@ func (n *Node) troubles() []string {
 			lines = append(lines, fmt.Sprintf("stream %s: its topic %s has grown to %d partitions; the new ones are decided and in SQL after a restart", s.Schema.Stream, s.Topic, have))
 		}
 	}
+	lines = append(lines, n.programs.troubles()...)
 	lines = append(lines, n.heldBack(time.Now())...)
 	return lines
 }

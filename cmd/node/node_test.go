@@ -74,6 +74,12 @@ func startConfigured(t *testing.T, dir, weirYAML string) (n *Node, stop func()) 
 	}
 	write("weir.yaml", weirYAML)
 	write("rules/rules.yaml", testRules)
+	return startIn(t, dir)
+}
+
+// startIn starts a node in a directory as it is.
+func startIn(t *testing.T, dir string) (n *Node, stop func()) {
+	t.Helper()
 	cfg, err := config.Load(filepath.Join(dir, "weir.yaml"))
 	if err != nil {
 		t.Fatal(err)

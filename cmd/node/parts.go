@@ -23,6 +23,7 @@ import (
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/group"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/rules"
 )
 
 // Folders of the data directory.
@@ -83,6 +84,30 @@ func (n *Node) sourcePartitions(streams []*schema.Stream) (map[string]int32, err
 	return out, nil
 }
 
+// openPrograms opens the catalogue of programs, and notes the one that is declared.
+func (n *Node) openPrograms() (err error) {
+	n.reloads = newReloadMetrics(n.registry)
+	compile := func(set rules.Set) (*rules.Program, error) { return rules.Compile(set, n.catalog(n.streams())) }
+	if n.programs, err = openPrograms(vfs.OS, n.cfg.DataDir, compile, n.logger.With("part", "programs")); err != nil {
+		return err
+	}
+	uses, err := keyedUses(n.program.Load())
+	if err != nil {
+		return err
+	}
+	n.keyedUses.Store(&uses)
+	return n.programs.declare(n.program.Load(), time.Now())
+}
+
+// earlier is a program that may have decided, for the engine.
+func (n *Node) earlier(id string) (engine.Program, error) {
+	p, err := n.programs.get(id)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
 func (n *Node) openEngine() error {
 	sources, err := n.sourcePartitions(n.streams())
 	if err != nil {
@@ -93,7 +118,7 @@ func (n *Node) openEngine() error {
 		OutputPartitions: map[string]int32{
 			event.TopicDecisions: ownTopics[event.TopicDecisions], event.TopicAlerts: ownTopics[event.TopicAlerts], event.TopicDeadLetters: ownTopics[event.TopicDeadLetters],
 		},
-		SourcePartitions: sources, KeyedTopic: n.keyedTopic,
+		SourcePartitions: sources, KeyedTopic: n.keyedTopic, Programs: n.earlier,
 		CheckpointEvery: n.cfg.Engine.CheckpointEvery, Pin: n.pin, Registerer: n.registry, Logger: n.logger.With("part", "engine"),
 	})
 	if err == nil {

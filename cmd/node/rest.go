@@ -78,7 +78,8 @@ func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// RuleView is a rule and its counters since the start.
+// RuleView is a rule, what it does, and its counters since the start or since its
+// condition changed.
 type RuleView struct {
 	ID          string     `json:"id"`
 	Stream      string     `json:"stream"`
@@ -97,6 +98,11 @@ type RuleView struct {
 	Errors      int64      `json:"errors"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastFired   *time.Time `json:"last_fired" doc:"Event time of the last event on which it fired."`
+
+	State   string       `json:"state" enum:"active,warming,failing,off" doc:"warming: its windows are made from the log, and what was declared under its id before, if anything, decides; failing: it had errors in the last minute, or its stream is not decided."`
+	Since   *time.Time   `json:"since" doc:"When it was declared as it is."`
+	Warming *WarmingView `json:"warming,omitempty" doc:"How far its windows are."`
+	Trouble string       `json:"trouble,omitempty" doc:"Why it is failing."`
 }
 
 // Overview is what the console's first page shows.
@@ -107,6 +113,7 @@ type Overview struct {
 	Trouble []string     `json:"trouble" doc:"What keeps parts of the node from their work: damaged partitions, streams that are not decided."`
 	Streams []StreamView `json:"streams"`
 	Rules   []RuleView   `json:"rules"`
+	Keyed   []KeyedView  `json:"keyed"`
 	Alerts  struct {
 		Total     int64 `json:"total" doc:"In weir.alerts."`
 		PerMinute int64 `json:"per_minute"`
@@ -176,6 +183,8 @@ func (n *Node) registerAPI(api huma.API) {
 		func(context.Context, *struct{}) (*answer[[]RuleView], error) {
 			return &answer[[]RuleView]{n.ruleViews()}, nil
 		})
+	n.registerReload(api)
+	n.registerKeyed(api)
 	n.registerOperators(api)
 	n.registerReplay(api)
 	n.registerVersions(api)
@@ -204,10 +213,16 @@ func (n *Node) getStream(_ context.Context, in *struct {
 }
 
 func (n *Node) ruleViews() []RuleView {
-	status := n.program.Load().Rules()
+	program := n.program.Load()
+	status, states, since := program.Rules(), n.ruleStates(), n.programs.since(program.ID())
 	out := make([]RuleView, 0, len(status))
 	for i := range status {
-		out = append(out, ruleView(&status[i]))
+		v, st := ruleView(&status[i]), states[status[i].ID]
+		v.State, v.Warming, v.Trouble = st.state, st.warming, st.trouble
+		if at, ok := since[v.ID]; ok {
+			v.Since = &at
+		}
+		out = append(out, v)
 	}
 	return out
 }
@@ -281,7 +296,7 @@ func timeOrNil(t event.Time) *time.Time {
 }
 
 func (n *Node) overview() Overview {
-	o := Overview{Version: n.opts.Version, Started: n.started.UTC(), Program: n.program.Load().ID(), Trouble: n.troubles(), Streams: n.streamViews(), Rules: n.ruleViews()}
+	o := Overview{Version: n.opts.Version, Started: n.started.UTC(), Program: n.program.Load().ID(), Trouble: n.troubles(), Streams: n.streamViews(), Rules: n.ruleViews(), Keyed: n.keyedViews()}
 	total := func(topic string) int64 {
 		start, end, err := n.extent(topic)
 		if err != nil {

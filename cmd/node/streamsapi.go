@@ -158,11 +158,22 @@ func (n *Node) admits(streams []*schema.Stream, s *schema.Stream) (*rules.Progra
 	if err := n.history.Check(streams); err != nil {
 		return nil, &schema.Problem{Field: "streams." + s.Schema.Stream, Message: err.Error()}
 	}
-	// A program that does not name the stream goes on as it is.
-	if !slices.ContainsFunc(n.rules, func(r rules.Rule) bool { return r.Stream == s.Schema.Stream }) {
-		return n.program.Load(), nil
+	return n.programOver(streams)
+}
+
+// programOver is the program of the rules over other streams: the one that runs, where
+// it reads none of those that differ.
+func (n *Node) programOver(streams []*schema.Stream) (*rules.Program, error) {
+	before := n.program.Load()
+	next, err := rules.Compile(n.rules, n.catalog(streams))
+	if err != nil {
+		return nil, err
 	}
-	return rules.Compile(n.rules, n.catalog(streams))
+	if next.ID() == before.ID() {
+		return before, nil
+	}
+	next.Continue(before)
+	return next, nil
 }
 
 func (n *Node) catalog(streams []*schema.Stream) rules.Catalog {
@@ -193,7 +204,7 @@ func (n *Node) removeStream(ctx context.Context, name string) error {
 		}
 	}
 	if len(named) > 0 {
-		return huma.Error409Conflict(fmt.Sprintf("the rules %s are of %s: remove them first", strings.Join(named, ", "), name))
+		return huma.Error409Conflict(fmt.Sprintf("the rules %s are of %s: remove them first, and reload", strings.Join(named, ", "), name))
 	}
 	state := n.made.clone()
 	next := slices.Clone(n.streams())
@@ -202,7 +213,11 @@ func (n *Node) removeStream(ctx context.Context, name string) error {
 		next = slices.Delete(next, at, at+1)
 	}
 	delete(state.Streams, name)
-	if err := n.declare(ctx, next, n.program.Load(), state); err != nil {
+	program, err := n.programOver(next)
+	if err != nil {
+		return huma.Error409Conflict(fmt.Sprintf("rules need %s: remove them first, and reload: %v", name, err))
+	}
+	if err := n.declare(ctx, next, program, state); err != nil {
 		return err
 	}
 	n.logger.Info("a stream was removed over HTTP", "stream", name)
@@ -226,12 +241,10 @@ func (n *Node) declare(ctx context.Context, streams []*schema.Stream, program *r
 	}
 	n.made = state
 	n.declaredStreams.Store(&streams)
-	n.program.Store(program)
 	errs := []error{n.noteVersions(streams)}
 	n.ingest.Declare(streams)
 	n.replay.Declare(streams)
-	partitions, err := n.sourcePartitions(streams)
-	errs = append(errs, err, n.engine.Declare(streams, program, partitions))
+	errs = append(errs, n.decideBy(program, streams))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), declareTimeout)
 	defer cancel()
 	errs = append(errs, n.history.Declare(ctx, streams))

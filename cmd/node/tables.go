@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -156,26 +155,4 @@ func (n *Node) followTables(ctx context.Context) error {
 	wg.Wait()
 	<-ctx.Done()
 	return nil
-}
-
-// serveReload reads the CSV files of tables and lists again. A mistake in one of
-// them changes nothing in any.
-func (n *Node) serveReload(w http.ResponseWriter, r *http.Request) {
-	n.reloading.Lock()
-	defer n.reloading.Unlock()
-	fresh, problems := loadTables(n.cfg.Tables)
-	if err := problems.ErrOrNil(); err != nil {
-		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-		return
-	}
-	for i := range fresh {
-		if fresh[i].CSV == "" {
-			continue
-		}
-		if err := n.applyTable(r.Context(), &fresh[i]); err != nil {
-			http.Error(w, fmt.Sprintf("%s %s: %v", fresh[i].Definition.Kind(), fresh[i].Definition.Name, err), http.StatusServiceUnavailable)
-			return
-		}
-	}
-	fmt.Fprintln(w, "reloaded the CSV files of tables and lists; other changes of weir.yaml and of rules need a restart")
 }
