@@ -55,7 +55,8 @@
 //     writes nothing. It reads a keyed stream in the order that this has.
 //  11. What of the log a restart reads, and what windows of a length of time would be
 //     made again from, is pinned (pins.go) from the newest two checkpoints on, before
-//     New returns: retention leaves it.
+//     New returns: retention leaves it. So are keyed streams, all of them until this
+//     process has seen their windows' length of time (keyedpins.go).
 //  12. A keyed stream (keyed.go) is a topic weir.keyed.NAME that the engine partitions by
 //     another key than its sources have. Its order is decided once, by the merger
 //     (merge.go), and is that topic's: by time among what is there, in each source's

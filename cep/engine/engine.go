@@ -135,6 +135,9 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	for s := range shardsIn(e.groups) {
 		s.pinSaved()
 	}
+	for _, g := range e.groups {
+		e.pinKeyed(g)
+	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(newOperatorMetrics(e)); err != nil {
 			return nil, fmt.Errorf("engine: %w", err)
@@ -200,12 +203,14 @@ func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[
 			e.succeed(s, streams, next)
 			s.unpin()
 		}
+		e.unpinKeyed(g)
 	}
 	for _, g := range next {
 		if g.ended == nil { // else it runs
 			for _, s := range g.shards {
 				s.pinSaved()
 			}
+			e.pinKeyed(g)
 		}
 	}
 	e.mu.Lock()

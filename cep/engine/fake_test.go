@@ -30,6 +30,7 @@ type memLog struct {
 	fuse  int  // appends until the log is killed; below 0: never
 	dead  bool // every operation fails
 	ends  map[string]bool
+	start map[string]int64 // what retention left, where it took something
 }
 
 type memPartition struct {
@@ -150,7 +151,7 @@ func (l *memLog) revive() {
 }
 
 func (l *memLog) open(_ context.Context, topic string, partition int32, from int64) (source.Source, error) {
-	return &memSource{l: l, topic: topic, partition: partition, at: from}, nil
+	return &memSource{l: l, topic: topic, partition: partition, at: max(from, l.start[partName(topic, partition)])}, nil
 }
 
 // waitEnds waits until the inputs are read to their ends, or the log is killed.

@@ -137,6 +137,7 @@ func (k *keyedShard) freeze(ctx context.Context) error {
 			all = append(all, passed{&k.sources[i].shard.kept, k.sources[i].next})
 		}
 		k.savedAt, k.topsAt = time.Now(), 0
+		k.pins.passBy(k.cursor, k.low, k.reach())
 		err = k.checkpoints.begin(ctx, k.cursor, meta, k.ops, func(ctx context.Context) error {
 			for _, p := range all {
 				if err := p.gate.wait(ctx, p.next); err != nil {
@@ -158,6 +159,7 @@ func (k *keyedShard) durable(w *writing) error {
 		return fmt.Errorf("checkpoint: %w", w.err)
 	}
 	k.saved = w.cursor
+	k.pin()
 	for offset := range k.careful {
 		if offset < k.saved {
 			delete(k.careful, offset)
@@ -242,7 +244,7 @@ func (k *keyedShard) begin() (err error) {
 		return fmt.Errorf("keyed stream %s: %w", k.topic.Name, err)
 	}
 	k.cursor, k.saved, k.low, k.loaded = 0, 0, event.MinTime, -1
-	k.savedAt = time.Now()
+	k.savedAt, k.pins = time.Now(), keyedPins{newest: event.MinTime}
 	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
 	k.at, k.row = -1, -1
 	k.mu.Lock()
@@ -316,6 +318,7 @@ func (k *keyedShard) resume(st *savedKeyed) error {
 	for i := range st.sources {
 		f := k.saidOf(&st.sources[i])
 		f.next, f.watermark = st.sources[i].to, st.sources[i].watermark
+		k.pins.newest = max(k.pins.newest, f.shard.clock.Newest()) // what it took in its source has
 	}
 	for _, op := range k.instance.Operators() {
 		if err := op.Advance(k.low, &k.outboxes[op.Reader]); err != nil {

@@ -54,6 +54,7 @@ type keyedShard struct {
 	loaded    int64 // changes of weir.tables that the instance was told of
 	topicID   string
 	meter
+	pins keyedPins
 
 	checkpoints checkpoints
 	saved       int64 // the cursor of the newest checkpoint
@@ -244,6 +245,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 			if err := r.rows(h, k.low, &p.batch, &p.described, src.Fields); err != nil {
 				return err
 			}
+			k.pins.saw(p.batch.Time)
 		}
 	}
 	if err := r.end(); err != nil {

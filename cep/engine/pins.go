@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
@@ -103,6 +104,11 @@ func (s *shard) pin(n needs) {
 	}
 	for _, e := range n.ends {
 		pin(s.owner(), e.topic, e.partition, e.end)
+	}
+	for _, e := range s.pinned.ends {
+		if !slices.ContainsFunc(n.ends, func(o savedEnd) bool { return o.topic == e.topic && o.partition == e.partition }) {
+			pin(s.owner(), e.topic, e.partition, -1) // a keyed stream that it no longer writes
+		}
 	}
 	s.pinned = n
 }

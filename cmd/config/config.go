@@ -42,6 +42,7 @@ type Config struct {
 // Engine is how the engine runs.
 type Engine struct {
 	CheckpointEvery time.Duration
+	KeepPrograms    time.Duration // 0: for ever
 }
 
 // SQL bounds what queries may use.

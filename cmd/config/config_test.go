@@ -80,7 +80,7 @@ func TestDefaults(t *testing.T) {
 			MaxRequestBytes: 100 << 20, MaxFetchBytes: 55 << 20, RequestMemory: 256 << 20, FetchMemory: 256 << 20,
 			OffsetsRetention: 7 * 24 * time.Hour, InitialRebalanceDelay: 100 * time.Millisecond, SessionTimeoutMin: 6 * time.Second, SessionTimeoutMax: 30 * time.Minute,
 			GroupSizeMax: 10_000, TransactionTimeoutMax: 15 * time.Minute, TransactionalIDExpiration: 7 * 24 * time.Hour},
-		Engine: Engine{CheckpointEvery: 10 * time.Second}, SQL: SQL{MemoryMax: 1 << 30, QueryTimeout: 30 * time.Second}}
+		Engine: Engine{CheckpointEvery: 10 * time.Second, KeepPrograms: 30 * 24 * time.Hour}, SQL: SQL{MemoryMax: 1 << 30, QueryTimeout: 30 * time.Second}}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults %+v, want %+v", got, want)
 	}

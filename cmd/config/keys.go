@@ -165,6 +165,8 @@ var engineKeys = []key[Engine]{
 		read: func(w *walker, v value, e *Engine) {
 			w.duration(v, 100*time.Millisecond, time.Hour, &e.CheckpointEvery)
 		}},
+	{name: "keep_programs", expects: "duration", def: "30d", doc: "How long the rules of before are kept once others are declared, in the data directory's `programs/`, and the keyed streams that only they need: a replay of that time decides by them, and a rule that comes back finds its keyed stream. 0: for ever.",
+		read: func(w *walker, v value, e *Engine) { w.duration(v, 0, century, &e.KeepPrograms) }},
 }
 
 var sqlKeys = []key[SQL]{

@@ -31,7 +31,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		"data_dir": c.DataDir, "kafka_addr": c.KafkaAddr, "http_addr": c.HTTPAddr, "sql_addr": c.SQLAddr, "rules": c.RulesDir,
 		"log":     c.Log.view(),
 		"kafka":   c.Kafka.view(),
-		"engine":  object{"checkpoint_every": formatDuration(c.Engine.CheckpointEvery)},
+		"engine":  object{"checkpoint_every": formatDuration(c.Engine.CheckpointEvery), "keep_programs": formatDuration(c.Engine.KeepPrograms)},
 		"sql":     object{"memory_max": formatSize(c.SQL.MemoryMax), "query_timeout": formatDuration(c.SQL.QueryTimeout)},
 		"streams": streams, "receivers": append(receivers, c.Receivers...),
 	}

@@ -170,6 +170,7 @@ type Node struct {
 
 	kafkaListener, httpListener, sqlListener net.Listener
 
+	reloaded chan struct{} // has one where a program was declared
 	ready    chan struct{}
 	sqlOpen  chan struct{} // closed when db, history, queries and pg are there
 	draining atomic.Bool
@@ -180,7 +181,7 @@ func New(p *Prepared, o Options) *Node {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	n := &Node{cfg: p.Config, rules: p.Rules, made: p.made, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{}), sqlOpen: make(chan struct{})}
+	n := &Node{cfg: p.Config, rules: p.Rules, made: p.made, declared: p.tables, opts: o, logger: o.Logger, registry: prometheus.NewRegistry(), ready: make(chan struct{}), reloaded: make(chan struct{}, 1), sqlOpen: make(chan struct{})}
 	n.declaredStreams.Store(&p.Streams)
 	n.program.Store(p.Program)
 	return n
@@ -407,6 +408,7 @@ func (n *Node) serve(ctx context.Context) error {
 		{"engine", n.engine.Run},
 		{"router", n.router.Run},
 		{"desk", n.desk.run},
+		{"tidy", n.tidy},
 		{"sql", n.runSQL},
 		{"history", n.runHistory},
 	}

@@ -318,3 +318,21 @@ func (c *programs) keyed() map[string]bool {
 	}
 	return out
 }
+
+// lastNeeded is when the last program that reads a keyed stream ended, nil where none has,
+// or one has not.
+func (c *programs) lastNeeded(topic string) *time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var last *time.Time
+	for _, p := range c.known {
+		switch {
+		case !slices.Contains(p.Keyed, topic):
+		case p.Until == nil:
+			return nil
+		case last == nil || p.Until.After(*last):
+			last = p.Until
+		}
+	}
+	return last
+}

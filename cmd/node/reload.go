@@ -179,6 +179,10 @@ func (n *Node) decideBy(next *rules.Program, streams []*schema.Stream) error {
 	}
 	n.program.Store(next)
 	n.keyedUses.Store(&uses)
+	select {
+	case n.reloaded <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

@@ -113,6 +113,7 @@ type KeyedView struct {
 	PinnedBytes int64      `json:"pinned_bytes" doc:"Of them, what checkpoints and windows need."`
 	Trouble     string     `json:"trouble,omitempty" doc:"Why it does not run."`
 	State       string     `json:"state" enum:"active,kept" doc:"kept: no rule that is declared needs it; an earlier program or a checkpoint may."`
+	KeptUntil   *time.Time `json:"kept_until,omitempty" doc:"When it is deleted, unless a rule needs it again."`
 }
 
 func (n *Node) keyedViews() []KeyedView {
@@ -142,6 +143,8 @@ func (n *Node) keyedView(topic string, partition int32, uses map[string]keyedUse
 	v := KeyedView{Topic: topic, Partition: partition, Key: []string{}, Rules: []string{}, Sources: []string{}, State: "kept"}
 	if use, needed := uses[topic]; needed {
 		v.State, v.Key, v.Rules = stateActive, use.key, use.rules
+	} else {
+		v.KeptUntil = n.keptUntil(topic)
 	}
 	if p, err := n.log.Partition(topic, partition); err == nil {
 		v.Bytes, v.PinnedBytes = p.Size(), p.PinnedBytes()

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weirstream/weir/ingest/event"
+)
+
+// A partition of a keyed stream is pinned from where the events begin of which its windows
+// would be made again. That is known from what this process has seen of it: until its
+// windows' reach is behind it, all of it is pinned.
+
+// keyedPins is what of its topic a keyed shard needs.
+type keyedPins struct {
+	newest event.Time // of the events taken in
+	passed []passed
+	before int64 // what the checkpoint before the newest needs
+	begun  int64 // what the one at hand will
+}
+
+// keyedOwner is who pins, for people.
+func keyedOwner(topic string, partition int32) string {
+	return fmt.Sprintf("engine: %s/%d", topic, partition)
+}
+
+// pinKeyed pins all of the keyed streams of groups that do not run yet.
+func (e *Engine) pinKeyed(g *group) {
+	if e.opts.Pin == nil {
+		return
+	}
+	for _, t := range g.topics {
+		for q := range t.wanted {
+			e.opts.Pin(keyedOwner(t.topic(), q), t.topic(), q, 0)
+		}
+	}
+}
+
+// unpinKeyed takes back what a group that has ended pinned of its keyed streams.
+func (e *Engine) unpinKeyed(g *group) {
+	if e.opts.Pin == nil {
+		return
+	}
+	for _, t := range g.topics {
+		for q := range max(t.wanted, t.partitions) {
+			e.opts.Pin(keyedOwner(t.topic(), q), t.topic(), q, -1)
+		}
+	}
+}
+
+// saw notes the times of events that were taken in.
+func (p *keyedPins) saw(times []event.Time) {
+	for _, t := range times {
+		p.newest = max(p.newest, t)
+	}
+}
+
+// passBy notes that a checkpoint is begun at a cursor, and what that needs.
+func (p *keyedPins) passBy(cursor int64, low event.Time, reach time.Duration) {
+	p.passed = append(p.passed, passed{offset: cursor, newest: p.newest})
+	if k := len(p.passed); k > 2 && p.passed[k-1].newest-p.passed[k-3].newest < event.Time(reach/passedPer) {
+		p.passed[k-2] = p.passed[k-1] // close together
+		p.passed = p.passed[:k-1]
+	}
+	p.begun = 0
+	first := 0
+	for i, at := range p.passed {
+		if low != event.MinTime && at.newest <= low.Sub(reach) {
+			p.begun, first = at.offset, i
+		}
+	}
+	p.passed = p.passed[first:]
+}
+
+// pin pins what the newest two checkpoints need, once the one at hand is durable.
+func (k *keyedShard) pin() {
+	if pin := k.engine.opts.Pin; pin != nil {
+		pin(keyedOwner(k.topic.topic(), k.partition), k.topic.topic(), k.partition, min(k.pins.before, k.pins.begun))
+	}
+	k.pins.before = k.pins.begun
+}
+
+// reach is how far back the shard's windows of a length of time go.
+func (k *keyedShard) reach() (d time.Duration) {
+	for _, op := range k.ops {
+		if r, ok := op.Operator.(reacher); ok {
+			d = max(d, r.Reach())
+		}
+	}
+	return d
+}
