@@ -57,14 +57,7 @@ func TestProgramChanges(t *testing.T) {
 		in := randomInput(r)
 		for parts, kills := 1+r.IntN(4), r.IntN(5); parts > 0; {
 			parts--
-			for p, values := range in {
-				n := len(values)
-				if parts > 0 {
-					n = r.IntN(n + 1)
-				}
-				b.log.produce("in", int32(p), values[:n]...)
-				in[p] = values[n:]
-			}
+			b.produceSome(r, "in", in, parts == 0)
 			for {
 				b.opts.BatchRows = 1 + r.IntN(300)
 				b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
@@ -97,15 +90,8 @@ func TestProgramChanges(t *testing.T) {
 // declares other programs meanwhile. It may wait until the last one is in force.
 func (b *bench) runChanging(t *testing.T, r *rand.Rand, wait bool) {
 	t.Helper()
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t)
+	stop := start(t, e)
 	for range r.IntN(4) {
 		b.prog = changing[r.IntN(len(changing))]
 		if err := e.Declare(streams(b), b.prog, nil); err != nil {
@@ -130,8 +116,7 @@ func (b *bench) runChanging(t *testing.T, r *rand.Rand, wait bool) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	cancel()
-	if err := <-done; err != nil && !killed {
+	if err := stop(); err != nil && !killed {
 		t.Fatal(err)
 	}
 }
@@ -180,15 +165,8 @@ func TestWarming(t *testing.T) {
 	b.log.produce("in", 0, all[:third]...)
 	b.run(t) // so that nothing but the warming reads from the beginning
 	g := &holdUp{memLog: b.log, topic: "in", opened: make(chan struct{}), waits: make(chan struct{})}
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", g.open, b.log
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t, func(o *Options) { o.Open = g.open })
+	stop := start(t, e)
 	status := func(what string, is func(s ShardStatus) bool) {
 		t.Helper()
 		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
@@ -217,8 +195,7 @@ func TestWarming(t *testing.T) {
 		t.Fatal(err)
 	}
 	status("with equal windows", func(s ShardStatus) bool { return s.Program == "p4" })
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 

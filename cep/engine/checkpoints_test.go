@@ -49,15 +49,8 @@ func TestGoesOnMeanwhile(t *testing.T) {
 	b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
 	registry := prometheus.NewRegistry()
 	slow := slowSink{b.log, make(chan struct{}, 1), make(chan error)}
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink, o.Registerer, o.CheckpointEvery = b.fs, "checkpoints", b.log.open, slow, registry, time.Nanosecond
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t, func(o *Options) { o.Sink, o.Registerer, o.CheckpointEvery = slow, registry, time.Nanosecond })
+	stop := start(t, e)
 	<-slow.asked
 	for i := range 50 {
 		b.log.produce("in", 0, fmt.Sprintf(`{"ts": %d, "key": "k", "amount": 96}`, 1001+i))
@@ -70,16 +63,8 @@ func TestGoesOnMeanwhile(t *testing.T) {
 	if e.shards()[0].metrics.pause == nil || testutil.CollectAndCount(registry, "weir_engine_checkpoint_pause_seconds") != 1 {
 		t.Error("no pause is told")
 	}
-	cancel()
-	for { // the checkpoint at hand, and the last one
-		select {
-		case slow.let <- nil:
-			continue
-		case err = <-done:
-		}
-		break
-	}
-	if err != nil {
+	close(slow.let) // the checkpoint at hand, and all others
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := e.shards()[0].newest(1 << 60); err != nil || st == nil || st.cursor != 51 {
@@ -94,22 +79,14 @@ func TestCheckpointFails(t *testing.T) {
 	b.stream = testStream(1)
 	b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
 	faulty := vfs.NewFaulty(b.fs)
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink, o.CheckpointEvery = faulty, "checkpoints", b.log.open, b.log, time.Nanosecond
 	faulty.FailSync(0, errors.New("no sync"))
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t, func(o *Options) { o.FS, o.CheckpointEvery = faulty, time.Nanosecond })
+	stop := start(t, e)
 	waitUntil(t, "the shard starts again and gets somewhere", func() bool {
 		st := e.Status()[0]
 		return st.Restarts > 0 && st.Err == "" && st.Cursor == 1
 	})
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.log.outputOf(event.TopicDecisions, outputPartitions, "in/0"); len(got) != 1 {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"math/rand/v2"
 	"testing"
 
@@ -23,16 +22,8 @@ func TestDeclare(t *testing.T) {
 		other := testStream(1)
 		other.Topic, other.Schema.Stream, other.Schema.Alias = "other", "other", "other"
 		b.log.produce("other", 0, inputs(r, 200)...)
-		o := b.opts
-		o.FS, o.Dir, o.Open, o.Sink, o.BatchRows = b.fs, "checkpoints", b.log.open, b.log, 1+r.IntN(50)
-		e, err := New([]*schema.Stream{b.stream}, b.prog, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- e.Run(ctx) }()
+		e := b.engine(t, func(o *Options) { o.BatchRows = 1 + r.IntN(50) })
+		stop := start(t, e)
 		for range 1 + r.IntN(5) {
 			again := *b.stream
 			b.stream = &again
@@ -61,8 +52,7 @@ func TestDeclare(t *testing.T) {
 		if got := len(e.Status()); got != testPartitions {
 			t.Errorf("%d shards after a stream was removed", got)
 		}
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
 		sameResults(t, want, b.result())

@@ -77,19 +77,7 @@ func TestDuplicates(t *testing.T) {
 
 		b := newBench(seed+1, in)
 		b.stream = stream
-		for kills := r.IntN(6); ; kills-- {
-			b.opts.BatchRows = 1 + r.IntN(300)
-			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
-			if kills > 0 {
-				b.log.fuse = r.IntN(30)
-			}
-			b.run(t)
-			if kills <= 0 && !b.log.dead {
-				break
-			}
-			b.log.revive()
-			b.fs = b.fs.CrashClone()
-		}
+		b.untilDecided(r, r.IntN(6), 30, func() { b.run(t) })
 		got := b.result()
 		for p := range duplicates {
 			name := fmt.Sprintf("%s of in/%d", event.TopicDeadLetters, p)

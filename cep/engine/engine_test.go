@@ -58,30 +58,74 @@ func (b *bench) run(t *testing.T) []ShardStatus {
 
 func (b *bench) runEngine(t *testing.T) *Engine {
 	t.Helper()
+	e := b.engine(t)
+	b.until(t, e, streams(b))
+	return e
+}
+
+// engine is an engine on the bench, with what a test has changed of its options.
+func (b *bench) engine(t *testing.T, changes ...func(*Options)) *Engine {
+	t.Helper()
 	o := b.opts
 	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
+	for _, change := range changes {
+		change(&o)
+	}
+	e, err := New(streams(b), b.prog, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, e, []*schema.Stream{b.stream})
 	return e
+}
+
+// start runs an engine; what it returns stops it.
+func start(t *testing.T, e *Engine) (stop func() error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	return func() error { cancel(); return <-done }
+}
+
+// untilDecided has all input decided in lives that are begun by life, all but the last
+// killed, within so many appends.
+func (b *bench) untilDecided(r *rand.Rand, kills, appends int, life func()) {
+	for ; ; kills-- {
+		b.opts.BatchRows = 1 + r.IntN(300)
+		b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
+		if kills > 0 {
+			b.log.fuse = r.IntN(appends)
+		}
+		life()
+		if kills <= 0 && !b.log.dead {
+			return
+		}
+		b.log.revive()
+		b.fs = b.fs.CrashClone()
+	}
+}
+
+// produceSome appends a random part of what is left of the input, or all of it.
+func (b *bench) produceSome(r *rand.Rand, topic string, left [][]string, all bool) {
+	for p, values := range left {
+		n := len(values)
+		if !all {
+			n = r.IntN(n + 1)
+		}
+		b.log.produce(topic, int32(p), values[:n]...)
+		left[p] = values[n:]
+	}
 }
 
 // until runs an engine until the streams' topics are read to their ends, or the log is
 // killed.
 func (b *bench) until(t *testing.T, e *Engine, streams []*schema.Stream) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := start(t, e)
 	killed := false
 	for _, s := range streams {
 		killed = killed || b.log.waitEnds(s.Topic, int(s.Partitions))
 	}
-	cancel()
-	if err := <-done; err != nil && !killed && !b.log.isDead() {
+	if err := stop(); err != nil && !killed && !b.log.isDead() {
 		t.Fatal(err)
 	}
 }
@@ -149,19 +193,7 @@ func TestReplayEquality(t *testing.T) {
 		b := newBench(seed+1, in)
 		b.stream = straight.stream
 		var status []ShardStatus
-		for kills := r.IntN(6); ; kills-- {
-			b.opts.BatchRows = 1 + r.IntN(300)
-			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
-			if kills > 0 {
-				b.log.fuse = r.IntN(30)
-			}
-			status = b.run(t)
-			if kills <= 0 && !b.log.dead {
-				break
-			}
-			b.log.revive()
-			b.fs = b.fs.CrashClone()
-		}
+		b.untilDecided(r, r.IntN(6), 30, func() { status = b.run(t) })
 		sameResults(t, want, b.result())
 		for i := range status {
 			w, g := wantStatus[i], status[i]
@@ -362,26 +394,19 @@ func TestErrorIsShown(t *testing.T) {
 	b.stream = testStream(1)
 	b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
 	failures := 0
-	o := b.opts
-	o.FS, o.Dir, o.Open = b.fs, "checkpoints", b.log.open
-	o.Sink = failing{b.log, func() error {
-		if failures++; failures <= 2 {
-			return errors.New("disk full")
-		}
-		return nil
-	}}
 	reg := prometheus.NewRegistry()
-	o.Registerer = reg
-	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t, func(o *Options) {
+		o.Registerer = reg
+		o.Sink = failing{b.log, func() error {
+			if failures++; failures <= 2 {
+				return errors.New("disk full")
+			}
+			return nil
+		}}
+	})
+	stop := start(t, e)
 	b.log.waitEnds("in", 1)
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	if st := e.Status()[0]; st.Restarts != 2 || st.Decisions != 1 || st.Err != "" {
@@ -436,12 +461,7 @@ func TestAnotherTopic(t *testing.T) {
 	b.run(t)
 	b.log.parts = map[string]*memPartition{}
 	b.log.produce("in", 0, `{"ts": 1000, "key": "k", "amount": 96}`)
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := b.engine(t)
 	if err := e.shards()[0].restore(t.Context()); err == nil || !strings.Contains(err.Error(), "in[0]: the checkpoint is at offset 3 and the topic ends at 1") {
 		t.Errorf("error %v", err)
 	}

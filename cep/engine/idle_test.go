@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,15 +33,8 @@ func idling(t *testing.T, partitions int32, test func(t *testing.T, b *bench, w 
 		b.stream.Idle = testIdle
 		w := &wall{}
 		w.set(100_000)
-		o := b.opts
-		o.FS, o.Dir, o.Open, o.Sink, o.Now = b.fs, "checkpoints", b.log.open, b.log, w.now
-		e, err := New(streams(b), b.prog, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- e.Run(ctx) }()
+		e := b.engine(t, func(o *Options) { o.Now = w.now })
+		stop := start(t, e)
 		synctest.Wait()
 		test(t, b, w, func() (out []event.Time) {
 			synctest.Wait()
@@ -54,8 +46,7 @@ func idling(t *testing.T, partitions int32, test func(t *testing.T, b *bench, w 
 			}
 			return out
 		})
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -230,15 +221,8 @@ func (b *bench) journaled(kind string) (n int) {
 // runFor runs an engine until all input is decided, and then for some time.
 func (b *bench) runFor(t *testing.T, d time.Duration) {
 	t.Helper()
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t)
+	stop := start(t, e)
 	killed := b.log.waitEnds("in", int(b.stream.Partitions))
 	if !killed {
 		time.Sleep(d)
@@ -246,8 +230,7 @@ func (b *bench) runFor(t *testing.T, d time.Duration) {
 		killed = b.log.dead
 		b.log.mu.Unlock()
 	}
-	cancel()
-	if err := <-done; err != nil && !killed {
+	if err := stop(); err != nil && !killed {
 		t.Fatal(err)
 	}
 }
@@ -275,19 +258,7 @@ func TestIdleReplay(t *testing.T) {
 			sameResults(t, want, straight.result())
 
 			again := replayOf(seed+2, b)
-			for kills := r.IntN(5); ; kills-- {
-				again.opts.BatchRows = 1 + r.IntN(300)
-				again.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Hour}[r.IntN(2)]
-				if kills > 0 {
-					again.log.fuse = r.IntN(30)
-				}
-				again.run(t)
-				if kills <= 0 && !again.log.dead {
-					break
-				}
-				again.log.revive()
-				again.fs = again.fs.CrashClone()
-			}
+			again.untilDecided(r, r.IntN(5), 30, func() { again.run(t) })
 			sameResults(t, want, again.result())
 
 			without := replayOf(seed+3, b)
@@ -315,11 +286,7 @@ func TestFillWithIdleMarks(t *testing.T) {
 			idleLives(t, b, w, r, [][]string{inputs(r, 200)}, 0)
 			second := inputs(r, 100)
 
-			whole := newBench(seed+1, nil)
-			for name, p := range b.log.parts {
-				whole.log.parts[name] = &memPartition{recs: slices.Clone(p.recs), durable: len(p.recs)}
-			}
-			whole.prog, whole.stream, whole.opts, whole.fs = b.prog, b.stream, b.opts, b.fs.CrashClone()
+			whole := b.clone(seed + 1)
 			for _, one := range []*bench{b, whole} {
 				one.opts.Journal = JournalReplay
 				one.log.produce("in", 0, second...)

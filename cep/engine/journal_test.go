@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,6 +16,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/table"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // listProgram fires where the key is in a list, with what a table says of it, and
@@ -112,14 +113,7 @@ func randomChanges(r *rand.Rand) []table.Change {
 func livesWithChanges(t *testing.T, b *bench, r *rand.Rand, in [][]string, kills int) {
 	t.Helper()
 	for parts := 2 + r.IntN(4); parts > 0; {
-		for p, values := range in {
-			n := len(values)
-			if parts > 1 {
-				n = r.IntN(n + 1)
-			}
-			b.log.produce("in", int32(p), values[:n]...)
-			in[p] = values[n:]
-		}
+		b.produceSome(r, "in", in, parts == 1)
 		parts--
 		for {
 			b.opts.BatchRows = 1 + r.IntN(300)
@@ -154,17 +148,25 @@ func livesWithChanges(t *testing.T, b *bench, r *rand.Rand, in [][]string, kills
 	}
 }
 
+// clone is a bench with the log of another as it is, all of it durable, and with what a
+// crash leaves of its files.
+func (b *bench) clone(seed uint64) *bench {
+	c := newBench(seed, nil)
+	c.prog, c.stream, c.opts, c.fs = b.prog, b.stream, b.opts, b.fs.CrashClone()
+	for name, p := range b.log.parts {
+		c.log.parts[name] = &memPartition{recs: slices.Clone(p.recs), durable: len(p.recs)}
+	}
+	return c
+}
+
 // replayOf is a bench with the inputs, tables and journal of another, and nothing
 // that it decided.
 func replayOf(seed uint64, of *bench) *bench {
-	b := newBench(seed, nil)
-	b.prog, b.stream, b.opts = of.prog, of.stream, of.opts
-	for name, p := range of.log.parts {
-		if strings.HasPrefix(name, "in/") || strings.HasPrefix(name, table.TopicTables) || strings.HasPrefix(name, TopicJournal) {
-			b.log.parts[name] = &memPartition{recs: slices.Clone(p.recs), durable: len(p.recs)}
-		}
-	}
-	b.opts.Journal = JournalReplay
+	b := of.clone(seed)
+	b.fs, b.opts.Journal = vfs.NewMem(seed), JournalReplay
+	maps.DeleteFunc(b.log.parts, func(name string, _ *memPartition) bool {
+		return !strings.HasPrefix(name, "in/") && !strings.HasPrefix(name, table.TopicTables) && !strings.HasPrefix(name, TopicJournal)
+	})
 	return b
 }
 
@@ -194,20 +196,10 @@ func TestJournalReplay(t *testing.T) {
 		sameResults(t, want, straight.result())
 
 		again := replayOf(seed+2, b)
-		for kills := r.IntN(5); ; kills-- {
+		again.untilDecided(r, r.IntN(5), 30, func() {
 			again.openTables(t)
-			again.opts.BatchRows = 1 + r.IntN(300)
-			again.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Hour}[r.IntN(2)]
-			if kills > 0 {
-				again.log.fuse = r.IntN(30)
-			}
 			again.run(t)
-			if kills <= 0 && !again.log.dead {
-				break
-			}
-			again.log.revive()
-			again.fs = again.fs.CrashClone()
-		}
+		})
 		sameResults(t, want, again.result())
 	})
 	if fired == 0 {
@@ -226,12 +218,7 @@ func TestFillWithJournal(t *testing.T) {
 		first, second := inputs(r, 600), inputs(r, 300)
 		livesWithChanges(t, b, r, [][]string{slices.Clone(first)}, 0)
 
-		whole := newBench(seed+1, nil)
-		whole.log.parts = map[string]*memPartition{}
-		for name, p := range b.log.parts {
-			whole.log.parts[name] = &memPartition{recs: slices.Clone(p.recs), durable: len(p.recs)}
-		}
-		whole.prog, whole.stream, whole.opts, whole.fs = b.prog, b.stream, b.opts, b.fs.CrashClone()
+		whole := b.clone(seed + 1)
 
 		for _, one := range []*bench{b, whole} {
 			one.openTables(t)
@@ -268,15 +255,8 @@ func TestChangeBeforeEvent(t *testing.T) {
 		}
 	}
 	const one = `{"ts": 1000, "key": "k", "amount": 1}`
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t)
+	stop := start(t, e)
 	for _, op := range []table.Op{table.OpPut, table.OpRemove, table.OpPut, table.OpRemove} {
 		b.log.waitEnds("in", testPartitions) // idle
 		change(op)
@@ -285,8 +265,7 @@ func TestChangeBeforeEvent(t *testing.T) {
 		}
 		b.log.waitEnds("in", testPartitions)
 	}
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	change(table.OpPut)
@@ -334,12 +313,7 @@ func TestUnknownJournalRecord(t *testing.T) {
 	b.prog = listProgram{"p"}
 	b.log.produce(TopicJournal, 0, `{"kind":"model","topic":"elsewhere","partition":0}`, `{"kind":"model","topic":"in","partition":1,"cursor":0}`)
 	b.openTables(t)
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := b.engine(t)
 	if err := e.shards()[0].restore(t.Context()); err != nil {
 		t.Error(err)
 	}

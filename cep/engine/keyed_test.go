@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -277,19 +276,7 @@ func (b *keyedBench) run(t *testing.T) {
 // untilDecided decides all input in random lives, of which all but the last are killed.
 func (b *keyedBench) untilDecided(t *testing.T, r *rand.Rand) {
 	t.Helper()
-	for kills := r.IntN(6); ; kills-- {
-		b.opts.BatchRows = 1 + r.IntN(300)
-		b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
-		if kills > 0 {
-			b.log.fuse = r.IntN(60)
-		}
-		b.run(t)
-		if kills <= 0 && !b.log.dead {
-			break
-		}
-		b.log.revive()
-		b.fs = b.fs.CrashClone()
-	}
+	b.bench.untilDecided(r, r.IntN(6), 60, func() { b.run(t) })
 }
 
 func (b *keyedBench) result() map[string][]string {
@@ -477,14 +464,11 @@ func TestKeyedPanic(t *testing.T) {
 	}
 	b := newKeyedBench(1, prog, 1, map[string][][]string{"s": {in}})
 	e := b.engine(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := start(t, e)
 	for e.Status()[0].Cursor < int64(len(in)) && t.Context().Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	decisions := b.log.outputOf(event.TopicDecisions, outputPartitions, "in/0")

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -51,14 +50,7 @@ func (b *keyedBench) lives(t *testing.T, r *rand.Rand, in map[string][][]string,
 	}
 	for parts := 1 + r.IntN(3); parts > 0; parts-- {
 		for _, s := range b.streams {
-			for p, values := range left[s.Schema.Stream] {
-				n := len(values)
-				if parts > 1 {
-					n = r.IntN(n + 1)
-				}
-				b.log.produce(s.Topic, int32(p), values[:n]...)
-				left[s.Schema.Stream][p] = values[n:]
-			}
+			b.produceSome(r, s.Topic, left[s.Schema.Stream], parts == 1)
 		}
 		for dead := true; dead; {
 			b.opts.BatchRows = 1 + r.IntN(300)
@@ -482,18 +474,14 @@ func TestKeyedPartitions(t *testing.T) {
 func (b *keyedBench) oneByOne(t *testing.T, n int, produce func(i int)) {
 	t.Helper()
 	e := b.engine(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := start(t, e)
 	for i := range n {
 		produce(i)
 		for _, s := range b.streams {
 			b.log.waitEnds(s.Topic, int(s.Partitions))
 		}
 	}
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -531,10 +519,7 @@ func TestKeyedStop(t *testing.T) {
 	b := newKeyedBench(1, prog, 1, map[string][][]string{"s": {shopInputs(rand.New(rand.NewPCG(1, 17)), many)}})
 	life := func(kill bool) error {
 		e := b.engine(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- e.Run(ctx) }()
+		stop := start(t, e)
 		if kill {
 			b.log.waitEnds("in", 1)
 			b.log.mu.Lock()
@@ -543,8 +528,7 @@ func TestKeyedStop(t *testing.T) {
 		} else {
 			b.log.waitEnds("in.c", 1)
 		}
-		cancel()
-		return <-done
+		return stop()
 	}
 	life(true) //nolint:errcheck // killed
 	b.log.revive()

@@ -43,19 +43,8 @@ func TestLongWindows(t *testing.T) {
 
 		b := newBench(seed+1, in)
 		b.prog = longProgram{testProgram{"p1", 200 * time.Second}, 1 + r.IntN(20)}
-		for kills := 1 + r.IntN(5); ; kills-- {
-			b.opts.BatchRows = 1 + r.IntN(300)
-			b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
-			if kills > 0 {
-				b.log.fuse = r.IntN(30)
-			}
-			b.run(t)
-			if kills <= 0 && !b.log.dead {
-				break
-			}
-			b.log.revive()
-			b.fs = b.fs.CrashClone()
-			if files := b.eventFiles(t); len(files) > 0 && r.IntN(2) == 0 {
+		b.untilDecided(r, 1+r.IntN(5), 30, func() {
+			if files := b.eventFiles(t); len(files) > 0 && r.IntN(2) == 0 { // of a life before
 				name := files[r.IntN(len(files))]
 				if info, err := b.fs.Stat(name); err != nil || r.IntN(2) == 0 || info.Size == 0 {
 					if err := b.fs.Remove(name); err != nil {
@@ -65,7 +54,8 @@ func TestLongWindows(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-		}
+			b.run(t)
+		})
 		sameResults(t, want, b.result())
 	})
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -104,15 +103,8 @@ func TestOperatorsCapped(t *testing.T) {
 func TestOperatorsDeclared(t *testing.T) {
 	b := newBench(14, [][]string{{`{"ts": 1000, "key": "k", "amount": 1}`, `{"ts": 1001, "key": "k", "amount": 1}`}})
 	b.stream = testStream(1)
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	e, err := New([]*schema.Stream{b.stream}, b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	e := b.engine(t)
+	stop := start(t, e)
 	b.log.waitEnds("in", 1)
 	again := *b.stream
 	if err := e.Declare([]*schema.Stream{&again}, b.prog, nil); err != nil {
@@ -120,8 +112,7 @@ func TestOperatorsDeclared(t *testing.T) {
 	}
 	b.log.produce("in", 0, `{"ts": 1002, "key": "k", "amount": 1}`)
 	b.log.waitEnds("in", 1)
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	if all := e.Operators(); len(all) != 1 || all[0].Processed != 3 || all[0].Events != 3 {

@@ -52,18 +52,10 @@ func TestStreamReadsAnotherTopic(t *testing.T) {
 	run := func(topic string) {
 		b.log.ends = map[string]bool{}
 		b.stream.Topic = topic
-		o := b.opts
-		o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-		e, err := New(streams(b), b.prog, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- e.Run(ctx) }()
+		e := b.engine(t)
+		stop := start(t, e)
 		b.log.waitEnds(topic, 1)
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,12 +113,7 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 	b.run(t)
 	b.log.parts["in/0"].recs = b.log.parts["in/0"].recs[:1]
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, damagedLog{b.log}
-	e, err := New(streams(b), b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := b.engine(t, func(o *Options) { o.Sink = damagedLog{b.log} })
 	if err := e.shards()[0].restore(t.Context()); !errors.Is(err, errDamage) || strings.Contains(err.Error(), "remove") {
 		t.Errorf("error %v", err)
 	}
