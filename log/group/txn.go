@@ -167,6 +167,7 @@ func (t Txn) Init(now time.Time, timeout time.Duration, expected Producer, fresh
 		return t, ErrInvalidTxnState
 	}
 	next.Timeout, next.Updated, next.State, next.Started, next.TimedOut = timeout, now, TxnEmpty, time.Time{}, false
+	next.Version = 0 // what the one before spoke says nothing of this one
 	switch {
 	case t.Epoch < 0:
 		next.Producer, err = renew(fresh)
@@ -193,12 +194,10 @@ func (t Txn) mayBe(expected Producer) bool {
 	switch {
 	case expected == NoProducer || t.Epoch < 0 || expected == t.Producer:
 		return true
-	case expected.ID == t.Producer.ID:
-		return t.LastEpoch >= 0 && expected.Epoch == t.LastEpoch
-	case expected.ID == t.PrevProducerID:
-		return expected.Epoch >= maxEpoch-1 && t.Epoch == 0
+	case t.LastEpoch < 0 || expected.Epoch != t.LastEpoch:
+		return false
 	}
-	return false
+	return expected.ID == t.Producer.ID || expected.ID == t.PrevProducerID && t.Epoch == 0
 }
 
 func renew(fresh FreshID) (Producer, error) {

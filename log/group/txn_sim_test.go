@@ -99,6 +99,7 @@ type simulation struct {
 	completes map[string]*simCompletion
 	parts     [simPartitions]*simLog
 	producers []*simProducer
+	holders   map[Producer]*simProducer // who was told to be it
 	told      []simTxn
 	pending   []simAck
 	late      []func()
@@ -159,8 +160,17 @@ func (s *simulation) init(c *simProducer) {
 	s.count("init")
 	if s.r.IntN(4) > 0 {
 		at := len(s.states)
-		s.pending = append(s.pending, simAck{state: at, tell: func() { c.p, c.tag, c.ending = next.Producer, 0, false }})
+		s.pending = append(s.pending, simAck{state: at, tell: func() { s.become(c, next.Producer) }})
 	}
+}
+
+// become tells a producer who it is, which no other one was told.
+func (s *simulation) become(c *simProducer, p Producer) {
+	if held := s.holders[p]; held != nil && held != c {
+		s.t.Fatalf("%+v is two producers", p)
+	}
+	s.holders[p] = c
+	c.p, c.tag, c.ending = p, 0, false
 }
 
 func (s *simulation) produce(c *simProducer) {
@@ -248,7 +258,7 @@ func (s *simulation) ended(c *simProducer, p Producer, tag int, commit, lost boo
 			s.told[tag].aborted = true
 		}
 		if c.p == p && c.tag == tag {
-			c.p, c.tag, c.ending = next.Successor(), 0, false
+			s.become(c, next.Successor())
 		}
 	}})
 }
@@ -430,7 +440,7 @@ func (s *simulation) check() error {
 
 func simulate(t *testing.T, seed uint64, steps int, counts map[string]int) {
 	s := &simulation{t: t, r: rand.New(rand.NewPCG(seed, 0)), now: time.UnixMilli(1_700_000_000_000), steps: counts,
-		txns: map[string]Txn{}, barrier: map[string]int{}, completes: map[string]*simCompletion{}, told: make([]simTxn, 1)}
+		txns: map[string]Txn{}, barrier: map[string]int{}, completes: map[string]*simCompletion{}, holders: map[Producer]*simProducer{}, told: make([]simTxn, 1)}
 	for i := range s.parts {
 		s.parts[i] = &simLog{epoch: map[int64]int16{}, open: map[int64]bool{}}
 	}

@@ -110,6 +110,40 @@ func TestEpochsRunOut(t *testing.T) {
 	}
 }
 
+// TestFencedWhereEpochsRunOut: who is fenced by one that gets a new producer id is not
+// taken for that one.
+func TestFencedWhereEpochsRunOut(t *testing.T) {
+	tx := started(t)
+	tx.Epoch = maxEpoch - 1
+	was := tx.Producer
+	other, err := tx.Init(epoch0, time.Minute, NoProducer, ids(8))
+	if err != nil || other.Producer != (Producer{8, 0}) || other.PrevProducerID != 7 {
+		t.Fatalf("%+v, %v", other, err)
+	}
+	if again, err := other.Init(epoch0, time.Minute, was, ids(9)); !errors.Is(err, ErrProducerFenced) {
+		t.Errorf("it goes on as %+v, %v", again.Producer, err)
+	}
+}
+
+// TestFencedByAnOlderProtocol: a producer that speaks KIP-890 is fenced by one that
+// does not, whose transaction, found in a partition after a crash, is committed. That is
+// not the answer to the first one's retry.
+func TestFencedByAnOlderProtocol(t *testing.T) {
+	first := ended(t, added(t, started(t), 2, p0), true, true)
+	second, err := first.Init(epoch0, time.Minute, NoProducer, ids(8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, _, ok := second.Adopt(epoch0, second.Producer, p0)
+	if !ok {
+		t.Fatal("not adopted")
+	}
+	done := ended(t, open, true, false)
+	if after, changed, err := done.End(epoch0, first.Producer, true, true, ids(9)); !errors.Is(err, ErrProducerFenced) {
+		t.Errorf("told %+v, changed %v, %v", after.Successor(), changed, err)
+	}
+}
+
 func TestStaleEndDoesNotEndTheNext(t *testing.T) {
 	tx := added(t, started(t), 2, p0)
 	was := tx.Producer
