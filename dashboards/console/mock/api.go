@@ -14,12 +14,20 @@ func (w *world) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/overview", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview()) })
 	mux.HandleFunc("GET /v1/streams", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview().Streams) })
 	mux.HandleFunc("GET /v1/rules", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview().Rules) })
+	mux.HandleFunc("GET /v1/keyed", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.overview().Keyed) })
 	mux.HandleFunc("GET /v1/operators", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, w.operators()) })
 	mux.HandleFunc("GET /v1/alerts", w.serveAlerts)
 	mux.HandleFunc("GET /v1/live", w.serveLive)
 	mux.HandleFunc("POST /v1/sql", w.serveSQL)
 	mux.HandleFunc("POST /mock/alert", func(rw http.ResponseWriter, r *http.Request) {
 		reply(rw, w.raiseNow(r.URL.Query().Get("rule"), r.URL.Query().Get("key")))
+	})
+	mux.HandleFunc("POST /mock/warm", func(rw http.ResponseWriter, r *http.Request) {
+		percent, _ := strconv.ParseFloat(r.URL.Query().Get("percent"), 64)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.warm(r.URL.Query().Get("rule"), percent)
+		rw.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST /mock/drop", func(rw http.ResponseWriter, r *http.Request) {
 		ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))

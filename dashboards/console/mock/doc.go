@@ -9,7 +9,8 @@
 // alerts and 20 more each second).
 //
 // POST /mock/alert raises one alert now, POST /mock/drop?ms=N cuts the live
-// connections and refuses new ones for N milliseconds.
+// connections and refuses new ones for N milliseconds, POST /mock/warm?rule=ID&percent=P
+// has a rule's windows made so far from the log.
 //
 // Invariants:
 //

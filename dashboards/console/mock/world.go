@@ -63,12 +63,22 @@ type rule struct {
 	Errors      int64      `json:"errors"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastFired   *time.Time `json:"last_fired"`
+	State       string     `json:"state"`
+	Since       time.Time  `json:"since"`
+	Warming     *warming   `json:"warming,omitempty"`
+	Trouble     string     `json:"trouble,omitempty"`
 
 	weight int // how often it fires, beside the others
 	raise  func(r *rand.Rand) (key, message string, values []value)
 }
 
 type value struct{ name, json string }
+
+type warming struct {
+	Percent float64 `json:"percent"`
+	Rows    int64   `json:"rows"`
+	Of      int64   `json:"of"`
+}
 
 type delivery struct {
 	Time     time.Time `json:"time"`
@@ -105,6 +115,7 @@ type overview struct {
 	Program string    `json:"program"`
 	Streams []stream  `json:"streams"`
 	Rules   []rule    `json:"rules"`
+	Keyed   []keyed   `json:"keyed"`
 	Alerts  struct {
 		Total     int64 `json:"total"`
 		PerMinute int64 `json:"per_minute"`
@@ -140,6 +151,7 @@ type world struct {
 	last    time.Time
 	streams []*stream
 	rules   []*rule
+	keyed   []keyed
 	alerts  []*alert // oldest first
 	open    []*alert // whose delivery is not settled
 	total   int64
@@ -162,9 +174,14 @@ func newWorld(state string, seed uint64, now time.Time) (*world, error) {
 		}
 	case "demo":
 		w.streams, w.rules = demoStreams(), demoRules()
+		w.keyed = demoKeyed(now)
 		w.rate, past, over = 0.25, 140, 45*time.Minute
 	case "heavy":
 		w.streams, w.rules = heavyStreams(), heavyRules(200)
+		w.keyed = heavyKeyed(now)
+		for i := 29; i < len(w.rules); i += 31 {
+			w.warm(w.rules[i].ID, float64(i%97)+0.5)
+		}
 		w.rate, past, over = 20, 5_000, 3*time.Hour
 	default:
 		return nil, fmt.Errorf("no state %q: expected none, empty, demo or heavy", state)
@@ -415,8 +432,18 @@ func (w *world) overview() overview {
 		decisions += s.Decisions
 	}
 	for _, r := range w.rules {
-		o.Rules = append(o.Rules, *r)
+		one := *r
+		switch one.State, one.Since = "active", w.started.UTC(); {
+		case r.Mode == "off":
+			one.State = "off"
+		case r.Warming != nil:
+			one.State, one.Since = "warming", w.last.Add(-90*time.Second).UTC()
+		case r.LastError != "":
+			one.State, one.Trouble = "failing", r.LastError
+		}
+		o.Rules = append(o.Rules, one)
 	}
+	o.Keyed = append([]keyed{}, w.keyed...)
 	o.Alerts.Total, o.Alerts.PerMinute = w.total, int64(len(w.recent))
 	o.Decisions.Total = decisions
 	for _, a := range w.open {

@@ -260,6 +260,53 @@ test('a rule shows what its windows hold', async () => {
   await page.close();
 });
 
+test('a rule warms before the eyes, and is found', async () => {
+  const url = await mock('demo');
+  const page = await open(url);
+  await page.goto(`${url}#/rules`);
+  const state = page.locator('.rules tbody tr', { has: page.getByText('card-velocity', { exact: true }) }).locator('.state');
+  await state.getByText('active', { exact: true }).waitFor();
+  assert.equal(await page.getByRole('button', { name: /^warming/ }).count(), 0);
+  await post(url, '/mock/warm?rule=card-velocity&percent=42.3');
+  await state.getByText('42.3 %').waitFor();
+  await state.getByText('1.47M of 3.48M records').waitFor();
+  assert.equal(await state.locator('progress').evaluate((p) => p.position), 0.423);
+  await page.getByRole('button', { name: /^warming/ }).click();
+  assert.equal(await page.locator('.rules tbody tr').count(), 1);
+  await post(url, '/mock/warm?rule=card-velocity&percent=80');
+  await state.getByText('80.0 %').waitFor();
+  await post(url, '/mock/warm?rule=card-velocity&percent=100');
+  await page.getByText('No rule matches').waitFor();
+  await page.getByRole('button', { name: 'Show all' }).click();
+  await state.getByText('active', { exact: true }).waitFor();
+  assert.equal(await page.locator('.rules .state.is-failing').count(), 1);
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
+test('keyed streams show who needs them, where they stand, and their trouble', async () => {
+  let page = await open(demo);
+  await page.goto(`${demo}#/streams`);
+  const rows = page.locator('.keyed > tbody > tr');
+  await rows.first().waitFor();
+  assert.match(await rows.nth(0).innerText(), /terminal-ef3e7764249f[\s\S]*transactions\.terminal[\s\S]*terminal-compromised[\s\S]*active[\s\S]*4[\s\S]*3[\s\S]*1,250,302[\s\S]*168 MB/);
+  assert.match(await rows.nth(1).innerText(), /merchant-2bdc6ae54f37[\s\S]*none[\s\S]*kept[\s\S]*until 20\d\d-/);
+  await rows.nth(0).getByRole('button').click();
+  await page.getByText('weir.keyed.terminal-ef3e7764249f', { exact: true }).waitFor();
+  assert.equal(await page.locator('.keyed .fields tbody tr').count(), 4);
+  await page.locator('[data-search]').fill('merchant');
+  await until('one keyed stream', async () => (await page.locator('.keyed > tbody > tr').count()) === 1);
+  await page.close();
+  page = await open(heavy);
+  await page.goto(`${heavy}#/streams`);
+  await page.locator('.keyed .rule-error', { hasText: 'the record is damaged' }).waitFor();
+  assert.equal(await page.locator('.keyed .state.is-failing').count(), 1);
+  await page.locator('.keyed a', { hasText: 'logins-velocity-020' }).click();
+  await until('the rules view', async () => /#\/rules\?q=logins-velocity-020/.test(page.url()));
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
 test('rules are found, sorted, and show their errors', async () => {
   const page = await open(heavy);
   await page.goto(`${heavy}#/rules`);

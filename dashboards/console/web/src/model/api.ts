@@ -49,6 +49,38 @@ export interface Rule {
   errors: number;
   last_error?: string;
   last_fired: string | null;
+  /** A server of before says nothing of it. */
+  state?: 'active' | 'warming' | 'failing' | 'off';
+  /** When it was declared as it is. */
+  since?: string | null;
+  warming?: Warming;
+  /** Why it is failing. */
+  trouble?: string;
+}
+
+/** How far the windows of a rule are made from the log. */
+export interface Warming {
+  percent: number;
+  rows: number;
+  of: number;
+}
+
+/** A partition of a keyed stream: the events of some streams brought together by another key. */
+export interface Keyed {
+  topic: string;
+  partition: number;
+  key: string[];
+  sources: string[];
+  rules: string[];
+  /** Blocks of events. */
+  lag: number;
+  watermark: string | null;
+  rows: number;
+  bytes: number;
+  trouble?: string;
+  /** kept: no declared rule needs it. */
+  state: 'active' | 'kept';
+  kept_until?: string;
 }
 
 /** What keeps the windows with one key and one condition, for all rules that read them. */
@@ -71,6 +103,7 @@ export interface Overview {
   trouble?: string[] | null;
   streams: Stream[];
   rules: Rule[];
+  keyed?: Keyed[] | null;
   alerts: { total: number; per_minute: number };
   decisions: { total: number };
   deliveries: { delivered: number; retrying: number; failed: number };

@@ -21,7 +21,7 @@ const labels: Record<View, string> = { alerts: 'Alerts', streams: 'Streams', rul
 
 export function Nav(): JSX.Element {
   const o = overview.value;
-  const failing = o?.rules.filter((r) => r.errors > 0).length ?? 0;
+  const failing = o?.rules.filter((r) => r.errors > 0 || r.state === 'failing').length ?? 0;
   const counts: Partial<Record<View, string>> = o ? { alerts: o.alerts.total < 1e5 ? count(o.alerts.total) : short(o.alerts.total), streams: count(o.streams.length), rules: count(o.rules.length) } : {};
   return (
     <nav class="nav" aria-label="Views">

@@ -3,7 +3,7 @@ import type { JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
 import type { Rule } from '../model/api.js';
 import { withField } from '../model/filter.js';
-import { count, place, plural } from '../model/format.js';
+import { count, fullTime, place, plural, short } from '../model/format.js';
 import { now } from '../model/clock.js';
 import { overview } from '../model/live.js';
 import { operators, watchOperators, windowLines } from '../model/operators.js';
@@ -16,6 +16,7 @@ import { Action, Cel, Instant, Severity } from './words.js';
 type Column = 'id' | 'fired' | 'errors' | 'no_data' | 'last_fired';
 const order = signal<{ by: Column | null; down: boolean }>({ by: null, down: true });
 const failingOnly = signal(false);
+const warmingOnly = signal(false);
 
 function compare(a: Rule, b: Rule, by: Column): number {
   if (by === 'id') return a.id < b.id ? -1 : 1;
@@ -26,9 +27,10 @@ function compare(a: Rule, b: Rule, by: Column): number {
 function chosen(rules: Rule[], query: string): Rule[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const out = rules.filter((r) => {
-    if (failingOnly.value && r.errors === 0) return false;
+    if (failingOnly.value && r.errors === 0 && r.state !== 'failing') return false;
+    if (warmingOnly.value && r.state !== 'warming') return false;
     if (words.length === 0) return true;
-    const hay = `${r.id} ${r.stream} ${r.when} ${r.action} ${r.severity} ${r.mode} ${r.description ?? ''} ${r.file}`.toLowerCase();
+    const hay = `${r.id} ${r.stream} ${r.when} ${r.action} ${r.severity} ${r.mode} ${r.state ?? ''} ${r.description ?? ''} ${r.file}`.toLowerCase();
     return words.every((w) => hay.includes(w));
   });
   const { by, down } = order.value;
@@ -43,7 +45,8 @@ export function RulesView(): JSX.Element {
   if (o.rules.length === 0) return <section class="page" aria-label="Rules"><NoRules o={o} /></section>;
   const query = queries.value.rules;
   const rules = chosen(o.rules, query);
-  const failing = o.rules.filter((r) => r.errors > 0).length;
+  const failing = o.rules.filter((r) => r.errors > 0 || r.state === 'failing').length;
+  const warming = o.rules.filter((r) => r.state === 'warming').length;
   const today = new Date(now.value).toISOString().slice(0, 10);
   return (
     <section class="page" aria-label="Rules">
@@ -54,6 +57,7 @@ export function RulesView(): JSX.Element {
           <input data-search type="search" value={query} spellcheck={false} autocomplete="off" placeholder="Find a rule by id, expression, stream, action or mode" onInput={(e) => setQuery(e.currentTarget.value)} />
           <kbd aria-hidden="true">/</kbd>
         </label>
+        {(warming > 0 || warmingOnly.value) && <button type="button" class="chip chip-warming" aria-pressed={warmingOnly.value} onClick={() => (warmingOnly.value = !warmingOnly.value)}>warming <span class="chip-count">{warming}</span></button>}
         {failing > 0 && <button type="button" class="chip chip-bad" aria-pressed={failingOnly.value} onClick={() => (failingOnly.value = !failingOnly.value)}>with errors <span class="chip-count">{failing}</span></button>}
         <p class="toolbar-note">{rules.length === o.rules.length ? plural(rules.length, 'rule') : `${count(rules.length)} of ${plural(o.rules.length, 'rule')}`}, set <code>{o.program.slice(0, 12)}</code></p>
       </div>
@@ -61,13 +65,13 @@ export function RulesView(): JSX.Element {
         <table class="grid rules">
           <thead>
             <tr>
-              <Head by="id">Rule</Head><th scope="col">Fires when</th><th scope="col">Action</th><th scope="col">Severity</th><th scope="col">Mode</th>
+              <Head by="id">Rule</Head><th scope="col">Fires when</th><th scope="col">Action</th><th scope="col">Severity</th><th scope="col">Mode</th><th scope="col">State</th>
               <Head by="fired" right>Fired</Head><Head by="errors" right>Errors</Head><Head by="no_data" right title="Evaluations without a value to judge, as of an empty window">No data</Head><Head by="last_fired" right>Last fired, UTC</Head>
             </tr>
           </thead>
           <tbody>{rules.map((r) => <RuleRow key={r.id} {...flat(r)} windows={windowLines(windows, r.stream, r.id).join('\n')} today={today} />)}</tbody>
         </table>
-        {rules.length === 0 && <p class="foot">No rule matches. <button type="button" class="link" onClick={() => { setQuery(''); failingOnly.value = false; }}>Show all</button></p>}
+        {rules.length === 0 && <p class="foot">No rule matches. <button type="button" class="link" onClick={() => { setQuery(''); failingOnly.value = false; warmingOnly.value = false; }}>Show all</button></p>}
       </div>
     </section>
   );
@@ -87,6 +91,22 @@ function Head({ by, right, title, children }: { by: Column; right?: boolean; tit
   );
 }
 
+/** What a rule does now, and how far its windows are where they are being made. */
+function State({ r }: { r: Omit<Rule, 'evaluated'> }): JSX.Element {
+  if (!r.state) return <span class="unit">unknown</span>;
+  const since = r.since ? `declared as it is at ${fullTime(r.since)} UTC` : undefined;
+  if (r.state !== 'warming') return <span class={`state is-${r.state}`} title={since}>{r.state}</span>;
+  const w = r.warming ?? { percent: 0, rows: 0, of: 0 };
+  return (
+    <span class="state is-warming" title={`Its windows are made from the log; until then what was declared under its id before decides. It was ${since}`}>
+      warming <span class="percent">{w.percent.toFixed(1)} %</span>
+      <progress max={100} value={w.percent} aria-label={`windows of ${r.id}`} />
+      <span class="sub">{short(w.rows)} of {short(w.of)} records</span>
+      {r.since && <span class="sub">since <Instant time={r.since} /></span>}
+    </span>
+  );
+}
+
 /** A rule's properties one by one, so that a row is drawn again only when one changes. */
 function flat(r: Rule): Omit<Rule, 'evaluated'> {
   const { evaluated: _, ...rest } = r;
@@ -95,7 +115,7 @@ function flat(r: Rule): Omit<Rule, 'evaluated'> {
 
 const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { windows: string; today: string }): JSX.Element {
   return (
-    <tr class={`mode-${r.mode} ${r.errors > 0 ? 'has-error' : ''}`}>
+    <tr class={`mode-${r.mode} ${r.errors > 0 || r.state === 'failing' ? 'has-error' : ''}`}>
       <th scope="row">
         <span class="rule">{r.id}</span>
         <span class="sub">{r.stream}</span>
@@ -105,11 +125,13 @@ const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { windows: st
         <div class="expression"><Cel text={r.when} /></div>
         {r.description && <p class="sub">{r.description}</p>}
         {r.windows && <p class="sub windows" title="What its windows hold, over all keys, and the time that they take; equal ones are kept once for all rules">{r.windows}</p>}
+        {r.trouble && r.trouble !== r.last_error && <p class="rule-error"><Icon name="fail" label="Failing" /> {r.trouble}</p>}
         {r.errors > 0 && r.last_error && <p class="rule-error"><Icon name="fail" label="Last error" /> {r.last_error}</p>}
       </td>
       <td data-label="Action"><Action name={r.action} /> <span class="unit score-of">{r.score}</span></td>
       <td data-label="Severity"><Severity level={r.severity} /></td>
       <td data-label="Mode"><span class={`mode is-${r.mode}`}>{r.mode}</span></td>
+      <td data-label="State" class="state-cell"><State r={r} /></td>
       <td data-label="Fired" class="right strong">{r.fired > 0 && r.mode === 'live' ? <a href={href('alerts', withField('', 'rule', [r.id]))} title="Its alerts">{count(r.fired)}</a> : count(r.fired)}</td>
       <td data-label="Errors" class={`right ${r.errors > 0 ? 'tone-bad strong' : ''}`}>{count(r.errors)}</td>
       <td data-label="No data" class="right">{count(r.no_data)}</td>

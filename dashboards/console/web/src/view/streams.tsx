@@ -5,12 +5,14 @@ import { useEffect } from 'preact/hooks';
 import type { Stream } from '../model/api.js';
 import { now } from '../model/clock.js';
 import { ago, count, plural, rate } from '../model/format.js';
+import { keyedStreams } from '../model/keyed.js';
 import { details, overview } from '../model/live.js';
 import { withField } from '../model/filter.js';
 import { href, route, setQuery } from '../model/route.js';
 import { RateChart } from './chart.js';
 import { NoEvents, NoStreams } from './empty.js';
 import { Icon } from './icons.js';
+import { KeyedTable } from './keyed.js';
 import { Instant } from './words.js';
 
 const expanded = signal<ReadonlySet<string>>(new Set());
@@ -35,6 +37,7 @@ export function StreamsView(): JSX.Element {
   if (o.streams.length === 0) return <NoStreams />;
   const words = exists ? [] : asked.toLowerCase().split(/\s+/).filter(Boolean);
   const streams = o.streams.filter((s) => words.every((w) => `${s.name} ${s.topic} ${s.key} ${s.format} ${s.alias ?? ''}`.toLowerCase().includes(w)));
+  const keyed = keyedStreams(o.keyed ?? []).filter((k) => words.every((w) => `${k.topic} ${k.key.join(' ')} ${k.sources.join(' ')} ${k.rules.join(' ')}`.toLowerCase().includes(w)));
   const sum = (pick: (s: Stream) => number): number => o.streams.reduce((n, s) => n + pick(s), 0);
   return (
     <section class="page" aria-label="Streams">
@@ -60,8 +63,9 @@ export function StreamsView(): JSX.Element {
             {streams.map((s) => <Fragment key={s.name}><StreamRow s={s} />{expanded.value.has(s.name) && <Fields s={s} />}</Fragment>)}
           </tbody>
         </table>
-        {streams.length === 0 && <p class="foot">No stream matches.</p>}
+        {streams.length === 0 && keyed.length === 0 && <p class="foot">No stream matches.</p>}
         {o.streams.every((s) => s.events === 0) && <NoEvents o={o} />}
+        {keyed.length > 0 && <KeyedTable streams={keyed} />}
       </div>
     </section>
   );
