@@ -234,7 +234,7 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 		if r.err != nil {
 			break
 		}
-		p.row = 0
+		p.row, p.of = 0, part{} // a life may have ended within a block
 		if p.from, p.source = k.from(h); p.source < 0 {
 			return fmt.Errorf("a block of the stream %q, which this keyed stream does not have", h.stream)
 		}
