@@ -147,6 +147,19 @@ func (o *outputs) add(s *shard, to int, timestamp int64, key []byte, start int, 
 	o.topics[to].recs = append(o.topics[to].recs, sink.Record{Timestamp: timestamp, Key: key, Value: value, Headers: o.headers[h : h+2 : h+2]})
 }
 
+// lettersApart copies the batch's dead letters: they are written when it is decided.
+func (o *outputs) lettersApart(dst []sink.Record) []sink.Record {
+	for _, r := range o.topics[toDeadLetters].recs {
+		r.Key, r.Value = slices.Clone(r.Key), slices.Clone(r.Value)
+		r.Headers = slices.Clone(r.Headers)
+		for i := range r.Headers {
+			r.Headers[i].Value = slices.Clone(r.Headers[i].Value)
+		}
+		dst = append(dst, r)
+	}
+	return dst
+}
+
 // write appends the batch's records, those of each topic together.
 func (o *outputs) write(ctx context.Context, s *shard, latency time.Duration) error {
 	var text []byte

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -16,10 +15,13 @@ type parking struct {
 	merger      *merger // of the group
 	lane        *lane   // there
 	parked      []*unit // decoded and projected, in order
-	parkedRows  int
+	parkedRows  int     // dead letters count as some
 	spare       []*unit
 	woken       chan struct{}
 }
+
+// letterWeight is how many bytes of a dead letter count as a parked row.
+const letterWeight = 1 << 10
 
 var (
 	errStopped = errors.New("another shard of the group stopped")
@@ -31,15 +33,16 @@ var (
 // park projects the batch at hand and puts it where it waits for its features, and
 // decides those that have theirs. While too many wait, it waits too.
 func (s *shard) park(ctx context.Context) error {
-	if err := s.outputs.write(ctx, s, time.Since(s.taken)); err != nil { // dead letters
-		return err
+	s.letters, s.weight = s.outputs.lettersApart(s.letters[:0]), s.batch.Len()
+	for i := range s.letters {
+		s.weight += 1 + len(s.letters[i].Value)/letterWeight
 	}
 	for _, p := range s.projections {
 		p.route(s.unit)
 	}
 	s.projected.Store(false)
 	s.parked = append(s.parked, s.unit)
-	s.parkedRows += s.batch.Len()
+	s.parkedRows += s.weight
 	if err := s.merger.offer(ctx, s.lane, s.unit); err != nil {
 		return err
 	}
@@ -109,8 +112,9 @@ func (s *shard) decideParked(ctx context.Context) error {
 	at := s.unit
 	s.unit = s.parked[0]
 	s.parked = s.parked[1:]
-	s.parkedRows -= s.batch.Len()
+	s.parkedRows -= s.weight
 	s.outputs.reset()
+	s.outputs.topics[toDeadLetters].recs = append(s.outputs.topics[toDeadLetters].recs, s.letters...)
 	if err := s.finish(ctx); err != nil {
 		return err
 	}

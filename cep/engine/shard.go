@@ -21,6 +21,7 @@ import (
 	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/ingest/source"
 )
 
@@ -96,7 +97,9 @@ type unit struct {
 	// offset before which all features must be there.
 	routes    [][]int32
 	needs     [][]int64
-	projected atomic.Bool // all its rows are in the keyed streams
+	projected atomic.Bool   // all its rows are in the keyed streams
+	letters   []sink.Record // its dead letters: what is late is only known once it is decided that it panics at nothing
+	weight    int           // of rows and letters
 }
 
 // state is what a checkpoint holds beside the operators.
