@@ -71,6 +71,14 @@ func Replay(ctx context.Context, streams []*schema.Stream, prog Program, o Repla
 		}
 		return partitions, nil
 	}
+	if o.TopicID != nil {
+		run.TopicID = func(topic string) (string, error) {
+			if strings.HasPrefix(topic, TopicKeyed) {
+				return "", nil // made in memory, or read from its beginning
+			}
+			return o.TopicID(topic)
+		}
+	}
 	if run.Journal == JournalLive {
 		run.Journal = JournalReplay
 	}
