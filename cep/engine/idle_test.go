@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,11 +14,11 @@ import (
 )
 
 // wall is a clock that a test sets and that goes on from there.
-type wall struct{ ahead time.Duration }
+type wall struct{ ahead atomic.Int64 }
 
-func (w *wall) now() time.Time { return time.Now().Add(w.ahead) }
+func (w *wall) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
-func (w *wall) set(unix int64) { w.ahead = time.Until(time.Unix(unix, 0)) }
+func (w *wall) set(unix int64) { w.ahead.Store(int64(time.Until(time.Unix(unix, 0)))) }
 
 // at is the time in whole Unix seconds.
 func at(unix int64) event.Time { return event.FromTime(time.Unix(unix, 0)) }

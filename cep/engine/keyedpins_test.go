@@ -21,11 +21,9 @@ func TestKeyedPins(t *testing.T) {
 		for part := range slices.Chunk(all, 100) {
 			rounds = append(rounds, part)
 		}
-		prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", 1)},
-			windows: []keyedWindow{{"shop", "s", "s", 3, 3, 60 * time.Second}}}
-		local := *prog
-		local.local = true
-		want := newKeyedBench(seed, &local, 0, map[string][][]string{"s": {all}})
+		prog := &shopProgram{id: "p1", streams: []*schema.Stream{shopStream("s", 1)},
+			windows: []shopWindow{{"shop", "s", "s", 3, 3, 60 * time.Second, false, 0}}}
+		want := newKeyedBench(seed, prog.locally(), 0, map[string][][]string{"s": {all}})
 		want.run(t)
 
 		pins := &pinning{pins: map[string]int64{}}
@@ -87,8 +85,8 @@ func TestKeyedPins(t *testing.T) {
 // once its checkpoints are of the new program.
 func TestKeyedUnpin(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
-	prog := &shopProgram{testProgram: testProgram{"p1", 20 * time.Second}, streams: []*schema.Stream{shopStream("s", 1)},
-		windows: []keyedWindow{{"shop", "s", "s", 3, 3, 60 * time.Second}}}
+	prog := &shopProgram{id: "p1", streams: []*schema.Stream{shopStream("s", 1)},
+		windows: []shopWindow{{"shop", "s", "s", 3, 3, 60 * time.Second, false, 0}}}
 	without := *prog
 	without.id, without.windows = "p2", nil
 	pins := &pinning{pins: map[string]int64{}}
