@@ -4,8 +4,10 @@ import (
 	"fmt"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/source"
 )
 
 // stateful are the operators whose state a checkpoint holds: the program's, and the
@@ -16,6 +18,18 @@ func (s *shard) stateful() []Operator {
 		return ops
 	}
 	return append(ops[:len(ops):len(ops)], Operator{Identity: fmt.Sprintf("dedupe/1 span=%v", s.stream.Dedupe), Operator: seenState{s.seen}})
+}
+
+// takeID has the id of a record that is left out known as taken. Its retries were
+// duplicates before it was left out, and some may have been left out of keyed streams as
+// such; so they are duplicates for ever.
+func (s *shard) takeID(recs []source.Record) {
+	if s.seen == nil {
+		return
+	}
+	defer s.batch.Reset(s.stream.Schema, s.project)
+	defer func() { _ = recover() }() // of a record at which the decoder panics
+	s.decoder.Decode(&s.batch, s.origin, recs, func(*source.Record, decode.Failure) {})
 }
 
 // seenState keeps a Seen in checkpoints, of which it is a cep.Incremental. The decoder

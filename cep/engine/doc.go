@@ -27,8 +27,9 @@
 //     begins at its start.
 //  6. A panic while a batch is processed is contained: the shard restarts from its
 //     checkpoint and goes on record by record. The second time on the same offset
-//     that record becomes a dead letter with the reason panic, and enters nothing; the
-//     journal says so first, for what makes state from the log. Any other error is
+//     that record becomes a dead letter with the reason panic, and enters nothing but the
+//     ids of a stream with dedupe; the journal says so first, for what makes state from
+//     the log. Any other error is
 //     shown in Status and the shard tries again with back-off.
 //  7. A shard's input is its partition merged with its records in weir.journal,
 //     each at its cursor. Which tables and lists an event is decided with is

@@ -352,11 +352,12 @@ func (s *shard) batches(ctx context.Context, recs []source.Record, then func() e
 // process decodes records into the batch and describes its rows in the outbox.
 func (s *shard) process(recs []source.Record) {
 	s.batch.Reset(s.stream.Schema, s.project)
-	s.batch.Watermark = s.clock.Watermark()
 	if p, bad := s.poisoned[recs[0].Offset]; bad && len(recs) == 1 {
 		s.deadLetter(&recs[0], decode.Failure{Reason: "panic", Detail: p.text})
+		s.takeID(recs)
 		recs = nil
 	}
+	s.batch.Watermark = s.clock.Watermark()
 	s.refused = s.refused[:0]
 	s.decoder.Decode(&s.batch, s.origin, recs, s.refuse)
 	s.outbox.Reset(s.instance.Features())
