@@ -155,9 +155,11 @@ type Node struct {
 	declared  []loaded
 	programs  *programs
 	reloads   reloadMetrics
-	ingest    *httpin.Handler
-	replay    *deadletter.Replayer
-	desk      *desk
+
+	keyedMaking sync.Mutex // held by who makes a keyed stream's topic
+	ingest      *httpin.Handler
+	replay      *deadletter.Replayer
+	desk        *desk
 
 	// What is declared, which requests change under changing.
 	changing        sync.Mutex

@@ -144,17 +144,6 @@ func (n *Node) pin(owner, topic string, partition int32, from int64) {
 	}
 }
 
-// keyedTopic makes the topic of a keyed stream where it is not there, and tells its
-// partitions.
-func (n *Node) keyedTopic(topic string, partitions int32) (int32, error) {
-	if _, ok := n.log.Topic(topic); !ok {
-		if _, err := n.log.CreateTopic(commitlog.TopicSpec{Name: topic, Partitions: partitions, Configs: map[string]string{"retention.ms": "-1"}}); err != nil {
-			return 0, err
-		}
-	}
-	return n.partitions(topic)
-}
-
 // sqlOpenWait is how long queries wait for the SQL database before they are told that
 // it is being opened. Usually it takes a fraction of a second; after a kill as long as
 // DuckDB takes to read its write-ahead log.

@@ -185,6 +185,7 @@ func (n *Node) registerAPI(api huma.API) {
 		})
 	n.registerReload(api)
 	n.registerKeyed(api)
+	n.registerRemoveKeyed(api)
 	n.registerOperators(api)
 	n.registerReplay(api)
 	n.registerVersions(api)

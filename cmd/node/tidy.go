@@ -76,11 +76,14 @@ func (n *Node) runningPrograms() map[string]bool {
 }
 
 // keyedNeeded reports whether a topic is none of a keyed stream, or one that a program
-// of the catalogue reads, that runs, or of which a checkpoint says where it ended.
+// of the catalogue reads, or that is in use.
 func (n *Node) keyedNeeded(topic string) bool {
-	if !n.keyedUnused(topic) || n.programs.keyed()[topic] {
-		return true
-	}
+	return !n.keyedUnused(topic) || n.programs.keyed()[topic] || n.keyedInUse(topic)
+}
+
+// keyedInUse reports whether the shards of a keyed stream run, or a checkpoint of its
+// sources says where it ended.
+func (n *Node) keyedInUse(topic string) bool {
 	if slices.ContainsFunc(n.engine.KeyedStatus(), func(k engine.KeyedStatus) bool { return k.Topic == topic }) {
 		return true
 	}
