@@ -17,6 +17,11 @@
 //     the next start. Records are protected by a declaration before any part reads
 //     them by it, and the topic of a sensitive stream stays protected when the
 //     stream is gone.
+//  6. A reload of the rules is whole: what is wrong in any file changes nothing. The program
+//     is in the catalogue (programs/) before the engine is told of it, so whatever the
+//     journal names is there; what cannot be had of it is told and stops nothing.
+//  7. A keyed stream's topic is deleted when no program of the catalogue or that runs reads
+//     it, and no checkpoint pins it. The engine fills one that it needs again.
 //
 // Goroutines: Run owns one for each part, and the HTTP and Kafka servers' own;
 // the desk owns one for each partition of weir.alerts and one that samples the
