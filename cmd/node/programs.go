@@ -232,6 +232,14 @@ func (c *programs) get(id string) (*rules.Program, error) {
 	return p, nil
 }
 
+// running is a program that was declared or asked for since the start, nil where it is
+// none.
+func (c *programs) running(id string) *rules.Program {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.compiled[id]
+}
+
 // forget lets compiled programs go that nobody runs.
 func (c *programs) forget(keep func(id string) bool) {
 	c.mu.Lock()

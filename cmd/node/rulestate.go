@@ -90,8 +90,8 @@ func (n *Node) decides(r *rules.Rule, program string, sh *engine.ShardStatus) bo
 	if sh.Program == program || sh.Program == "" {
 		return true
 	}
-	p, err := n.programs.get(sh.Program)
-	if err != nil {
+	p := n.programs.running(sh.Program)
+	if p == nil {
 		return false
 	}
 	old, had := p.Rule(r.ID)
