@@ -24,6 +24,9 @@ const held = 200_000
 // windowLengths are those of the latency's figures.
 var windowLengths = []string{"1m", "1h", "7d", "30d"}
 
+// windowKeys are what they are by.
+var windowKeys = []string{"card", "card and shop"}
+
 // latencies is the time from when an event was due to be appended until its decision is
 // durable, with events at a fixed rate whatever the engine does.
 func latencies(ctx context.Context, o options, out io.Writer) error {
@@ -32,9 +35,9 @@ func latencies(ctx context.Context, o options, out io.Writer) error {
 		"and after each line with nothing else to do\n", held, o.lasts, warm)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(table, "  keys\tevents/s\twindow\tp50\tp99\tp99.9\tmax\tfsync p50\tp99\tp99.9\tmax\tp99.9 / fsync p99.9\tload\t\n")
-	for _, keys := range []string{"card", "card and shop"} {
+	for _, keys := range o.by {
 		for _, rate := range o.rates {
-			for _, length := range windowLengths {
+			for _, length := range o.lengths {
 				whens := []string{`last("` + length + `").by(tx.card).count() > 1000000`, `last("` + length + `").by(tx.card).sum(tx.amount) > 1000000000`}
 				if keys != "card" {
 					whens = append(whens, `last("`+length+`").by(tx.shop).count() > 1000000`, `last("`+length+`").by(tx.shop).sum(tx.amount) > 1000000000`)
