@@ -2,35 +2,33 @@ package commitlog
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// maxSyncs is how many files of a round are synced at the same time: the disk
-// commits them together.
+// maxSyncs is how many partitions are synced at the same time: the disk commits them
+// together.
 const maxSyncs = 8
 
-// flusher makes appends durable. While it syncs one round, appends collect for
-// the next: that is the group commit, over all partitions.
+// flusher makes appends durable. While it syncs a partition, appends to that one
+// collect for its next sync: that is the group commit. A partition waits for its own
+// syncs and for no other one's, but where more than maxSyncs have something: they take
+// turns.
 type flusher struct {
 	log    *Log
-	marks  *syncedFile // only the flusher's goroutine writes
-	kick   chan struct{}
-	quit   chan struct{}
-	ended  chan struct{}
+	marks  *syncedFile
 	behind atomic.Int64 // bytes accepted and not durable
 
 	mu    sync.Mutex
-	queue []*Partition
+	queue []*Partition  // to be synced; of those with Partition.queued the others are being
+	syncs int           // goroutines that do
+	ended chan struct{} // of stop: closed when there is none; nil: nobody waits
 	room  chan struct{} // closed when behind shrinks; nil: nobody waits
 }
 
-func newFlusher(l *Log) *flusher {
-	f := &flusher{log: l, marks: l.marks, kick: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{})}
-	go f.run()
-	return f
-}
+func newFlusher(l *Log) *flusher { return &flusher{log: l, marks: l.marks} }
 
 // admit waits until n more bytes may be accepted.
 func (f *flusher) admit(ctx context.Context, n int64) error {
@@ -77,40 +75,68 @@ func (f *flusher) done(n int64) {
 	}
 }
 
-// enqueue asks for a sync of p in the next round.
+// enqueue asks for a sync of p, which is queued nowhere.
 func (f *flusher) enqueue(p *Partition) {
 	f.mu.Lock()
 	f.queue = append(f.queue, p)
+	more := f.syncs < maxSyncs
+	if more {
+		f.syncs++
+	}
 	f.mu.Unlock()
-	select {
-	case f.kick <- struct{}{}:
-	default:
+	if more {
+		go f.run()
 	}
 }
 
-// stop ends the flusher after everything enqueued is durable.
+// stop returns when everything enqueued is durable.
 func (f *flusher) stop() {
-	close(f.quit)
-	<-f.ended
+	f.mu.Lock()
+	ended := make(chan struct{})
+	if f.syncs > 0 {
+		f.ended = ended
+	} else {
+		close(ended)
+	}
+	f.mu.Unlock()
+	<-ended
+	f.marks.close()
 }
 
+// run syncs what is queued, until nothing is.
 func (f *flusher) run() {
-	defer close(f.ended)
-	var parts []*Partition
 	for {
-		select {
-		case <-f.kick:
-		case <-f.quit:
-			for f.round(&parts) {
+		f.mu.Lock()
+		if len(f.queue) == 0 {
+			f.syncs--
+			if f.syncs == 0 && f.ended != nil {
+				close(f.ended)
+				f.ended = nil
 			}
-			f.marks.close()
+			f.mu.Unlock()
 			return
 		}
-		f.round(&parts)
+		p := f.queue[0]
+		f.queue = slices.Delete(f.queue, 0, 1)
+		f.mu.Unlock()
+		f.commit(p)
 	}
 }
 
-// task is what one partition has in a round.
+// commit syncs what a partition has and publishes it.
+func (f *flusher) commit(p *Partition) {
+	began := time.Now()
+	t := p.take()
+	t.sync()
+	f.marks.append(&t)
+	f.publish(&t)
+	f.log.metrics.flushed(time.Since(began))
+	if p.more() {
+		f.enqueue(p)
+	}
+}
+
+// task is what one partition has to sync.
 type task struct {
 	p       *Partition
 	dirty   []*handle
@@ -122,56 +148,10 @@ type task struct {
 	err     error
 }
 
-// round syncs what is queued and publishes it. parts is a buffer to reuse.
-func (f *flusher) round(parts *[]*Partition) bool {
-	f.mu.Lock()
-	*parts, f.queue = f.queue, (*parts)[:0]
-	f.mu.Unlock()
-	if len(*parts) == 0 {
-		return false
-	}
-	began := time.Now()
-	tasks := make([]task, len(*parts))
-	for i, p := range *parts {
-		tasks[i] = p.take()
-	}
-	f.sync(tasks)
-	f.marks.append(tasks)
-	for i := range tasks {
-		f.publish(&tasks[i])
-	}
-	clear(*parts)
-	f.log.metrics.flushed(time.Since(began))
-	return true
-}
-
-// sync runs the syncs of all tasks, a few at a time.
-func (f *flusher) sync(tasks []task) {
-	if len(tasks) == 1 {
-		tasks[0].sync()
-		return
-	}
-	var next atomic.Int64
-	var group sync.WaitGroup
-	for range min(maxSyncs, len(tasks)) {
-		group.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(tasks) {
-					return
-				}
-				tasks[i].sync()
-			}
-		})
-	}
-	group.Wait()
-}
-
 // take is what has to be synced for all that p accepted so far.
 func (p *Partition) take() task {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queued = false
 	t := task{p: p, dirty: p.dirty, newDir: p.newDir, end: p.end, covered: p.behind}
 	if n := len(p.segs); n > 0 {
 		t.endPos = position{p.segs[n-1].base, p.segs[n-1].size}
@@ -179,6 +159,15 @@ func (p *Partition) take() task {
 	p.dirty, p.newDir = nil, false
 	t.reign = p.takeReign()
 	return t
+}
+
+// more reports whether something was written while p was synced; where nothing was, the
+// next write asks for a sync.
+func (p *Partition) more() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queued = len(p.dirty) > 0
+	return p.queued
 }
 
 func (t *task) sync() {

@@ -37,7 +37,7 @@ func newMetrics() *metrics {
 		waits:      counter("weir_log_backpressure_seconds_total", "Time that appends waited because too much was not yet durable."),
 		cutBytes:   counter("weir_log_recovery_cut_bytes_total", "Bytes never acknowledged that recovery cut after the last valid batch."),
 		scrubBytes: counter("weir_log_scrubbed_bytes_total", "Stored bytes verified in the background."),
-		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "weir_log_flush_seconds", Help: "Time of one group commit.",
+		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "weir_log_flush_seconds", Help: "Time of one group commit of a partition.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
 		early: counter("weir_log_early_deleted_bytes_total", "Bytes of segments deleted before their retention was over because the disk had little room."),
 		compaction: compactionMetrics{

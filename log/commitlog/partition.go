@@ -51,7 +51,8 @@ type Partition struct {
 	watch    chan struct{}     // closed at the next change of hw, gone, failed; nil: nobody waits
 	watchers []chan<- struct{} // see Watch
 	dirty    []*handle         // segments written to since the flusher last took them
-	queued   bool              // with the flusher
+	queued   bool              // with the flusher, or being synced
+	marked   int64             // hw, or what is about to be: what the file synced says
 	newDir   bool              // a segment's name is not durable yet
 	behind   int64             // bytes accepted and not durable
 	flushed  int64             // bytes made durable since the log was opened

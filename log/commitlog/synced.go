@@ -13,9 +13,9 @@ import (
 )
 
 // The file synced tells recovery how far each partition was durable, so that it
-// can tell what was acknowledged from what was only on its way. After each round,
+// can tell what was acknowledged from what was only on its way. After each sync,
 // and before its acks leave, the flusher writes one record: length, CRC-32C, and
-// for each partition topic seq, number and durable end. The record itself is not
+// topic seq, number and durable end of the partition, or of several. The record itself is not
 // synced at once: after a kill it is there, after a power failure the last second
 // of marks may be missing, and then less is known, nothing wrong.
 
@@ -78,14 +78,13 @@ func readSynced(fsys vfs.FS, name string, logger *slog.Logger) (map[markKey]int6
 	return marks, nil
 }
 
-// syncedFile writes the marks. Its append belongs to the flusher; sync may be
-// called by the janitor.
+// syncedFile writes the marks, for the flusher. The janitor syncs them.
 type syncedFile struct {
 	log *Log
-	buf []byte
-	bad bool // the last append failed
 
 	mu    sync.Mutex
+	buf   []byte
+	bad   bool     // the last append failed
 	f     vfs.File // nil: with NoSync, or after an error
 	size  int64
 	dirty bool
@@ -102,14 +101,12 @@ func newSyncedFile(l *Log) (*syncedFile, error) {
 		}
 		return s, errors.Join(err, l.fs.SyncDir(l.dir))
 	}
-	return s, s.renew(nil)
+	return s, s.renew()
 }
 
-// renew replaces the file by one with the present ends, those of tasks included,
-// which are not published yet.
-func (s *syncedFile) renew(tasks []task) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// renew replaces the file by one with the present ends, those included that are marked
+// and not published yet. The caller holds mu, or is the only one.
+func (s *syncedFile) renew() error {
 	if s.f != nil {
 		_ = s.f.Close() // replaced by a whole new one
 		s.f = nil
@@ -119,7 +116,7 @@ func (s *syncedFile) renew(tasks []task) error {
 	for _, t := range s.log.topics {
 		for _, p := range t.now.Load().partitions {
 			p.mu.Lock()
-			mark := p.hw
+			mark := max(p.hw, p.marked)
 			if p.corrupt != nil {
 				mark = p.mark // what was known stays known, and unknown unknown
 			}
@@ -128,7 +125,6 @@ func (s *syncedFile) renew(tasks []task) error {
 		}
 	}
 	s.log.mu.RUnlock()
-	s.addTasks(tasks)
 	s.finish()
 	name := s.log.syncedName()
 	b := syncedKind.wrap(nil)
@@ -152,46 +148,43 @@ func (s *syncedFile) add(p *Partition, end int64) {
 	s.buf = binary.BigEndian.AppendUint64(s.buf, uint64(end))
 }
 
-func (s *syncedFile) addTasks(tasks []task) {
-	for i := range tasks {
-		if tasks[i].err == nil {
-			s.add(tasks[i].p, tasks[i].end)
-		}
-	}
-}
-
 func (s *syncedFile) finish() {
 	binary.BigEndian.PutUint32(s.buf, uint32(len(s.buf)-recordHeader))
 	binary.BigEndian.PutUint32(s.buf[4:], crc32.Checksum(s.buf[recordHeader:], castagnoli))
 }
 
-// append marks what a round made durable. That it fails (the disk is full) makes
+// append marks what a sync made durable. That it fails (the disk is full) makes
 // the marks old: recovery would then take damage in the newest batches for a torn
-// write. It is logged and tried again with the next round.
-func (s *syncedFile) append(tasks []task) {
-	if s.log.o.NoSync {
+// write. It is logged and tried again with the next sync.
+func (s *syncedFile) append(t *task) {
+	if s.log.o.NoSync || t.err != nil {
 		return
 	}
-	var err error
 	s.mu.Lock()
-	usable := s.f != nil && s.size < maxSyncedFile
-	if usable {
-		s.begin()
-		s.addTasks(tasks)
-		s.finish()
-		if err = writeAll(s.f, s.buf, s.size); err == nil {
-			s.size += int64(len(s.buf))
-			s.dirty = true
-		}
-	}
-	s.mu.Unlock()
-	if !usable {
-		err = s.renew(tasks)
-	}
+	defer s.mu.Unlock()
+	t.p.mu.Lock()
+	t.p.marked = t.end
+	t.p.mu.Unlock()
+	err := s.write(t)
 	if err != nil && !s.bad { // told once, it may go on for long
 		s.log.logger.Warn("marks of what was synced not written", "file", s.log.syncedName(), "err", err)
 	}
 	s.bad = err != nil
+}
+
+func (s *syncedFile) write(t *task) error {
+	if s.f == nil || s.size >= maxSyncedFile {
+		return s.renew()
+	}
+	s.begin()
+	s.add(t.p, t.end)
+	s.finish()
+	if err := writeAll(s.f, s.buf, s.size); err != nil {
+		return err
+	}
+	s.size += int64(len(s.buf))
+	s.dirty = true
+	return nil
 }
 
 // sync makes the marks durable.
