@@ -70,7 +70,7 @@ func (s *shard) keep(ctx context.Context) error {
 			return err
 		}
 	}
-	if !s.checkpoints.step(slice) || !s.lookTop(s.instance.Operators()) {
+	if !s.checkpoints.step() || !s.checkpoints.look(&s.meter, s.instance.Operators()) {
 		if w := s.checkpoints.failed(); w != nil {
 			return s.durable(w)
 		}
@@ -93,7 +93,7 @@ func (s *shard) checkpoint(ctx context.Context) error {
 		return err
 	}
 	w := s.checkpoints.finish()
-	for !s.lookTop(s.instance.Operators()) {
+	for !s.lookTop(s.instance.Operators(), slice) {
 	}
 	return s.durable(w)
 }

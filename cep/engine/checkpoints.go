@@ -20,9 +20,13 @@ type checkpoints struct {
 }
 
 const (
-	// slice is how long a step takes at most, but for what one call of Write takes.
-	slice     = time.Millisecond
-	pollEvery = 5 * time.Millisecond
+	// A step takes a share of the time since the one before, and no longer than slice,
+	// but for what one call of Write takes: an event that comes meanwhile waits. There
+	// is none before it could take sliceLeast.
+	slice      = time.Millisecond
+	sliceLeast = 200 * time.Microsecond
+	sliceShare = 4
+	pollEvery  = 5 * time.Millisecond
 	// What a call of Write writes, what goes to the goroutine at once, and how much of
 	// that may wait for it.
 	writeBytes  = 16 << 10
@@ -47,6 +51,7 @@ type writing struct {
 	finished chan struct{} // closed when saved and err are set
 	saved    *checkpoint.Saved
 	err      error
+	stepped  time.Time // when the last step ended
 	count    int
 	bytes    int64
 	pause    time.Duration // the longest time that the shard was held
@@ -80,7 +85,7 @@ func (c *checkpoints) patience() time.Duration {
 	if c.at.closed {
 		return pollEvery
 	}
-	return slice
+	return max(0, sliceShare*sliceLeast-time.Since(c.at.stepped))
 }
 
 // begin begins a checkpoint of the operators as they are now. It becomes visible when
@@ -105,6 +110,7 @@ func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops 
 	}()
 	c.at = w
 	w.pause = time.Since(w.begun)
+	w.stepped = time.Now()
 	return nil
 }
 
@@ -160,15 +166,45 @@ func (w *writing) write(ctx context.Context, to *checkpoint.Writer, meta []byte,
 	return to.Commit(meta, turns)
 }
 
-// step takes pieces of the state to the goroutine, for as long as the budget and as
-// there is room for them, and reports whether all of them are there.
-func (c *checkpoints) step(budget time.Duration) bool {
-	w := c.at
-	begun := time.Now()
-	for !w.closed && w.piece(false) && time.Since(begun) < budget {
+// turn is how long what is done for a checkpoint between two batches may take now; 0: it
+// is not time to.
+func (w *writing) turn() time.Duration {
+	budget := min(slice, time.Since(w.stepped)/sliceShare)
+	if budget < sliceLeast {
+		return 0
 	}
-	w.pause = max(w.pause, time.Since(begun))
+	return budget
+}
+
+// step takes pieces of the state to the goroutine, where it is time to and as there is
+// room for them, and reports whether all of them are there.
+func (c *checkpoints) step() bool {
+	w := c.at
+	if w.closed {
+		return true
+	}
+	if budget := w.turn(); budget > 0 {
+		begun := time.Now()
+		for !w.closed && w.piece(false) && time.Since(begun) < budget {
+		}
+		w.stepped = time.Now()
+		w.pause = max(w.pause, w.stepped.Sub(begun))
+	}
 	return w.closed
+}
+
+// look looks for the keys with the most events, where it is time to, and reports whether
+// they are found.
+func (c *checkpoints) look(m *meter, ops []Operator) bool {
+	if m.topsAt == len(ops) {
+		return true
+	}
+	found := false
+	if budget := c.at.turn(); budget > 0 {
+		found = m.lookTop(ops, budget)
+		c.at.stepped = time.Now()
+	}
+	return found
 }
 
 // piece writes some of the state. It returns false where there is no room, for which

@@ -85,7 +85,7 @@ func (k *keyedShard) keep(ctx context.Context) error {
 		}
 	}
 	w := k.checkpoints.failed()
-	if w == nil && k.checkpoints.step(slice) && k.lookTop(k.ops) {
+	if w == nil && k.checkpoints.step() && k.checkpoints.look(&k.meter, k.ops) {
 		w = k.checkpoints.poll()
 	}
 	if w != nil {

@@ -125,15 +125,15 @@ func (m *meter) held() []operatorStats {
 // lookRecords is how many keys are looked at before the time is.
 const lookRecords = 4096
 
-// lookTop looks on, during a checkpoint, for the keys with the most events, and reports
-// whether it has been through all operators.
-func (m *meter) lookTop(ops []Operator) bool {
+// lookTop looks on, during a checkpoint, for the keys with the most events, for about as
+// long as the budget, and reports whether it has been through all operators.
+func (m *meter) lookTop(ops []Operator, budget time.Duration) bool {
 	m.meet(ops)
 	for begun := time.Now(); m.topsAt < len(ops); {
 		l, ok := ops[m.topsAt].Operator.(looker)
 		if ok {
 			top, done := l.LookTop(topKeys, lookRecords)
-			if !done && time.Since(begun) > slice {
+			if !done && time.Since(begun) > budget {
 				return false
 			}
 			if !done {
