@@ -56,6 +56,7 @@ func newCrashTest(t *testing.T, seed uint64) *crashTest {
 	c.o.SegmentBytes = int64(1024 << c.rng.IntN(5))
 	c.o.CheckpointBytes = int64(512 << c.rng.IntN(6))
 	c.o.UnflushedMax = int64(1024 << c.rng.IntN(8))
+	c.o.roomFrom, c.o.marksMax = int64(1<<c.rng.IntN(16)), int64(1<<c.rng.IntN(12))
 	return c
 }
 

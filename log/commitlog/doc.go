@@ -80,8 +80,8 @@
 //
 // # Goroutines
 //
-// Per Log: the flusher (and up to maxSyncs short-lived helpers while files of a
-// round are synced), the janitor (checkpoints, retention), the cleaner (compaction)
+// Per Log: up to maxSyncs of the flusher's while something is not durable, each of which
+// syncs one partition after another, and a partition at most one; the janitor (checkpoints, retention), the cleaner (compaction)
 // and the scrubber. None per topic, partition or reader. Lock order: Log.admin,
 // Partition.cleaning, Partition.appendMu, Partition.mu, and then one of Log.mu, the
 // flusher's, the index cache's and the file cache's.
@@ -92,10 +92,12 @@
 // only where a topic's settings need them: in compacted topics, to refuse those
 // without a key, with bounds on their time, and to recompress.
 //
-// The active segment of a partition with large writes has space on the disk beyond
-// its size (segment.reserve), so that a sync need not look for blocks; it is given
-// back when the segment is closed and when little was written from one checkpoint to
-// the next. After a crash it stays until the partition takes some again.
+// The file of the active segment of a partition to which much is written is larger than
+// its batches (segment.reserve), so that a sync need not look for blocks nor write the
+// file system's journal because the file grew. What is behind the batches is zeros, which
+// are no batch. It is given back when the segment is closed, durably before a checkpoint
+// behind it, and when little was written from one checkpoint to the next. After a crash
+// recovery cuts it, and says nothing: zeros are nothing that was lost.
 //
 // There is no checksum over a whole sealed segment. Every byte of it is under a
 // batch's CRC-32C or is one of two fields that must be exactly what offset and

@@ -79,6 +79,9 @@ type Options struct {
 	Registerer     prometheus.Registerer // nil: no metrics
 	Logger         *slog.Logger          // nil: slog.Default()
 	Now            func() time.Time      // nil: time.Now
+
+	roomFrom int64 // see segment.reserve; 0: defaultRoomFrom
+	marksMax int64 // see syncedFile; 0: defaultMarksMax
 }
 
 func (o *Options) setDefaults() {
@@ -89,6 +92,8 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxBatchBytes, 16<<20)
 	setDefault(&o.UnflushedMax, 64<<20)
 	setDefault(&o.CheckpointBytes, 32<<20)
+	setDefault(&o.roomFrom, defaultRoomFrom)
+	setDefault(&o.marksMax, defaultMarksMax)
 	setDefault(&o.CheckpointEvery, time.Minute)
 	setDefault(&o.ScrubBytesPerSecond, 16<<20)
 	setDefault(&o.ScrubEvery, 24*time.Hour)

@@ -332,19 +332,26 @@ func (p *Partition) cut(seg *segment) error {
 	if err := f.f.Truncate(seg.size); err != nil {
 		return err
 	}
-	seg.unclean, seg.room = false, 0
+	seg.unclean, seg.room, seg.fresh = false, 0, 0
+	p.cutOff(f)
 	return nil
 }
 
 // roll makes a new active segment. The caller holds appendMu.
 func (p *Partition) roll(old *segment, base int64, now time.Time) (*segment, error) {
+	busy := old != nil && old.room > 0
 	if old != nil {
 		if err := p.saveIndex(old); err != nil {
 			return nil, err
 		}
-		p.giveBack(old)
+		if err := p.giveBack(old); err != nil {
+			return nil, err
+		}
 	}
 	seg := newSegment(p.dir, base, now)
+	if busy {
+		seg.fresh = p.log.o.roomFrom
+	}
 	f, err := p.log.files.acquire(seg, true)
 	if err != nil {
 		return nil, err
@@ -370,20 +377,51 @@ func (p *Partition) yieldRoom() {
 	segs := p.segs
 	p.mu.Unlock()
 	if n := len(segs); n > 0 {
-		p.giveBack(segs[n-1])
+		_ = p.giveBack(segs[n-1]) // it keeps it then
 	}
 }
 
-// giveBack returns the space that was taken ahead for a segment. The caller holds
-// appendMu.
-func (p *Partition) giveBack(seg *segment) {
+// giveBack returns the space that was taken ahead for a segment, durably before a
+// checkpoint behind it is: what lies before that one is not scanned for where batches
+// end. The caller holds appendMu.
+func (p *Partition) giveBack(seg *segment) error {
 	if seg.room == 0 {
-		return
+		return nil
 	}
-	if f, err := p.log.files.acquire(seg, false); err == nil {
-		seg.giveBack(f.f)
-		f.release()
+	f, err := p.log.files.acquire(seg, false)
+	if err != nil {
+		return err
 	}
+	defer f.release()
+	smaller, err := seg.giveBack(f.f)
+	if smaller {
+		p.cutOff(f)
+	}
+	return err
+}
+
+// cutOff has a file synced that got smaller. The caller holds appendMu.
+func (p *Partition) cutOff(f *handle) {
+	p.mu.Lock()
+	queue := false
+	if p.blocked() == nil && !p.log.o.NoSync {
+		queue = p.soil(f)
+	}
+	p.mu.Unlock()
+	if queue {
+		p.log.flusher.enqueue(p)
+	}
+}
+
+// soil notes that a file is to be synced, and reports whether the partition is to be
+// queued for that. The caller holds mu.
+func (p *Partition) soil(f *handle) (queue bool) {
+	if n := len(p.dirty); n == 0 || p.dirty[n-1] != f {
+		p.dirty = append(p.dirty, f.ref())
+	}
+	queue = !p.queued
+	p.queued = true
+	return queue
 }
 
 // saveIndex brings the index file of the active segment up to date; the next
@@ -413,7 +451,7 @@ func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte, ste
 		return err
 	}
 	defer f.release()
-	seg.reserve(f.f, int64(len(batch)), p.topic.now.Load().parsed.segmentBytes)
+	seg.reserve(f.f, int64(len(batch)), p.log.o.roomFrom, p.topic.now.Load().parsed.segmentBytes)
 	if err := writeAll(f.f, batch, seg.size); err != nil {
 		seg.unclean = true
 		if cerr := p.cut(seg); cerr != nil {
@@ -437,12 +475,8 @@ func (p *Partition) write(seg *segment, h *record.BatchHeader, batch []byte, ste
 		p.mu.Unlock()
 		return nil
 	}
-	if n := len(p.dirty); n == 0 || p.dirty[n-1] != f {
-		p.dirty = append(p.dirty, f.ref())
-	}
 	p.behind += int64(len(batch))
-	queue := !p.queued
-	p.queued = true
+	queue := p.soil(f)
 	p.mu.Unlock()
 	p.log.flusher.wrote(int64(len(batch)))
 	if queue {

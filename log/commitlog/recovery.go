@@ -210,6 +210,9 @@ func (r *recovering) scanSegment(ctx context.Context, seg *segment) (*damage, er
 		}
 		if err != nil || d != nil {
 			seg.end = x.end
+			if d != nil {
+				d, err = trim(seg, h, d)
+			}
 			return d, err
 		}
 		x.add(seg.base, &head)
@@ -218,6 +221,17 @@ func (r *recovering) scanSegment(ctx context.Context, seg *segment) (*damage, er
 			r.p.transact(seg, &head, step, first)
 		}
 	}
+}
+
+// trim cuts zeros that a file ends in behind the batches, from the damage d on: space
+// that was taken ahead. Anything else stays, and is d.
+func trim(seg *segment, h *handle, d *damage) (*damage, error) {
+	end, err := content(h.f, d.pos, seg.size)
+	if err != nil || end > d.pos {
+		return d, err
+	}
+	seg.size = d.pos
+	return nil, h.f.Truncate(d.pos)
 }
 
 // damaged decides what becomes of the damage d in segment i and of all after it.
@@ -244,7 +258,16 @@ func (r *recovering) damaged(i int, d *damage) error {
 		r.segs = r.segs[:i+1]
 		return nil
 	}
-	lost := seg.size - d.pos
+	h, err := p.log.files.acquire(seg, false)
+	if err != nil {
+		return err
+	}
+	end, err := content(h.f, d.pos, seg.size)
+	h.release()
+	if err != nil {
+		return err
+	}
+	lost := end - d.pos
 	for _, later := range r.segs[i+1:] {
 		lost += later.size
 	}

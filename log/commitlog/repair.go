@@ -195,6 +195,18 @@ func (r *repairing) examine(seg *segment, h *handle, to int64) (pieces []piece, 
 			return nil, false, err
 		}
 		pieces = append(pieces, good)
+		if d != nil {
+			end, err := content(h.f, d.pos, seg.size)
+			if err != nil {
+				return nil, false, err
+			}
+			if end == d.pos { // space that was taken ahead
+				if err := h.f.Truncate(end); err != nil {
+					return nil, false, err
+				}
+				d, seg.size = nil, end
+			}
+		}
 		if d == nil { // the end of the file
 			if s.next < to {
 				if err := r.lose(seg, s.pos, s.pos, s.next, to, "the segment ends before that", h); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/weirstream/weir/log/vfs"
 )
 
-// TestRoomIsGivenBack: space is taken ahead for large writes only, the size of files
-// does not show it, and none is left when a segment or the log is closed.
+// TestRoomIsGivenBack: space is taken ahead where much is written only, and none is left
+// when a segment or the log is closed.
 func TestRoomIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(vfs.OS)
@@ -33,8 +33,8 @@ func TestRoomIsGivenBack(t *testing.T) {
 		t.Errorf("room to %d for small writes", small.segs[0].room)
 	}
 	checkSpace(t, large.segs[0])
-	if info, err := os.Stat(large.segs[1].file); err != nil || info.Size() != large.segs[1].size {
-		t.Errorf("%v, %v: expected a size of %d", info, err, large.segs[1].size)
+	if info, err := os.Stat(large.segs[1].file); err != nil || info.Size() != large.segs[1].room {
+		t.Errorf("%v, %v: expected a size of %d", info, err, large.segs[1].room)
 	}
 	// Where nothing much is written for a while, it is given back as well.
 	later.Store(int64(2 * time.Minute))

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -39,8 +40,9 @@ type segment struct {
 	index index // of the active segment; of others see indexCache
 	// unclean: bytes of a failed write may follow size; only the appender looks.
 	unclean bool
-	// room is the end of the space that was taken for it; only the appender looks.
-	room int64
+	// room is the size of its file, where that was made larger ahead of writes; fresh is
+	// what was written since it had none. Only the appender looks.
+	room, fresh int64
 }
 
 func segmentName(base int64) string { return fmt.Sprintf("%020d%s", base, logSuffix) }
@@ -60,35 +62,44 @@ func newSegment(dir string, base int64, made time.Time) *segment {
 }
 
 const (
-	// largeWrite is from where it pays to take space ahead: the file system then
-	// need not find blocks for each sync, which is most of what a large one costs.
-	largeWrite = 64 << 10
+	// defaultRoomFrom is what is written to a segment before it pays to make its file
+	// larger ahead of more: the file system then need not find blocks for each sync, nor
+	// write its journal because the file grew. That is most of what a large sync costs,
+	// and of what makes a small one wait for what others do to the disk.
+	defaultRoomFrom = 64 << 10
 	// Space is taken for half as much as there is, within these bounds.
 	roomMin, roomMax = 1 << 20, 16 << 20
 )
 
 // reserve takes space for a write of n bytes and for those after it, where that is
-// possible and worth it.
-func (s *segment) reserve(f vfs.File, n, segmentBytes int64) {
+// possible, and worth it from so many bytes on. Until they are written there are zeros,
+// which are no batch.
+func (s *segment) reserve(f vfs.File, n, from, segmentBytes int64) {
 	end := s.size + n
+	s.fresh += n
 	ahead, ok := f.(vfs.Preallocator)
-	if !ok || n < largeWrite || end <= s.room {
+	if !ok || s.fresh < from || end <= s.room {
 		return
 	}
 	room := max(end, min(end+min(max(end/2, roomMin), roomMax), segmentBytes))
 	if ahead.Preallocate(s.size, room-s.size) != nil {
-		room = math.MaxInt64 // a disk that is full or cannot: not tried again
+		// A disk that is full or cannot: not tried again. Some of it may have been taken.
+		room, s.unclean = math.MaxInt64, f.Truncate(s.size) != nil
 	}
 	s.room = room
 }
 
-// giveBack returns what was taken and not written. Where that fails the space is
-// free when the segment is deleted.
-func (s *segment) giveBack(f vfs.File) {
-	if s.room > s.size && s.room < math.MaxInt64 {
-		_ = f.Truncate(s.size)
+// giveBack returns what was taken and not written, and reports whether the file got
+// smaller.
+func (s *segment) giveBack(f vfs.File) (bool, error) {
+	smaller := s.room > s.size && s.room < math.MaxInt64
+	if smaller {
+		if err := f.Truncate(s.size); err != nil {
+			return false, err
+		}
 	}
-	s.room = 0
+	s.room, s.fresh = 0, 0
+	return smaller, nil
 }
 
 func (s *segment) indexFile() string { return strings.TrimSuffix(s.file, logSuffix) + indexSuffix }
@@ -208,6 +219,26 @@ func (s *scanner) window(n int) ([]byte, error) {
 		return nil, err
 	}
 	return s.buf[:min(n, got)], nil
+}
+
+// content is where the bytes from a position on end that are not zero. What is behind
+// was taken ahead and not written.
+func content(f vfs.File, from, to int64) (int64, error) {
+	end := from
+	for buf := make([]byte, min(to-from, scanBuffer)); from < to; {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
+		if n == 0 && err != nil {
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			return end, err
+		}
+		if trimmed := len(bytes.TrimRight(buf[:n], "\x00")); trimmed > 0 {
+			end = from + int64(trimmed)
+		}
+		from += int64(n)
+	}
+	return end, nil
 }
 
 // resync moves to the next valid batch after a damaged one at pos, if there is one:

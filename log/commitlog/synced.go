@@ -22,8 +22,8 @@ import (
 // unknownMark is the mark of a partition of which nothing is known.
 const unknownMark = int64(-1)
 
-// maxSyncedFile is the size at which the file is written anew.
-const maxSyncedFile = 1 << 20
+// defaultMarksMax is the size at which the file is written anew.
+const defaultMarksMax = 1 << 20
 
 const (
 	recordHeader = 4 + 4
@@ -173,7 +173,7 @@ func (s *syncedFile) append(t *task) {
 }
 
 func (s *syncedFile) write(t *task) error {
-	if s.f == nil || s.size >= maxSyncedFile {
+	if s.f == nil || s.size >= s.log.o.marksMax {
 		return s.renew()
 	}
 	s.begin()

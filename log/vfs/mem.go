@@ -423,6 +423,19 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
+// Preallocate implements Preallocator.
+func (f *memFile) Preallocate(from, n int64) error {
+	if f.readOnly {
+		return pathError("preallocate", f.name, fs.ErrPermission)
+	}
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if end := from + n; end > int64(len(f.n.data)) {
+		f.n.truncate(end)
+	}
+	return nil
+}
+
 func (f *memFile) Size() (int64, error) {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()

@@ -22,7 +22,7 @@ func (f osFile) Sync() error {
 
 // Preallocate implements Preallocator.
 func (f osFile) Preallocate(from, n int64) error {
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, n); err != nil {
+	if err := unix.Fallocate(int(f.Fd()), 0, from, n); err != nil {
 		return fmt.Errorf("fallocate %s: %w", f.Name(), err)
 	}
 	return nil

@@ -46,8 +46,9 @@ type File interface {
 
 // Preallocator is what a File may be as well.
 type Preallocator interface {
-	// Preallocate takes space on the disk for n bytes from an offset on. The size of
-	// the file stays as it is; Truncate to it gives back what was not written.
+	// Preallocate takes space on the disk for n bytes from an offset on, and makes the
+	// file that large where it is smaller: what is not written reads as zeros. Truncate
+	// gives it back.
 	Preallocate(from, n int64) error
 }
 
