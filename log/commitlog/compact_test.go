@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ type compactTest struct {
 	rng      *rand.Rand
 	fs       *vfs.Mem
 	o        Options
-	now      time.Time
+	clock    atomic.Int64 // in milliseconds
 	l        *Log
 	p        *Partition
 	records  map[int64]sentRecord // by offset
@@ -50,12 +51,14 @@ const (
 )
 
 func newCompactTest(t testing.TB, seed uint64, configs ...string) *compactTest {
-	c := &compactTest{TB: t, rng: rand.New(rand.NewPCG(seed, 11)), fs: vfs.NewMem(seed), now: time.UnixMilli(1_000_000),
+	c := &compactTest{TB: t, rng: rand.New(rand.NewPCG(seed, 11)), fs: vfs.NewMem(seed),
 		records: map[int64]sentRecord{}, sequence: map[int64]int32{}, open: map[int64][]int64{}, lastSent: map[int64][]byte{}, lastBase: map[int64]int64{}}
+	c.clock.Store(1_000_000)
 	c.o = testOptions(c.fs)
 	c.o.SegmentBytes = int64(1024 << c.rng.IntN(3))
 	c.o.CompactBytes = keySize * int64(2+c.rng.IntN(40))
-	c.o.Now = func() time.Time { return c.now }
+	c.o.roomFrom = int64(1 << c.rng.IntN(16))
+	c.o.Now = c.now // the janitor asks, too
 	c.l = mustOpen(t, "data", c.o)
 	all := append([]string{"cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0", "delete.retention.ms", "10000"}, configs...)
 	c.p = mustTopic(t, c.l, "a", 1, all...).Partitions()[0]
@@ -69,7 +72,7 @@ func (c *compactTest) send(id int64, transactional bool) {
 	b.Reset(record.BatchOptions{Codec: record.Codec(c.rng.IntN(5)), ProducerID: id, BaseSequence: c.sequence[id], Transactional: transactional})
 	base := c.p.End()
 	for i := range int64(1 + c.rng.IntN(4)) {
-		r := sentRecord{key: fmt.Sprint("k", c.rng.IntN(30)), at: c.now.UnixMilli() + c.rng.Int64N(50), tombstone: c.rng.IntN(5) == 0}
+		r := sentRecord{key: fmt.Sprint("k", c.rng.IntN(30)), at: c.clock.Load() + c.rng.Int64N(50), tombstone: c.rng.IntN(5) == 0}
 		value := []byte(nil)
 		if !r.tombstone {
 			r.value = fmt.Sprintf("%d-%s", base+i, make([]byte, c.rng.IntN(60)))
@@ -122,7 +125,7 @@ func (c *compactTest) step() {
 	case n < 36:
 		c.mark(10+c.rng.Int64N(3), c.rng.IntN(2) == 0)
 	case n < 38:
-		c.now = c.now.Add(time.Duration(c.rng.IntN(8000)) * time.Millisecond)
+		c.clock.Add(int64(c.rng.IntN(8000)))
 	default:
 		if _, err := c.p.compact(context.Background()); err != nil {
 			c.Fatal(err)
@@ -327,6 +330,8 @@ func TestCompact(t *testing.T) {
 	})
 }
 
+func (c *compactTest) now() time.Time { return time.UnixMilli(c.clock.Load()) }
+
 // finish decides all transactions, lets all horizons pass, and sees that one
 // record by key is left, and no tombstone.
 func (c *compactTest) finish() {
@@ -335,7 +340,7 @@ func (c *compactTest) finish() {
 		c.mark(id, c.rng.IntN(2) == 0)
 	}
 	for range 4 {
-		c.now = c.now.Add(time.Minute)
+		c.clock.Add(time.Minute.Milliseconds())
 		for len(c.p.segs) > 0 {
 			n := len(c.p.segs)
 			c.send(0, false)
@@ -370,7 +375,7 @@ func (c *compactTest) finish() {
 				c.Fatalf("key %s is left at %d and %d, compacted to %d", r.Key, before, r.Offset, cleaned)
 			}
 			left[string(r.Key)] = r.Offset
-			if r.Value == nil && r.Timestamp < c.now.Add(-2*time.Minute).UnixMilli() {
+			if r.Value == nil && r.Timestamp < c.now().Add(-2*time.Minute).UnixMilli() {
 				c.Fatalf("tombstone of %s at %d is left", r.Key, r.Offset)
 			}
 		}
@@ -442,7 +447,7 @@ func TestCompactDelete(t *testing.T) {
 			start := c.p.Start()
 			switch c.rng.IntN(3) {
 			case 0:
-				if err := c.p.retain(t.Context(), c.now); err != nil {
+				if err := c.p.retain(t.Context(), c.now()); err != nil {
 					t.Fatal(err)
 				}
 			case 1:
