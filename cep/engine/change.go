@@ -84,6 +84,16 @@ func missing(ops, there []Operator) map[string]bool {
 	return out
 }
 
+// rules are those that wait for it.
+func (w *warming) rules() (out []string) {
+	for _, op := range w.reader.instance.Operators() {
+		if w.missing[op.Identity] {
+			out = append(out, op.Rules...)
+		}
+	}
+	return out
+}
+
 func (w *warming) close() {
 	w.cancel()
 	if w.src != nil {
@@ -162,6 +172,9 @@ func (s *shard) warmed(w *warming) int64 {
 	defer s.mu.Unlock()
 	st := &s.status
 	st.Warming, st.Warmed = w.program.ID(), w.at
+	if s.waiting == nil {
+		s.waiting = w.rules()
+	}
 	return st.Cursor
 }
 
@@ -255,7 +268,7 @@ func (s *shard) endWarming() {
 		w.close()
 		s.warming = nil
 		s.mu.Lock()
-		s.status.Warming, s.status.Warmed = "", 0
+		s.status.Warming, s.status.Warmed, s.waiting = "", 0, nil
 		s.mu.Unlock()
 	}
 }
@@ -284,6 +297,10 @@ func (s *shard) enterProgram(ctx context.Context, id string) error {
 		return nil
 	}
 	if s.journals() {
+		// What the one before decided stands when the journal says that another one does.
+		if err := s.outputsDurable(ctx); err != nil {
+			return err
+		}
 		if err := s.enter(ctx, journalRecord{Kind: kindProgram, Program: id}, s.engine.opts.Now().UnixMilli()); err != nil {
 			return err
 		}
@@ -311,7 +328,7 @@ func (s *shard) become(w *warming) error {
 	s.before, s.costs, s.topsAt = s.spent(), nil, 0
 	s.program, s.instance, s.project, s.decoder, s.loaded = w.program, r.instance, r.project, decoder, -1
 	s.mu.Lock()
-	s.status.Program = w.program.ID()
+	s.status.Program, s.running = w.program.ID(), w.program
 	s.mu.Unlock()
 	return nil
 }

@@ -130,12 +130,7 @@ func (s *shard) freeze(ctx context.Context) error {
 	if err == nil {
 		s.savedAt, s.topsAt = time.Now(), 0
 		err = s.checkpoints.begin(ctx, s.cursor, meta, s.stateful(), func(ctx context.Context) error {
-			for _, o := range outputs {
-				if err := s.engine.opts.Sink.Durable(ctx, o.topic, o.partition, o.offset); err != nil {
-					return fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, o.offset, err)
-				}
-			}
-			return nil
+			return s.engine.durable(ctx, outputs)
 		})
 		s.begunNeeds = needs
 	}
@@ -143,6 +138,27 @@ func (s *shard) freeze(ctx context.Context) error {
 		return fmt.Errorf("%s[%d]@%d: checkpoint: %w", s.origin.Topic, s.partition, s.cursor, err)
 	}
 	return nil
+}
+
+// durable waits until outputs are.
+func (e *Engine) durable(ctx context.Context, outputs []awaited) error {
+	for _, o := range outputs {
+		if err := e.opts.Sink.Durable(ctx, o.topic, o.partition, o.offset); err != nil {
+			return fmt.Errorf("wait for %s[%d]@%d: %w", o.topic, o.partition, o.offset, err)
+		}
+	}
+	return nil
+}
+
+// outputsDurable waits until all is durable that was written to the outputs.
+func (s *shard) outputsDurable(ctx context.Context) error {
+	var all []awaited
+	for i := range s.outputs.topics {
+		if o := &s.outputs.topics[i]; o.last >= 0 {
+			all = append(all, awaited{o.topic, o.partition, o.last})
+		}
+	}
+	return s.engine.durable(ctx, all)
 }
 
 // durable notes that a checkpoint is durable, or failed.
@@ -214,8 +230,8 @@ func (s *shard) encode(n needs) ([]byte, error) {
 	w := cep.NewSnapshotWriter(&buf)
 	w.Uvarint(checkpointVersion)
 	program := s.program.ID()
-	if s.inForce == "" && s.engine.opts.Journal == JournalLive {
-		program = "" // it has decided nothing, and the journal does not know of it
+	if s.engine.opts.Journal == JournalLive {
+		program = s.inForce // it may stand in for that one, or have decided nothing yet
 	}
 	w.Bytes([]byte(program))
 	for _, text := range []string{s.source.topic, s.source.id, s.source.declared} {

@@ -321,6 +321,20 @@ func (w *writing) end() {
 	w.cancel()
 }
 
+// leave lets a checkpoint that is being written outlast its context; join puts it under
+// another one.
+func (c *checkpoints) leave() {
+	if c.at != nil {
+		c.at.detach()
+	}
+}
+
+func (c *checkpoints) join(ctx context.Context) {
+	if w := c.at; w != nil {
+		w.detach = context.AfterFunc(ctx, w.cancel)
+	}
+}
+
 // moved tells that an operator's state is in another one now, of which the rest is
 // written. Where that is not so, as its state was made or copied, the next checkpoint has
 // all of it.

@@ -95,8 +95,10 @@ type Engine struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	declaring sync.Mutex      // held by who changes what runs
+	declaring chan struct{}   // holds what is put in by who changes what runs
 	ctx       context.Context // of Run; nil before it. Under declaring
+
+	regroupings []*regrouping // under declaring
 
 	mu     sync.Mutex
 	groups []*group // changed under declaring and mu, read under either
@@ -124,7 +126,7 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	e := &Engine{opts: o, logger: o.Logger}
+	e := &Engine{opts: o, logger: o.Logger, declaring: make(chan struct{}, 1)}
 	var err error
 	if e.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
@@ -150,15 +152,16 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 // a checkpoint. The error tells which of these last checkpoints failed; what they
 // would have saved is computed again at the next start. Without a shard it waits.
 func (e *Engine) Run(ctx context.Context) error {
-	e.declaring.Lock()
+	e.declaring <- struct{}{}
 	e.ctx = ctx
 	for _, g := range e.groups {
 		g.start(ctx)
 	}
-	e.declaring.Unlock()
+	<-e.declaring
 	<-ctx.Done()
-	e.declaring.Lock() // no shard is started behind this
-	defer e.declaring.Unlock()
+	e.declaring <- struct{}{} // no shard is started behind this
+	defer func() { <-e.declaring }()
+	e.endRegroupings()
 	errs := make([]error, len(e.groups))
 	for i, g := range e.groups {
 		errs[i] = g.stop()
@@ -169,26 +172,41 @@ func (e *Engine) Run(ctx context.Context) error {
 // Declare makes the engine run prog over streams from now on, with as many
 // partitions as partitions says where it names a topic. A shard whose stream and
 // program are the ones of before, the same pointer and ID, goes on, and so does one that
-// another program is for, where neither reads keyed streams: it changes to that as soon
-// as its windows are warm, which Status tells. The others write a checkpoint and end, and what begins in their place starts from that, as after a
-// restart of the process. Declare returns when the new shards have been started.
+// another program is for: it changes to that as soon as its windows are warm, which Status
+// tells. Where the stream is another one, or a shard comes or goes among those that share
+// keyed streams, they write a checkpoint and end, and what begins in their place starts
+// from that, as after a restart of the process. Declare returns when the new shards have
+// been started.
 func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[string]int32) error {
-	e.declaring.Lock()
-	defer e.declaring.Unlock()
+	e.declaring <- struct{}{}
+	defer func() { <-e.declaring }()
 	next, err := e.groupsOf(streams, prog, partitions)
 	if err != nil {
 		return err
 	}
+	e.endRegroupings()
 	var ending []*group
-	for _, g := range e.groups {
-		if i := slices.IndexFunc(next, g.same); i >= 0 {
-			next[i] = g
-		} else if i := slices.IndexFunc(next, g.changes); i >= 0 {
-			g.shards[0].change(prog)
-			next[i] = g
+	for _, old := range e.groups {
+		if i := slices.IndexFunc(next, old.same); i >= 0 {
+			next[i] = old
+		} else if i := slices.IndexFunc(next, old.changes); i >= 0 {
+			old.shards[0].change(prog)
+			next[i] = old
 		} else {
-			ending = append(ending, g)
+			ending = append(ending, old)
 		}
+	}
+	left := ending
+	ending = nil
+	for len(left) > 0 {
+		from, to := related(left[0], left, next)
+		left = slices.DeleteFunc(left, func(g *group) bool { return slices.Contains(from, g) })
+		if e.ctx == nil || !sameShards(from, to) {
+			ending = append(ending, from...)
+			continue
+		}
+		next = append(slices.DeleteFunc(next, func(g *group) bool { return slices.Contains(to, g) }), from...)
+		e.regroup(&regrouping{engine: e, streams: streams, program: prog, partitions: partitions, groups: from})
 	}
 	for _, g := range ending {
 		if g.cancel != nil {
@@ -280,6 +298,18 @@ type ShardStatus struct {
 	Warmed        int64  // all before it were read for them, which is done at Cursor
 	Restarts      int64  // since the process began
 	Err           string // why the shard is not running, empty where it is
+}
+
+// WarmingRules are the rules, by their IDs, whose windows are made from the log, of the
+// program that Status calls Warming. It may be called at any time from any goroutine.
+func (e *Engine) WarmingRules() (out []string) {
+	for _, s := range e.shards() {
+		s.mu.Lock()
+		out = append(out, s.waiting...)
+		s.mu.Unlock()
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // KeyedStatus is where the shards of keyed streams stand. It may be called at any time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirstream/weir/ingest/schema"
@@ -19,6 +20,9 @@ type group struct {
 	shards []*shard
 	topics []*keyedTopic
 	merger *merger // of this life
+
+	resumed bool         // its shards have their state
+	lives   atomic.Int64 // that began
 
 	mu    sync.Mutex
 	keyed []*keyedShard // changed by the group's goroutine, under mu
@@ -112,12 +116,17 @@ func (g *group) saved() (sum int64) {
 func (g *group) life(ctx context.Context) error {
 	work, cancel := lingering(ctx, stopTimeout)
 	defer cancel()
-	if err := g.restore(ctx, work); err != nil {
-		if ctx.Err() != nil {
-			return nil // nothing was done that a checkpoint could save
+	g.lives.Add(1)
+	if !g.resumed {
+		if err := g.restore(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil // nothing was done that a checkpoint could save
+			}
+			return err
 		}
-		return err
 	}
+	g.resumed = false
+	g.join(work)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	keyed, enough := context.WithCancel(work)
@@ -166,7 +175,7 @@ func firstCause(errs []error) error {
 
 // restore puts all shards where their checkpoints left them, and brings into keyed
 // streams that are new what was decided before.
-func (g *group) restore(ctx, work context.Context) error {
+func (g *group) restore(ctx context.Context) error {
 	for _, t := range g.topics {
 		var err error
 		if t.partitions, err = g.engine.opts.KeyedTopic(t.topic(), t.wanted); err != nil {
@@ -186,19 +195,61 @@ func (g *group) restore(ctx, work context.Context) error {
 	if g.keyed == nil {
 		g.makeKeyed()
 	}
-	g.merger = newMerger(g.engine.opts.Sink, g.topics)
-	g.merger.wait, g.merger.now, g.merger.ctx = g.engine.opts.KeyedWait, g.engine.opts.Now, work
-	for _, s := range g.shards {
-		if len(s.projections) > 0 {
-			s.merger, s.lane = g.merger, g.merger.add(s, s.projections, s.clock.Newest())
-		}
-	}
 	for _, k := range g.keyed {
 		if err := k.guard(func() error { return k.restore(ctx) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// join brings the shards together for a life whose work a context bounds.
+func (g *group) join(work context.Context) {
+	g.merger = newMerger(g.engine.opts.Sink, g.topics)
+	g.merger.wait, g.merger.now, g.merger.ctx = g.engine.opts.KeyedWait, g.engine.opts.Now, work
+	for _, s := range g.shards {
+		s.paused, s.merger, s.lane = false, nil, nil
+		s.checkpoints.join(work)
+		if len(s.projections) > 0 {
+			s.merger, s.lane = g.merger, g.merger.add(s, s.projections, s.clock.Newest())
+		}
+	}
+	for _, k := range g.keyed {
+		k.paused = false
+		k.checkpoints.join(work)
+	}
+}
+
+// pause ends the group, at the next place that is possible, for its shards to go on with
+// what they have. It reports whether they can, and else what the group ended with.
+func (g *group) pause() (bool, error) {
+	for _, s := range g.shards {
+		s.pausing.Store(true)
+		s.call()
+	}
+	<-g.ended
+	all := true
+	for _, s := range g.shards {
+		s.pausing.Store(false)
+		all = all && s.paused
+	}
+	return all, g.err
+}
+
+// resume starts a group that was paused, with what its shards have or, where that is not
+// whole, from their checkpoints.
+func (g *group) resume(ctx context.Context, whole bool) {
+	g.cancel()
+	if !whole {
+		for _, s := range g.shards {
+			s.checkpoints.abandon()
+		}
+		for _, k := range g.keyed {
+			k.checkpoints.abandon()
+		}
+	}
+	g.ended, g.resumed = nil, whole
+	g.start(ctx)
 }
 
 // makeKeyed makes the shards of the keyed streams.

@@ -179,7 +179,13 @@ func (s *shard) merge(ctx context.Context, offset func(i int) int64, n int, then
 		until = s.marks[0].Cursor
 	case s.filling || s.engine.opts.Journal != JournalLive:
 	case offset(0) < s.settled:
-		until = s.settled
+		// Where only other outputs, as keyed streams, reach further, it is decided now.
+		if until = s.outputs.decided(); offset(0) >= until {
+			until = s.settled
+			if err := s.enterProgram(ctx, s.program.ID()); err != nil {
+				return 0, err
+			}
+		}
 	default:
 		if err := s.enterProgram(ctx, s.program.ID()); err != nil {
 			return 0, err

@@ -160,6 +160,13 @@ func (k *keyedShard) durable(w *writing) error {
 	}
 	k.saved = w.cursor
 	k.pin()
+	if k.leftover > 0 {
+		if k.leftover--; k.leftover == 0 {
+			if err := k.engine.sweepEvents(k.dir(), k.ops); err != nil {
+				return err
+			}
+		}
+	}
 	for offset := range k.careful {
 		if offset < k.saved {
 			delete(k.careful, offset)
@@ -254,15 +261,26 @@ func (k *keyedShard) begin() (err error) {
 		k.ops = append(k.ops, op.Operator)
 	}
 	k.mu.Unlock()
-	if err := k.engine.placeEvents(k.dir(), k.ops); err != nil {
-		return fmt.Errorf("%s[%d]: %w", k.topic.topic(), k.partition, err)
+	if !k.aside {
+		if err := k.engine.placeEvents(k.dir(), k.ops); err != nil {
+			return fmt.Errorf("%s[%d]: %w", k.topic.topic(), k.partition, err)
+		}
 	}
 	for i := range k.sources {
 		f := &k.sources[i]
-		f.next, f.watermark = 0, event.MinTime
-		f.read = f.shard.gather.index(k.topic.topic())
+		f.next, f.watermark, f.read = 0, event.MinTime, -1
 	}
+	k.read()
 	return nil
+}
+
+// read notes which of its sources read what it delivers.
+func (k *keyedShard) read() {
+	for i := range k.sources {
+		if f := &k.sources[i]; !k.aside {
+			f.read = f.shard.gather.index(k.topic.topic())
+		}
+	}
 }
 
 func (st *savedKeyed) of() *checkpoint.Saved { return st.saved }

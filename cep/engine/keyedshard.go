@@ -59,6 +59,10 @@ type keyedShard struct {
 	checkpoints checkpoints
 	saved       int64 // the cursor of the newest checkpoint
 	savedAt     time.Time
+	leftover    int             // checkpoints until the events of operators of before are removed
+	paused      bool            // it ended with its state, for another life to go on with it
+	aside       bool            // it reads beside the one whose directory this is, and delivers nothing
+	only        map[string]bool // operators that are run; nil: all
 
 	// Blocks in which there was a panic are processed row by row; the second time at the
 	// same row it is left out.
@@ -140,7 +144,11 @@ func (k *keyedShard) panicked(r any) error {
 // run feeds the operators until ctx is done, and then writes the last checkpoint, for
 // which work leaves some time.
 func (k *keyedShard) run(ctx, work context.Context) error {
-	defer k.checkpoints.abandon()
+	defer func() {
+		if !k.paused {
+			k.checkpoints.abandon()
+		}
+	}()
 	src, err := k.engine.opts.Open(ctx, k.topic.topic(), k.partition, k.cursor)
 	if err != nil {
 		return err
@@ -149,6 +157,10 @@ func (k *keyedShard) run(ctx, work context.Context) error {
 	for {
 		c, err := k.next(ctx, src)
 		switch {
+		case ctx.Err() != nil && !slices.ContainsFunc(k.sources, func(f keyedFrom) bool { return !f.shard.paused }):
+			k.checkpoints.leave()
+			k.paused = true
+			return nil
 		case ctx.Err() != nil:
 			return k.in(k.checkpoint(work))
 		case errors.Is(err, context.DeadlineExceeded):
@@ -156,10 +168,7 @@ func (k *keyedShard) run(ctx, work context.Context) error {
 		case err != nil:
 			return k.in(err)
 		default:
-			if err := k.chunk(ctx, &c); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
+			if err := k.chunk(work, &c); err != nil { // no source that has ended holds it up
 				return k.in(err)
 			}
 		}
@@ -269,10 +278,12 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 		f.watermark = max(f.watermark, h.watermark)
 		rows += h.rows
 	}
-	k.mu.Lock()
-	k.status.Rows += int64(rows)
-	k.mu.Unlock()
-	k.metrics.rows.Add(float64(rows))
+	if !k.aside {
+		k.mu.Lock()
+		k.status.Rows += int64(rows)
+		k.mu.Unlock()
+		k.metrics.rows.Add(float64(rows))
+	}
 	return k.advance()
 }
 
@@ -412,7 +423,9 @@ func (k *keyedShard) rows(at int, p *part) error {
 		if err := k.operate(at); err != nil {
 			return err
 		}
-		p.take(&k.topic.Sources[at], &k.outboxes[at])
+		if !k.aside {
+			p.take(&k.topic.Sources[at], &k.outboxes[at])
+		}
 		return nil
 	}
 	all, described := k.batch, k.described
@@ -442,6 +455,9 @@ func (k *keyedShard) rows(at int, p *part) error {
 		if err := k.operate(at); err != nil {
 			return err
 		}
+		if k.aside {
+			continue
+		}
 		var one part
 		one.take(&k.topic.Sources[at], &k.outboxes[at])
 		p.join(&one, row)
@@ -464,6 +480,9 @@ func (k *keyedShard) operate(at int) error {
 	k.meet(k.ops)
 	start := time.Now()
 	for i, op := range k.instance.Operators() {
+		if k.only != nil && !k.only[op.Identity] {
+			continue
+		}
 		out := &k.outboxes[op.Reader]
 		marks := len(out.Marks)
 		var err error

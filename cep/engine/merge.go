@@ -129,6 +129,17 @@ func (m *merger) stop(l *lane) {
 	m.poke()
 }
 
+// pause tells that no more is read of a lane for now: others do not wait for it, and what
+// it offered is merged.
+func (m *merger) pause(ctx context.Context, l *lane) error {
+	m.mu.Lock()
+	defer m.poke()
+	defer m.mu.Unlock()
+	l.behind, l.stopped = false, true
+	m.poked = append(m.poked, m.lanes...)
+	return m.merge(ctx)
+}
+
 // stuck reports whether what waits to be merged will not be, as more of a source is in
 // the log that nobody reads any more.
 func (m *merger) stuck() bool {

@@ -43,6 +43,7 @@ type output struct {
 	from, end int64               // what was read after the restart: all durable
 	written   map[string]struct{} // the shard's identities found there
 	reach     int64               // one past the greatest source offset among them
+	closed    int64               // events before it were decided, and all that came of it is there
 	decided   map[int64][]string  // of decisions: the live rules by source offset
 }
 
@@ -87,7 +88,7 @@ func (o *outputs) alert(s *shard, a *event.Alert) {
 // decision behind the last one, is still written.
 func (o *outputs) standing(id event.Identity, found []Finding) (stand []Finding, silent bool) {
 	t := &o.topics[toDecisions]
-	if id.Offset >= t.reach {
+	if id.Offset >= o.decided() {
 		return found, false
 	}
 	rules, decided := t.decided[id.Offset]
@@ -96,7 +97,7 @@ func (o *outputs) standing(id event.Identity, found []Finding) (stand []Finding,
 		if f.Shadow {
 			id.Role = "shadow:" + f.Rule
 			_, keep = t.written[string(id.AppendText(nil))]
-			keep = keep || id.Offset == t.reach-1
+			keep = keep || id.Offset == t.reach-1 && id.Offset >= t.closed
 		}
 		if keep {
 			stand = append(stand, f)
@@ -104,6 +105,9 @@ func (o *outputs) standing(id event.Identity, found []Finding) (stand []Finding,
 	}
 	return stand, !decided
 }
+
+// decided is the offset before which an earlier life has decided all events.
+func (o *outputs) decided() int64 { return max(o.topics[toDecisions].reach, o.topics[toDecisions].closed) }
 
 // keyBytes is a record key, null for an event without one.
 func keyBytes(key string) []byte {

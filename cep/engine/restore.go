@@ -82,12 +82,41 @@ func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 		}
 		s.settled = max(s.settled, s.outputs.topics[i].reach)
 	}
+	s.closeDecided(st.program)
 	if err := s.openProjections(ctx, st.ends); err != nil {
 		return err
 	}
 	s.publish(s.cursor)
 	s.showOperators(true)
 	return nil
+}
+
+// closeDecided notes up to where programs have decided that the shard cannot follow: what
+// they decided was durable before the journal named another one, so it stands, and of an
+// event without a decision nothing is made. The first in force at the cursor is before.
+func (s *shard) closeDecided(before string) {
+	if s.engine.opts.Journal != JournalLive {
+		return
+	}
+	for i := range s.marks {
+		if m := &s.marks[i]; m.Kind == kindProgram {
+			if !s.follows(before) {
+				t := &s.outputs.topics[toDecisions]
+				t.closed = m.Cursor
+				s.settled = max(s.settled, m.Cursor)
+			}
+			before = m.Program
+		}
+	}
+}
+
+// follows reports whether the shard decides what a program has decided by that one.
+func (s *shard) follows(id string) bool {
+	if id == s.program.ID() || s.engine.opts.Programs == nil {
+		return id == s.program.ID()
+	}
+	p, err := s.engine.opts.Programs(id)
+	return err == nil && canChange(s.program, p)
 }
 
 // beginRange fills the operators with what is before the range that is replayed, and

@@ -39,9 +39,11 @@ type shard struct {
 	status ShardStatus
 	shown  *counts // what the metrics have counted, nil before the first restore
 	// Beside the log:
-	declared  Program // to change to
-	called    bool    // there is something to do
-	interrupt func()  // ends the wait for records; nil: there was none yet
+	declared  Program  // to change to
+	running   Program  // that decides; nil: none yet
+	waiting   []string // rules whose windows are warmed
+	called    bool     // there is something to do
+	interrupt func()   // ends the wait for records; nil: there was none yet
 
 	pace pace
 
@@ -78,6 +80,9 @@ type shard struct {
 	only      map[string]bool // operators that are run; nil: all
 	aside     bool            // it reads beside the shard that decides, in whose directory it changes nothing
 	leftover  int             // checkpoints until the events of operators of before are removed
+
+	pausing atomic.Bool // it shall end with its state
+	paused  bool        // it did
 
 	// After a panic, records up to carefulUntil are processed one by one.
 	carefulUntil int64
@@ -154,7 +159,11 @@ func (s *shard) run(ctx, work context.Context) error {
 		return err
 	}
 	defer src.Close()
-	defer s.checkpoints.abandon()
+	defer func() {
+		if !s.paused {
+			s.checkpoints.abandon()
+		}
+	}()
 	take := func() error {
 		s.taken = time.Now()
 		return s.take(work)
@@ -168,6 +177,9 @@ func (s *shard) run(ctx, work context.Context) error {
 		}
 		if err := s.changeProgram(work, ctx); err != nil && ctx.Err() == nil {
 			return err
+		}
+		if s.pausing.Load() && len(s.marks) == 0 && s.position >= s.settled {
+			return s.pause(work)
 		}
 		if err := s.reads(work, src); err != nil {
 			return err
@@ -211,6 +223,21 @@ func (s *shard) run(ctx, work context.Context) error {
 			return err
 		}
 	}
+}
+
+// pause decides what is left and ends the run, for another one to go on with the state.
+func (s *shard) pause(ctx context.Context) error {
+	if s.lane != nil {
+		if err := s.merger.pause(ctx, s.lane); err != nil {
+			return err
+		}
+	}
+	if err := s.drained(ctx); err != nil {
+		return err
+	}
+	s.checkpoints.leave()
+	s.paused = true
+	return nil
 }
 
 // drained decides what is left.
@@ -550,7 +577,7 @@ func (s *shard) publish(highWatermark int64) {
 	s.mu.Lock()
 	st := &s.status
 	st.Cursor, st.HighWatermark, st.Watermark, st.Err = s.cursor, max(st.HighWatermark, highWatermark, s.cursor), wm, ""
-	st.Program = s.program.ID()
+	st.Program, s.running = s.program.ID(), s.program
 	st.Events, st.Decisions, st.Alerts = s.counts.events, s.counts.decisions, s.counts.alerts
 	st.Late, st.DeadLetters, st.Changes = s.counts.late, s.counts.deadLetters, s.changes
 	lag := st.HighWatermark - st.Cursor

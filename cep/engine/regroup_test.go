@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/schema"
+)
+
+// changingKeyed are programs whose windows come from none, one or two keyed streams, equal
+// ones, more ones and others.
+func changingKeyed(streams []*schema.Stream) []*shopProgram {
+	shop30, shop90 := keyedWindow{"shop", "s", "s", 3, 3, 30 * time.Second}, keyedWindow{"shop", "s", "s", 3, 3, 90 * time.Second}
+	device := keyedWindow{"device", "s", "s", 4, 4, 40 * time.Second}
+	of := func(id string, local time.Duration, windows ...keyedWindow) *shopProgram {
+		return &shopProgram{testProgram: testProgram{id, local}, streams: streams, windows: windows}
+	}
+	return []*shopProgram{
+		of("a", 20*time.Second, shop30), of("b", 20*time.Second, shop30, shop90), of("c", 20*time.Second, shop30, device),
+		of("d", 20*time.Second, device), of("e", 20*time.Second), of("f", 35*time.Second, shop90), of("g", 20*time.Second, shop30),
+	}
+}
+
+// TestKeyedProgramChanges changes between programs with keyed streams while events are
+// decided, over restarts and kills. One source partition has the order of its log, so what
+// each program would decide is known: every event has the decision of the one that the
+// journal names for it, with the windows that it would have had from the beginning.
+func TestKeyedProgramChanges(t *testing.T) {
+	changes := 0
+	testSeeds(t, 15, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 71))
+		streams := []*schema.Stream{shopStream("s", 1)}
+		programs := changingKeyed(streams)
+		values := shopInputs(r, 200+r.IntN(1500))
+		in := map[string][][]string{"s": {values}}
+		want := map[string]map[string][]string{}
+		for _, p := range programs {
+			local := *p
+			local.local = true
+			w := newKeyedBench(seed, &local, 0, in)
+			w.run(t)
+			want[p.id] = w.result()
+		}
+		b := newKeyedBench(seed+1, programs[r.IntN(len(programs))], 1+r.Int32N(4), nil)
+		b.opts.Programs = func(id string) (Program, error) {
+			for _, p := range programs {
+				if p.id == id {
+					return p, nil
+				}
+			}
+			return nil, fmt.Errorf("no program %q", id)
+		}
+		for parts, kills := 1+r.IntN(4), r.IntN(5); parts > 0; {
+			parts--
+			n := len(values)
+			if parts > 0 {
+				n = r.IntN(n + 1)
+			}
+			b.log.produce("in", 0, values[:n]...)
+			values = values[n:]
+			for {
+				b.opts.BatchRows = 1 + r.IntN(300)
+				b.opts.CheckpointEvery = []time.Duration{time.Nanosecond, time.Millisecond, time.Hour}[r.IntN(3)]
+				if kills > 0 && r.IntN(2) == 0 {
+					kills--
+					b.log.fuse = 1 + r.IntN(80)
+				}
+				b.runChanging(t, r, programs, r.IntN(2) == 0)
+				dead := b.log.dead
+				b.log.revive()
+				b.fs = b.fs.CrashClone()
+				if !dead {
+					break
+				}
+			}
+		}
+		b.byTheJournal(t, want)
+		changes += b.journaled(kindProgram) - 1
+	})
+	if changes <= 0 {
+		t.Error("no program was ever changed: the test looks at nothing")
+	}
+}
+
+// runChanging runs an engine until all input is decided or the log is killed, and declares
+// programs meanwhile. It may wait until the last one is in force.
+func (b *keyedBench) runChanging(t *testing.T, r *rand.Rand, programs []*shopProgram, wait bool) {
+	t.Helper()
+	e := b.engine(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	for range r.IntN(4) {
+		b.prog = programs[r.IntN(len(programs))]
+		if err := e.Declare(b.streams, b.prog, nil); err != nil {
+			t.Fatal(err)
+		}
+		if r.IntN(2) == 0 {
+			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond) // anywhere
+		}
+	}
+	killed := false
+	for _, s := range b.streams {
+		killed = killed || b.log.waitEnds(s.Topic, int(s.Partitions))
+	}
+	for end := time.Now().Add(time.Minute); wait && !killed; time.Sleep(time.Millisecond) {
+		killed = b.log.isDead()
+		wait = slices.ContainsFunc(e.Status(), func(s ShardStatus) bool { return s.Program != b.prog.ID() })
+		if time.Now().After(end) {
+			t.Fatalf("the program %s does not come into force: %+v", b.prog.ID(), e.Status())
+		}
+	}
+	cancel()
+	if err := <-done; err != nil && !killed && !b.log.isDead() {
+		t.Fatal(err)
+	}
+}
+
+// byTheJournal wants each event's decision and alerts to be those of the program that the
+// journal names for it; want is what each decides by itself.
+func (b *keyedBench) byTheJournal(t *testing.T, want map[string]map[string][]string) {
+	t.Helper()
+	var marks []journalRecord
+	for _, rec := range b.log.part(TopicJournal, 0).recs {
+		var m journalRecord
+		if err := json.Unmarshal(rec.Value, &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Kind == kindProgram {
+			marks = append(marks, m)
+		}
+	}
+	all := map[string][]string{}
+	for i, m := range marks {
+		end := int64(1 << 40)
+		if i+1 < len(marks) {
+			end = marks[i+1].Cursor
+		}
+		for name, lines := range want[m.Program] {
+			if strings.HasPrefix(name, event.TopicDeadLetters) {
+				all[name] = lines // the same whoever decides
+			} else {
+				all[name] = append(all[name], between(lines, m.Cursor, end)...)
+			}
+		}
+	}
+	defer func() {
+		if t.Failed() {
+			for _, m := range marks {
+				t.Logf("from %d: %s", m.Cursor, m.Program)
+			}
+		}
+	}()
+	got := b.result()
+	for name := range all {
+		if strings.HasPrefix(name, event.TopicAlerts) {
+			// What a kill cut off of a decision, the program that is there makes good.
+			all[name], got[name] = identities(all[name]), identities(got[name])
+		}
+	}
+	sameResults(t, all, got)
+}
+
+func identities(lines []string) (out []string) {
+	for _, l := range lines {
+		out = append(out, strings.Fields(l)[1])
+	}
+	return out
+}
+
+// between are the records of events from one offset to another.
+func between(lines []string, from, to int64) []string {
+	lines = since(lines, int(from))
+	return lines[:len(lines)-len(since(lines, int(min(to, 1<<40))))]
+}
