@@ -107,7 +107,9 @@ func (o *outputs) standing(id event.Identity, found []Finding) (stand []Finding,
 }
 
 // decided is the offset before which an earlier life has decided all events.
-func (o *outputs) decided() int64 { return max(o.topics[toDecisions].reach, o.topics[toDecisions].closed) }
+func (o *outputs) decided() int64 {
+	return max(o.topics[toDecisions].reach, o.topics[toDecisions].closed)
+}
 
 // keyBytes is a record key, null for an event without one.
 func keyBytes(key string) []byte {

@@ -193,6 +193,7 @@ type changeover struct {
 	fills []*keyedFill
 	keyed []*keyedWarming
 	waits []string // rules
+	taken bool     // the change is made
 }
 
 // move is a shard that gets another program.
@@ -223,6 +224,9 @@ func (c *changeover) close() {
 	}
 	for _, f := range c.fills {
 		f.close()
+		if !c.taken {
+			c.engine.unpinKeyed(&group{topics: []*keyedTopic{f.topic}})
+		}
 	}
 	for _, w := range c.keyed {
 		if w.src != nil {
@@ -364,6 +368,7 @@ func (c *changeover) prepareKeyed(ctx context.Context, g *group, t *keyedTopic) 
 
 func (c *changeover) prepareFill(ctx context.Context, g *group, t *keyedTopic) error {
 	fill := newKeyedFill(c.engine, t)
+	c.engine.pinKeyed(&group{topics: []*keyedTopic{t}})
 	c.fills = append(c.fills, fill)
 	for _, shadow := range g.shards {
 		at := t.source(shadow.stream.Schema.Stream)
@@ -639,9 +644,11 @@ func (c *changeover) take() error {
 		for _, k := range old.keyed {
 			if !slices.ContainsFunc(c.keyed, func(w *keyedWarming) bool { return w.running == k }) {
 				k.checkpoints.abandon()
+				c.engine.unpinKeyed(&group{topics: []*keyedTopic{k.topic}})
 			}
 		}
 	}
+	c.taken = true
 	return errors.Join(errs...)
 }
 
