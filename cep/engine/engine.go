@@ -99,6 +99,7 @@ type Engine struct {
 	ctx       context.Context // of Run; nil before it. Under declaring
 
 	regroupings []*regrouping // under declaring
+	declared    declaration   // under declaring
 
 	mu     sync.Mutex
 	groups []*group // changed under declaring and mu, read under either
@@ -134,6 +135,7 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 	if e.groups, err = e.groupsOf(streams, prog, o.SourcePartitions); err != nil {
 		return nil, err
 	}
+	e.declared = declaration{streams, prog, o.SourcePartitions}
 	for s := range shardsIn(e.groups) {
 		s.pinSaved()
 	}
@@ -154,9 +156,7 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 func (e *Engine) Run(ctx context.Context) error {
 	e.declaring <- struct{}{}
 	e.ctx = ctx
-	for _, g := range e.groups {
-		g.start(ctx)
-	}
+	e.begin(ctx)
 	<-e.declaring
 	<-ctx.Done()
 	e.declaring <- struct{}{} // no shard is started behind this
@@ -180,17 +180,29 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[string]int32) error {
 	e.declaring <- struct{}{}
 	defer func() { <-e.declaring }()
-	next, err := e.groupsOf(streams, prog, partitions)
+	return e.declare(declaration{streams, prog, partitions})
+}
+
+// declaration is what Declare was given.
+type declaration struct {
+	streams    []*schema.Stream
+	program    Program
+	partitions map[string]int32
+}
+
+func (e *Engine) declare(d declaration) error {
+	next, err := e.groupsOf(d.streams, d.program, d.partitions)
 	if err != nil {
 		return err
 	}
+	e.declared = d
 	e.endRegroupings()
 	var ending []*group
 	for _, old := range e.groups {
 		if i := slices.IndexFunc(next, old.same); i >= 0 {
 			next[i] = old
 		} else if i := slices.IndexFunc(next, old.changes); i >= 0 {
-			old.shards[0].change(prog)
+			old.shards[0].change(d.program)
 			next[i] = old
 		} else {
 			ending = append(ending, old)
@@ -206,7 +218,7 @@ func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[
 			continue
 		}
 		next = append(slices.DeleteFunc(next, func(g *group) bool { return slices.Contains(to, g) }), from...)
-		e.regroup(&regrouping{engine: e, streams: streams, program: prog, partitions: partitions, groups: from})
+		e.regroup(&regrouping{engine: e, declaration: d, groups: from})
 	}
 	for _, g := range ending {
 		if g.cancel != nil {
@@ -218,7 +230,7 @@ func (e *Engine) Declare(streams []*schema.Stream, prog Program, partitions map[
 			e.logger.Error("the last checkpoint of a shard failed; what it would have saved is computed again", "err", err)
 		}
 		for _, s := range g.shards {
-			e.succeed(s, streams, next)
+			e.succeed(s, d.streams, next)
 			s.unpin()
 		}
 		e.unpinKeyed(g)

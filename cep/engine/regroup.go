@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
 )
 
@@ -22,16 +22,92 @@ import (
 
 // regrouping is such a change of some groups.
 type regrouping struct {
-	engine     *Engine
-	streams    []*schema.Stream
-	program    Program
-	partitions map[string]int32
-	groups     []*group // that it changes: of the program before
+	engine *Engine
+	declaration
+	groups []*group // that it changes: of the program before
 
 	poisoned map[string]*keyedShard // by directory: the newest reader, for what it panicked at
 
 	cancel context.CancelFunc
 	done   chan struct{}
+}
+
+// begin starts the groups. Where the journal names another program than the declared one,
+// and one of them reads keyed streams, they begin with that one, where it is known: what
+// it had in hand when the process ended is decided by it. The change follows.
+func (e *Engine) begin(ctx context.Context) {
+	d := e.declared
+	if first := e.inForce(ctx); first != nil {
+		groups, err := e.groupsOf(d.streams, first, d.partitions)
+		if err == nil {
+			e.mu.Lock()
+			e.groups = groups
+			e.mu.Unlock()
+			for _, g := range groups {
+				e.pinKeyed(g)
+			}
+			defer func() {
+				if err := e.declare(d); err != nil {
+					e.logger.Error("the declared program cannot be changed to", "program", d.program.ID(), "err", err)
+				}
+			}()
+		}
+	}
+	for _, g := range e.groups {
+		g.start(ctx)
+	}
+}
+
+// inForce is the program that the journal names last; nil where that is the declared one,
+// or shards change from it by themselves, or it is not known.
+func (e *Engine) inForce(ctx context.Context) Program {
+	if e.opts.Programs == nil || e.opts.Journal != JournalLive {
+		return nil
+	}
+	id, newest := "", int64(-1)
+	for _, s := range e.shards() {
+		at, program, err := s.inForceAt(ctx)
+		if err != nil {
+			e.logger.Warn("which program has decided is not known: the declared one begins", "err", err)
+			return nil
+		}
+		if program != "" && (at > newest || id == "") {
+			id, newest = program, at
+		}
+	}
+	if id == "" || id == e.declared.program.ID() {
+		return nil
+	}
+	p, err := e.opts.Programs(id)
+	if err != nil || canChange(p, e.declared.program) {
+		return nil
+	}
+	return p
+}
+
+// inForceAt is the program that the journal names last for the shard, and where it does;
+// -1 where only its checkpoint tells.
+func (s *shard) inForceAt(ctx context.Context) (at int64, program string, err error) {
+	if s.source, err = s.sourceNow(); err != nil {
+		return 0, "", err
+	}
+	st, err := s.newest(math.MaxUint64)
+	if err != nil {
+		return 0, "", err
+	}
+	at, from := int64(-1), int64(0)
+	if st != nil {
+		program, from = st.program, st.journaled
+	}
+	if err := s.openJournal(ctx, from); err != nil {
+		return 0, "", err
+	}
+	for i := range s.marks {
+		if m := &s.marks[i]; m.Kind == kindProgram {
+			at, program = m.offset, m.Program
+		}
+	}
+	return at, program, nil
 }
 
 // errAgain says that the groups are not those any more that were prepared for.
@@ -611,10 +687,19 @@ func (c *changeover) ready(ctx context.Context) error {
 			return err
 		}
 	}
+	// All that the one before decided is durable before the journal has one of the marks.
+	if err := c.each(func(s *shard) error { return s.outputsDurable(ctx) }); err != nil {
+		return err
+	}
+	return c.each(func(s *shard) error { return s.enterProgram(ctx, c.program.ID()) })
+}
+
+// each does something with all shards at once.
+func (c *changeover) each(do func(s *shard) error) error {
 	errs := make([]error, len(c.moves))
 	var all sync.WaitGroup
 	for i, m := range c.moves {
-		all.Go(func() { errs[i] = m.shard.enterProgram(ctx, c.program.ID()) })
+		all.Go(func() { errs[i] = do(m.shard) })
 	}
 	all.Wait()
 	return errors.Join(errs...)

@@ -17,15 +17,19 @@ import (
 // changingKeyed are programs whose windows come from none, one or two keyed streams, equal
 // ones, more ones and others.
 func changingKeyed(streams []*schema.Stream) []*shopProgram {
-	shop30, shop90 := keyedWindow{"shop", "s", "s", 3, 3, 30 * time.Second}, keyedWindow{"shop", "s", "s", 3, 3, 90 * time.Second}
-	device := keyedWindow{"device", "s", "s", 4, 4, 40 * time.Second}
-	of := func(id string, local time.Duration, windows ...keyedWindow) *shopProgram {
-		return &shopProgram{testProgram: testProgram{id, local}, streams: streams, windows: windows}
+	local := func(seconds int) shopWindow {
+		return shopWindow{over: "s", reader: "s", past: 1, now: 1, length: time.Duration(seconds) * time.Second}
 	}
-	return []*shopProgram{
-		of("a", 20*time.Second, shop30), of("b", 20*time.Second, shop30, shop90), of("c", 20*time.Second, shop30, device),
-		of("d", 20*time.Second, device), of("e", 20*time.Second), of("f", 35*time.Second, shop90), of("g", 20*time.Second, shop30),
+	keyed := func(name string, by, seconds, chunk int) shopWindow {
+		return shopWindow{keyed: name, over: "s", reader: "s", past: by, now: by, length: time.Duration(seconds) * time.Second, chunk: chunk}
 	}
+	shop30, shop90, device, disk := keyed("shop", 3, 30, 0), keyed("shop", 3, 90, 0), keyed("device", 4, 40, 0), keyed("shop", 3, 60, 7)
+	var out []*shopProgram
+	for i, windows := range [][]shopWindow{{local(20), shop30}, {local(20), shop30, shop90}, {local(20), shop30, device}, {local(20), device, disk},
+		{local(20)}, {local(35), shop90, disk}, {local(20), shop30}} {
+		out = append(out, &shopProgram{id: string(rune('a' + i)), streams: streams, windows: windows})
+	}
+	return out
 }
 
 // TestKeyedProgramChanges changes between programs with keyed streams while events are
@@ -42,9 +46,7 @@ func TestKeyedProgramChanges(t *testing.T) {
 		in := map[string][][]string{"s": {values}}
 		want := map[string]map[string][]string{}
 		for _, p := range programs {
-			local := *p
-			local.local = true
-			w := newKeyedBench(seed, &local, 0, in)
+			w := newKeyedBench(seed, p.locally(), 0, in)
 			w.run(t)
 			want[p.id] = w.result()
 		}
