@@ -24,8 +24,9 @@ type group struct {
 	resumed bool         // its shards have their state
 	lives   atomic.Int64 // that began
 
-	mu    sync.Mutex
-	keyed []*keyedShard // changed by the group's goroutine, under mu
+	mu     sync.Mutex
+	keyed  []*keyedShard // changed by the group's goroutine, under mu
+	failed chan struct{} // closed when it fails instead of pausing; nil: it need not
 
 	cancel context.CancelFunc
 	ended  chan struct{} // nil: not started; closed when err is what the group ended with
@@ -83,6 +84,7 @@ func (g *group) supervise(ctx context.Context) error {
 		if ctx.Err() != nil || err == nil {
 			return err
 		}
+		g.unpause()
 		if g.engine.opts.replayed != nil && !errors.Is(err, errPanic) {
 			return err
 		}
@@ -176,6 +178,12 @@ func firstCause(errs []error) error {
 // restore puts all shards where their checkpoints left them, and brings into keyed
 // streams that are new what was decided before.
 func (g *group) restore(ctx context.Context) error {
+	for _, s := range g.shards {
+		s.checkpoints.abandon() // of one that was paused
+	}
+	for _, k := range g.keyed {
+		k.checkpoints.abandon()
+	}
 	for _, t := range g.topics {
 		var err error
 		if t.partitions, err = g.engine.opts.KeyedTopic(t.topic(), t.wanted); err != nil {
@@ -221,34 +229,48 @@ func (g *group) join(work context.Context) {
 }
 
 // pause ends the group, at the next place that is possible, for its shards to go on with
-// what they have. It reports whether they can, and else what the group ended with.
-func (g *group) pause() (bool, error) {
+// what they have. It reports whether they can, and whether it has ended at all: one that
+// fails meanwhile goes on by itself.
+func (g *group) pause() (paused, ended bool) {
+	failed := make(chan struct{})
+	g.mu.Lock()
+	g.failed = failed
+	g.mu.Unlock()
 	for _, s := range g.shards {
 		s.pausing.Store(true)
 		s.call()
 	}
-	<-g.ended
-	all := true
+	select {
+	case <-failed:
+		return false, false
+	case <-g.ended:
+	}
+	paused = g.err == nil
 	for _, s := range g.shards {
 		s.pausing.Store(false)
-		all = all && s.paused
+		paused = paused && s.paused
 	}
-	return all, g.err
+	return paused, true
+}
+
+// unpause gives a pause up.
+func (g *group) unpause() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed != nil {
+		for _, s := range g.shards {
+			s.pausing.Store(false)
+		}
+		close(g.failed)
+		g.failed = nil
+	}
 }
 
 // resume starts a group that was paused, with what its shards have or, where that is not
 // whole, from their checkpoints.
 func (g *group) resume(ctx context.Context, whole bool) {
 	g.cancel()
-	if !whole {
-		for _, s := range g.shards {
-			s.checkpoints.abandon()
-		}
-		for _, k := range g.keyed {
-			k.checkpoints.abandon()
-		}
-	}
-	g.ended, g.resumed = nil, whole
+	g.ended, g.resumed, g.failed = nil, whole, nil
 	g.start(ctx)
 }
 

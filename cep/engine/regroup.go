@@ -612,21 +612,21 @@ func (c *changeover) cursor(shadow *shard) int64 {
 func (c *changeover) switchOver(ctx context.Context) error {
 	e := c.engine
 	begun := time.Now()
-	paused := true
-	for _, g := range c.groups {
-		whole, err := g.pause()
-		paused = paused && whole && err == nil
-	}
-	if !paused && e.ctx.Err() != nil {
-		return e.ctx.Err()
+	all, ended := true, make([]bool, len(c.groups))
+	paused := make([]bool, len(c.groups))
+	for i, g := range c.groups {
+		paused[i], ended[i] = g.pause()
+		all = all && paused[i]
 	}
 	err := errAgain
-	if paused {
+	if all {
 		err = c.ready(ctx)
 	}
 	if err != nil {
-		for _, g := range c.groups {
-			g.resume(e.ctx, paused)
+		for i, g := range c.groups {
+			if ended[i] && (paused[i] || e.ctx.Err() == nil) {
+				g.resume(e.ctx, paused[i])
+			}
 		}
 		return err
 	}
