@@ -519,6 +519,7 @@ func (g *Consumer) reconcile(now time.Time, m *consumerMember, owned Slots) {
 			return // it is still letting go
 		}
 		g.own(m, m.assigned, Slots{})
+		m.revokeBy = time.Time{} // what it must let go next has its own time
 	}
 	keep, revoke, missing, held := Slots{}, Slots{}, Slots{}, false
 	for x := range m.assigned {

@@ -371,6 +371,39 @@ func TestConsumerStaticLeavesUnrevoked(t *testing.T) {
 	}
 }
 
+// TestConsumerRevokesTwice: a member that has let go in time, and is to let go of more,
+// has its rebalance timeout again.
+func TestConsumerRevokesTwice(t *testing.T) {
+	cfg := Config{}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	topics := simTopics{"t": {[16]byte{1}, 3}}
+	g := NewConsumer(&cfg, now)
+	beat := func(b Beat) BeatResult {
+		r, _ := g.Heartbeat(now, b, topics)
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return r
+	}
+	join := func(id string) BeatResult {
+		return beat(Beat{MemberID: id, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+	}
+	had := join("a")
+	for _, id := range []string{"b", "c"} {
+		join(id)
+		r := beat(Beat{MemberID: "a", Epoch: had.Epoch, Rebalance: -1, Owned: had.Assigned})
+		if len(r.Assigned) != len(had.Assigned)-1 {
+			t.Fatalf("%v after %v", r.Assigned, had.Assigned)
+		}
+		had = r
+		now = now.Add(40 * time.Second)
+		g.Tick(now)
+		if g.members["a"] == nil {
+			t.Fatalf("dropped 40 s after it was told to let go for %s", id)
+		}
+	}
+}
+
 // TestConsumerHeldSince: of the partitions of a member those that it has had since an
 // epoch, and no other, may be committed for with that epoch.
 func TestConsumerHeldSince(t *testing.T) {
