@@ -115,7 +115,7 @@ func (s *Sliding) markCapped(w *view, out *cep.Outbox) {
 	switch {
 	case !ok:
 	case w.q.late: // how much is still there of what is no longer asked for says nothing
-		ok = x.asksFor(lost, s.watermark)
+		ok = s.lacks(x, w.v, s.rec(w.id).n, lost, s.watermark)
 	case w.lo > 0:
 		return // what was lost lies before event 0
 	case x.Length > 0:

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
@@ -213,6 +214,33 @@ func (g *generating) crash() {
 	}
 	out.Reset(g.w.types)
 	g.clock.Arrive(&b, &out)
+}
+
+// TestCappedAfterRestore: what is marked as capped does not depend on how much is there of
+// what nothing may ask for, which a snapshot leaves out.
+func TestCappedAfterRestore(t *testing.T) {
+	seeds.Each(t, 200, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		w := newWorld(r)
+		w.inputs = randomInputs(r, 150)
+		w.cfg.MaxEvents = 4 + r.IntN(20)
+		w.cfg.Outputs = []Output{
+			{Slot: 0, Extent: Extent{Events: 1 + r.IntN(w.cfg.MaxEvents)}, Aggregate: Count, Value: -1},
+			{Slot: 1, Extent: Extent{Gap: time.Duration(1 + r.IntN(6))}, Aggregate: Count, Value: -1}}
+		w.types = []event.Type{ResultType(Count, event.Type{}), ResultType(Count, event.Type{})}
+		g := newGenerating(t, r, &w)
+		for g.at < len(w.inputs) && !t.Failed() {
+			g.batch(1 + r.IntN(20))
+			full := snapshotOf(t, g.op)
+			g.op = g.fresh()
+			if err := g.op.Restore(cep.NewSnapshotReader(bytes.NewReader(full))); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.op.Advance(g.clock.Watermark(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 // TestGenerationsAreSmall: a generation holds what has changed, of a key with many

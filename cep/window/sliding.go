@@ -449,6 +449,20 @@ func (x *extent) asksFor(t, watermark event.Time) bool {
 	return x.Events > 0 || x.Length > 0 && t > end.Sub(x.Length) || x.Gap > 0 && t.Add(x.Gap) >= end
 }
 
+// lacks reports whether an event at a watermark or later may ask for more than the n
+// events that are there of a key of which the last to be left out was at lost. It does not
+// look at those of the n that it may not ask for: they may be there still or not.
+func (s *Sliding) lacks(x *extent, v *ring, n uint32, lost, watermark event.Time) bool {
+	switch {
+	case x.Events > 0:
+		return v.after(0, n, watermark.Sub(x.Delay)) < uint32(x.Events)
+	case x.asksFor(lost, watermark):
+		return true
+	}
+	// A session may go on since.
+	return x.Gap > 0 && n > 0 && v.time(0)-lost <= event.Time(x.Gap) && s.held(x, v, n, watermark) == 0
+}
+
 // A record and a mark are words by another name: they hold no pointer, and words are
 // aligned for them.
 var (

@@ -40,7 +40,7 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 		}
 		key = s.appendKey(key[:0], r)
 		w.Bytes(key)
-		s.snapshotCapped(w, id)
+		s.snapshotCapped(w, id, r)
 		w.Uvarint(uint64(r.n - live))
 		v := s.ring(r)
 		last := event.Time(0)
@@ -55,14 +55,18 @@ func (s *Sliding) Snapshot(w *cep.SnapshotWriter) error {
 }
 
 // snapshotCapped writes what MaxEvents left out of a key, as far as it still shows.
-func (s *Sliding) snapshotCapped(w *cep.SnapshotWriter, id uint32) {
-	t, ok := s.capped[id]
-	if !ok || s.over(t) {
-		w.Uvarint(0)
-		return
+func (s *Sliding) snapshotCapped(w *cep.SnapshotWriter, id uint32, r *record) {
+	if t, ok := s.capped[id]; ok {
+		v := s.ring(r)
+		for i := range s.extents {
+			if s.lacks(&s.extents[i], &v, r.n, t, s.low) {
+				w.Uvarint(1)
+				w.Varint(int64(t))
+				return
+			}
+		}
 	}
-	w.Uvarint(1)
-	w.Varint(int64(t))
+	w.Uvarint(0)
 }
 
 func (s *Sliding) snapshotValues(w *cep.SnapshotWriter, words []uint64) {
