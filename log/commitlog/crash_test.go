@@ -232,6 +232,9 @@ func (c *crashTest) appender(l *Log, rng *rand.Rand) {
 		if rng.IntN(10) == 0 {
 			_ = p.checkpoint(context.Background()) // the crash may come first
 		}
+		if rng.IntN(10) == 0 {
+			l.marks.rotate()
+		}
 	}
 }
 

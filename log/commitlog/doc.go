@@ -8,6 +8,7 @@
 //	producer-ids              producer ids below this number may be in use
 //	synced                    how far each partition was made durable, appended
 //	                          after every flush, before the acks leave
+//	synced.next               the same, anew, being written
 //	clean                     there while the log is closed in good order
 //	topics/NAME-N/            one partition
 //	  00000000000000000000.log    batches as received; the name is the base offset

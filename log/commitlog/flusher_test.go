@@ -11,13 +11,12 @@ import (
 	"github.com/weirstream/weir/log/vfs"
 )
 
-// slowSyncs is a file system on which a sync of one partition's segments takes until it
-// is let go on.
+// slowSyncs is a file system on which a sync of some files takes until it is let go on.
 type slowSyncs struct {
 	vfs.FS
-	partition string
-	begun     chan error // gets what the sync will return
-	at, most  atomic.Int64
+	slow     func(name string) bool
+	begun    chan error // gets what the sync will return
+	at, most atomic.Int64
 }
 
 func (f *slowSyncs) Create(name string) (vfs.File, error) { return f.wrap(name)(f.FS.Create(name)) }
@@ -26,7 +25,7 @@ func (f *slowSyncs) OpenFile(name string) (vfs.File, error) { return f.wrap(name
 
 func (f *slowSyncs) wrap(name string) func(vfs.File, error) (vfs.File, error) {
 	return func(file vfs.File, err error) (vfs.File, error) {
-		if err != nil || !strings.Contains(name, f.partition) || !strings.HasSuffix(name, logSuffix) {
+		if err != nil || !f.slow(name) {
 			return file, err
 		}
 		return slowSync{file, f}, nil
@@ -52,7 +51,7 @@ func (s slowSync) Sync() error {
 // TestSlowSync: a partition whose sync takes long holds up no other one, has no second
 // one meanwhile, and what came meanwhile shares the next.
 func TestSlowSync(t *testing.T) {
-	disk := &slowSyncs{FS: vfs.NewMem(1), partition: "slow-0", begun: make(chan error)}
+	disk := &slowSyncs{FS: vfs.NewMem(1), slow: func(name string) bool { return strings.Contains(name, "slow-0") && strings.HasSuffix(name, logSuffix) }, begun: make(chan error)}
 	l := mustOpen(t, "data", testOptions(disk))
 	slow, fast := mustTopic(t, l, "slow", 1).Partitions()[0], mustTopic(t, l, "fast", 1).Partitions()[0]
 	batch := func() []byte { return newBatch(record.BatchOptions{ProducerID: -1}, "r", 1, 100, 1) }
@@ -99,6 +98,68 @@ func TestSlowSync(t *testing.T) {
 	if hw := slow.HighWatermark(); hw != 6 {
 		t.Errorf("after a failed sync %d batches are durable, expected 6", hw)
 	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMarksAreRotated: the file of what was synced is written anew while partitions are
+// synced, which wait for nothing, and has what was marked meanwhile.
+func TestMarksAreRotated(t *testing.T) {
+	disk := &slowSyncs{FS: vfs.NewMem(1), slow: func(name string) bool { return strings.HasSuffix(name, "synced.next") }, begun: make(chan error)}
+	o := testOptions(disk)
+	o.marksMax = 4000
+	l := mustOpen(t, "data", o)
+	l.stop() // the janitor, who does it as well
+	l.background.Wait()
+	topic := mustTopic(t, l, "t", 2)
+	parts := topic.Partitions()
+	add := func(p *Partition) {
+		t.Helper()
+		mustAppend(t, p, newBatch(record.BatchOptions{ProducerID: -1}, "r", 1, 10, 1))
+	}
+	check := func() {
+		t.Helper()
+		marks, err := readSynced(disk, "data/synced", quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range parts {
+			if mark := marks[markKey{topic.seq, p.index}]; mark != p.End() {
+				t.Errorf("%v: the mark is %d, expected %d", p, mark, p.End())
+			}
+		}
+	}
+	for _, broken := range []error{nil, errors.New("broken")} {
+		for range 50 {
+			add(parts[0])
+		}
+		before := fileSize(t, disk, "data/synced")
+		rotated := make(chan struct{})
+		go func() { l.marks.rotate(); close(rotated) }()
+		for disk.at.Load() == 0 {
+			time.Sleep(time.Millisecond) // between two looks at a condition
+		}
+		add(parts[1])
+		l.marks.rotate() // one at a time
+		check()
+		disk.begun <- broken
+		<-rotated
+		check()
+		if after := fileSize(t, disk, "data/synced"); broken == nil && after >= before {
+			t.Errorf("it had %d bytes and has %d", before, after)
+		}
+		add(parts[1])
+		check()
+	}
+	// It is there whole where nobody rotates it.
+	for range 200 {
+		add(parts[0])
+	}
+	if size := fileSize(t, disk, "data/synced"); size > o.marksMax+100 {
+		t.Errorf("it has %d bytes", size)
+	}
+	check()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

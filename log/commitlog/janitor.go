@@ -24,6 +24,7 @@ func (l *Log) janitor(ctx context.Context) {
 		case <-tick.C:
 		}
 		l.marks.sync()
+		l.marks.rotate()
 		retain := l.retaining.Load() && time.Since(retained) >= retentionEvery
 		if retain {
 			retained = time.Now()

@@ -22,8 +22,9 @@ import (
 // unknownMark is the mark of a partition of which nothing is known.
 const unknownMark = int64(-1)
 
-// defaultMarksMax is the size at which the file is written anew.
-const defaultMarksMax = 1 << 20
+// defaultMarksMax is the size at which the file is written anew. The janitor does so
+// before (rotate), from a fourth of that on.
+const defaultMarksMax = 4 << 20
 
 const (
 	recordHeader = 4 + 4
@@ -88,6 +89,7 @@ type syncedFile struct {
 	f     vfs.File // nil: with NoSync, or after an error
 	size  int64
 	dirty bool
+	since []byte // records that a new file that is being made lacks; nil: none is
 }
 
 // newSyncedFile begins a new file with the present ends of all partitions. With
@@ -111,6 +113,74 @@ func (s *syncedFile) renew() error {
 		_ = s.f.Close() // replaced by a whole new one
 		s.f = nil
 	}
+	s.since = nil
+	name, b := s.log.syncedName(), s.present()
+	if err := vfs.WriteFile(s.log.fs, name, b); err != nil {
+		return diskFull(err)
+	}
+	f, err := s.log.fs.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	s.f, s.size, s.dirty = f, int64(len(b)), false
+	return nil
+}
+
+// rotate replaces the file when it is large, while marks are written: no sync waits for
+// those of a new file. Where that fails, renew will tell.
+func (s *syncedFile) rotate() {
+	s.mu.Lock()
+	if s.f == nil || s.since != nil || s.size < s.log.o.marksMax/4 {
+		s.mu.Unlock()
+		return
+	}
+	b := s.present()
+	s.since = []byte{}
+	s.mu.Unlock()
+	name := s.log.syncedName() + ".next"
+	f, err := s.log.fs.Create(name)
+	if err == nil {
+		if err = writeAll(f, b, 0); err == nil {
+			err = f.Sync()
+		}
+		if err = s.replace(f, int64(len(b)), name, err); err != nil {
+			_ = f.Close() // not used
+		}
+	}
+	if err == nil {
+		err = s.log.fs.SyncDir(s.log.dir)
+	}
+	if err != nil {
+		s.log.logger.Debug("marks of what was synced not written anew", "file", name, "err", err)
+	}
+}
+
+// replace takes a new file of a size into use, with what was marked while it was made,
+// unless there was an error.
+func (s *syncedFile) replace(f vfs.File, size int64, name string, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since := s.since
+	s.since = nil
+	switch {
+	case err != nil:
+		return err
+	case since == nil || s.f == nil:
+		return errors.New("it was written anew meanwhile")
+	}
+	if err := writeAll(f, since, size); err != nil {
+		return err
+	}
+	if err := s.log.fs.Rename(name, s.log.syncedName()); err != nil {
+		return err
+	}
+	_ = s.f.Close() // replaced by a whole new one
+	s.f, s.size, s.dirty = f, size+int64(len(since)), true
+	return nil
+}
+
+// present is a file with the present ends. The caller holds mu.
+func (s *syncedFile) present() []byte {
 	s.begin()
 	s.log.mu.RLock()
 	for _, t := range s.log.topics {
@@ -126,18 +196,7 @@ func (s *syncedFile) renew() error {
 	}
 	s.log.mu.RUnlock()
 	s.finish()
-	name := s.log.syncedName()
-	b := syncedKind.wrap(nil)
-	b = append(b, s.buf...)
-	if err := vfs.WriteFile(s.log.fs, name, b); err != nil {
-		return diskFull(err)
-	}
-	f, err := s.log.fs.OpenFile(name)
-	if err != nil {
-		return err
-	}
-	s.f, s.size, s.dirty = f, int64(len(b)), false
-	return nil
+	return append(syncedKind.wrap(nil), s.buf...)
 }
 
 func (s *syncedFile) begin() { s.buf = append(s.buf[:0], make([]byte, recordHeader)...) }
@@ -179,6 +238,9 @@ func (s *syncedFile) write(t *task) error {
 	s.begin()
 	s.add(t.p, t.end)
 	s.finish()
+	if s.since != nil {
+		s.since = append(s.since, s.buf...)
+	}
 	if err := writeAll(s.f, s.buf, s.size); err != nil {
 		return err
 	}
