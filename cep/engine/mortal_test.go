@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/weirstream/weir/log/vfs"
@@ -13,6 +15,7 @@ type mortal struct {
 	mu    sync.Mutex
 	ops   int
 	last  int           // the operation at which it dies; 0: none
+	slow  string        // the directory in which a sync takes a while
 	calls []call        // that wait for a number of operations
 	after *vfs.Mem      // what is left; nil while it lives
 	died  chan struct{} // closed when it does
@@ -24,8 +27,8 @@ type call struct {
 	come chan struct{}
 }
 
-func newMortal(on *vfs.Mem, last int) *mortal {
-	return &mortal{Mem: on, last: last, died: make(chan struct{})}
+func newMortal(on *vfs.Mem, last int, slow string) *mortal {
+	return &mortal{Mem: on, last: last, slow: slow, died: make(chan struct{})}
 }
 
 // step counts an operation, before it is done.
@@ -72,7 +75,7 @@ func (m *mortal) file(open func(string) (vfs.File, error), name string) (vfs.Fil
 	if err != nil {
 		return nil, err
 	}
-	return &mortalFile{f, m}, nil
+	return &mortalFile{f, m, m.slow != "" && strings.HasPrefix(name, m.slow)}, nil
 }
 
 func (m *mortal) Create(name string) (vfs.File, error)   { return m.file(m.Mem.Create, name) }
@@ -95,7 +98,8 @@ func (m *mortal) SyncDir(dir string) error  { return m.do(func() error { return 
 
 type mortalFile struct {
 	vfs.File
-	m *mortal
+	m    *mortal
+	slow bool
 }
 
 func (f *mortalFile) WriteAt(p []byte, at int64) (n int, err error) {
@@ -103,7 +107,15 @@ func (f *mortalFile) WriteAt(p []byte, at int64) (n int, err error) {
 	return n, err
 }
 
-func (f *mortalFile) Sync() error { return f.m.do(f.File.Sync) }
+func (f *mortalFile) Sync() error {
+	if f.slow {
+		for range 2000 { // no sleep: whoever holds a lock meanwhile would hold up the bubble's clock
+			runtime.Gosched()
+		}
+	}
+	return f.m.do(f.File.Sync)
+}
+
 func (f *mortalFile) Truncate(size int64) error {
 	return f.m.do(func() error { return f.File.Truncate(size) })
 }

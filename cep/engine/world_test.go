@@ -43,7 +43,6 @@ type world struct {
 	wall     wall
 	newest   int64 // event time, in seconds
 	poison   bool  // there are events at which a program panics
-	free     bool  // programs change while events are decided, else where all are
 }
 
 // lifetime is one process of a world.
@@ -119,7 +118,7 @@ func (w *world) byID(id string) (Program, error) {
 // operation last; 0: it does not. It reports whether it died.
 func (w *world) life(t *testing.T, last int, do func(l *lifetime) error) (died bool) {
 	t.Helper()
-	l := &lifetime{world: w, t: t, disk: newMortal(w.disk, last)}
+	l := &lifetime{world: w, t: t, disk: newMortal(w.disk, last, []string{"", "log", "checkpoints"}[w.r.IntN(3)])}
 	err := l.open()
 	if err == nil {
 		err = do(l)
@@ -265,7 +264,7 @@ func worldInputs(r *rand.Rand, from int64, n int, poison bool) (out []string, ne
 		}
 		amount := fmt.Sprintf("%d.%02d", r.IntN(66), r.IntN(100))
 		switch {
-		case !poison || r.IntN(100) > 0:
+		case !poison || r.IntN(70) > 0:
 		case r.IntN(3) == 0:
 			amount = "666"
 		default:
@@ -363,7 +362,7 @@ func (l *lifetime) run(r *rand.Rand, how worldRun) error {
 // act does one of the things that can happen while events are decided.
 func (l *lifetime) act(r *rand.Rand, e *Engine) error {
 	switch n := r.IntN(3); {
-	case n == 0 && len(l.programs) > 1 && l.free:
+	case n == 0 && len(l.programs) > 1:
 		l.program = l.programs[r.IntN(len(l.programs))]
 		return e.Declare(l.streams, l.program, nil)
 	case n == 1:
@@ -453,16 +452,16 @@ func (w *world) damage(t *testing.T) {
 // lives has some lifetimes, the last of which decides all.
 func (w *world) lives(t *testing.T, n int) {
 	t.Helper()
-	for died := false; n > 0; {
+	for n > 0 {
 		last := 0
 		if w.kills > 0 && w.r.IntN(3) > 0 {
 			w.kills--
 			last = some(w.r)
 		}
-		if w.r.IntN(3) == 0 && (w.free || !died) {
+		if w.r.IntN(3) == 0 {
 			w.program = w.programs[w.r.IntN(len(w.programs))]
 		}
-		died = w.life(t, last, func(l *lifetime) error {
+		died := w.life(t, last, func(l *lifetime) error {
 			if w.r.IntN(2) == 0 {
 				if err := l.produceMore(w.r, 80); err != nil {
 					return err
@@ -564,12 +563,8 @@ func (l *lifetime) journaled(kind string) (out []journalRecord) {
 }
 
 // replay decides a range again.
-func (l *lifetime) replay(r *rand.Rand, programs func(id string) (Program, error), ranges replayRange) map[string][]string {
+func (l *lifetime) replay(r *rand.Rand, id string, programs func(id string) (Program, error), ranges replayRange) map[string][]string {
 	l.t.Helper()
-	id := l.programs[0].id
-	if decided := l.journaled(kindProgram); len(decided) > 0 {
-		id = decided[0].Program
-	}
 	prog, err := programs(id)
 	if err != nil {
 		l.t.Fatal(err)
@@ -592,18 +587,39 @@ func (l *lifetime) replay(r *rand.Rand, programs func(id string) (Program, error
 	return replayed(got, l.streams)
 }
 
-// changes reports whether shards can change between programs.
-func changes(programs []*shopProgram) bool {
-	return !slices.ContainsFunc(programs, func(p *shopProgram) bool { return p != programs[0] && !canChange(p, programs[0]) })
-}
-
-// decidedBy are the programs that have decided.
-func (l *lifetime) decidedBy() (out []*shopProgram) {
-	for _, j := range l.journaled(kindProgram) {
-		at := slices.IndexFunc(l.programs, func(p *shopProgram) bool { return p.id == j.Program })
-		out = append(out, l.programs[at])
+// stretches are programs that have decided, and a range for a replay by one of them:
+// any, or, where shards do not change from one to the other by themselves as a replay
+// would have to, what that one decided.
+func (l *lifetime) stretches(r *rand.Rand, whole bool) (*shopProgram, replayRange) {
+	all := l.journaled(kindProgram)
+	if len(all) == 0 {
+		return l.program, l.ranges(r, whole)
 	}
-	return out
+	program := func(id string) *shopProgram {
+		return l.programs[slices.IndexFunc(l.programs, func(p *shopProgram) bool { return p.id == id })]
+	}
+	first := program(all[0].Program)
+	if !slices.ContainsFunc(all, func(j journalRecord) bool { return j.Program != first.id && !canChange(program(j.Program), first) }) {
+		return first, l.ranges(r, whole)
+	}
+	p, ranges := program(all[r.IntN(len(all))].Program), l.ranges(r, true)
+	for name, to := range ranges {
+		one := [2]int64{to[1], to[1]}
+		for i := len(all) - 1; i >= 0; i-- {
+			j := all[i]
+			if partName(j.Topic, j.Partition) != name {
+				continue
+			}
+			if one[0] == j.Cursor { // another one was there before anything was decided
+				one = [2]int64{to[1], to[1]}
+			} else if j.Program == p.id && j.Cursor < to[1] && one[0] == one[1] {
+				one = [2]int64{j.Cursor, to[1]}
+			}
+			to[1] = j.Cursor
+		}
+		ranges[name] = one
+	}
+	return p, ranges
 }
 
 // ranges are random ranges of each source partition, or all of it.
@@ -645,7 +661,7 @@ func (w *world) check(t *testing.T, saw seen) {
 			}
 			return p.(*shopProgram).told(tr), nil
 		}
-		sameReplay(t, l.replay(w.r, told, l.ranges(w.r, true)), got)
+		sameReplay(t, l.replay(w.r, l.programs[0].id, told, l.ranges(w.r, true)), got)
 		if t.Failed() {
 			for _, r := range l.records(TopicJournal, 0) {
 				t.Logf("%s", r.Value)
@@ -656,11 +672,8 @@ func (w *world) check(t *testing.T, saw seen) {
 			return nil
 		}
 		for i := range 2 {
-			if !changes(l.decidedBy()) {
-				break
-			}
-			ranges := l.ranges(w.r, i == 0)
-			sameReplay(t, ranges.inRange(got), l.replay(w.r, l.byID, ranges))
+			p, ranges := l.stretches(w.r, i == 0)
+			sameReplay(t, ranges.inRange(got), l.replay(w.r, p.id, l.byID, ranges))
 		}
 		for _, kind := range []string{kindTables, kindIdle, kindPanic, kindProgram} {
 			saw[kind] += len(l.journaled(kind))
@@ -698,7 +711,7 @@ func TestWorld(t *testing.T) {
 				}
 			}
 			w := newWorld(seed, r, streams, worldPrograms(r, streams, 1+r.IntN(3)), 1+r.Int32N(4))
-			w.kills, w.free, w.poison = r.IntN(6), true, r.IntN(4) == 0
+			w.kills, w.poison = r.IntN(6), r.IntN(3) == 0
 			w.lives(t, 1+r.IntN(4))
 			w.check(t, saw)
 		})
