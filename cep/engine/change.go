@@ -381,6 +381,11 @@ func (s *shard) useProgram(ctx context.Context, m *mark) error {
 	if s.filling || s.engine.opts.Programs == nil || m.Program == s.program.ID() {
 		return nil
 	}
+	if replayed := s.engine.opts.replayed; replayed != nil {
+		if _, to := replayed(s.origin.Topic, s.partition); m.Cursor >= to {
+			return nil // it decides nothing of the range
+		}
+	}
 	p, err := s.engine.opts.Programs(m.Program)
 	switch {
 	case err == nil && !canChange(s.program, p):
