@@ -36,8 +36,12 @@ func (e *Engine) pinKeyed(g *group) {
 	}
 }
 
-// unpinKeyed takes back what a group that has ended pinned of its keyed streams.
+// unpinKeyed takes back what a group that has ended pinned of its keyed streams, and what
+// metrics told of them.
 func (e *Engine) unpinKeyed(g *group) {
+	for _, t := range g.topics {
+		e.metrics.keyed.forget(t.topic())
+	}
 	if e.opts.Pin == nil {
 		return
 	}

@@ -102,6 +102,18 @@ func (m *keyedMetrics) of(topic string, partition int32) keyedShardMetrics {
 	}
 }
 
+// forget drops what is told of a keyed stream whose shards have ended.
+func (m *keyedMetrics) forget(topic string) {
+	labels := prometheus.Labels{"topic": topic}
+	m.rows.DeletePartialMatch(labels)
+	for _, g := range []*prometheus.GaugeVec{m.lag, m.watermark} {
+		g.DeletePartialMatch(labels)
+	}
+	for _, h := range []*prometheus.HistogramVec{m.checkpoint, m.pause} {
+		h.DeletePartialMatch(labels)
+	}
+}
+
 // forget drops what is told of a stream that is no longer there.
 func (m *metrics) forget(stream string) {
 	labels := prometheus.Labels{"stream": stream}

@@ -97,6 +97,12 @@ func TestKeyedForgotten(t *testing.T) {
 	if got := keyedNow(t, n)[topic]; got != "kept" {
 		t.Errorf("the keyed stream that no rule needs is %q", got)
 	}
+	eventually(t, "metrics tell no more of shards that have ended", func() bool {
+		return !strings.Contains(ask(t, n, "GET", "/metrics", "", "", 200, nil), "weir_engine_keyed_lag_records{")
+	})
+	if metric(t, n, "weir_keyed_kept_bytes") == "0" {
+		t.Error("weir_keyed_kept_bytes is 0")
+	}
 	later := time.Now().Add(29 * 24 * time.Hour)
 	n.tidyOnce(later)
 	if got := keyedNow(t, n)[topic]; got != "kept" {

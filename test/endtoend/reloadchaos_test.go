@@ -201,9 +201,12 @@ func decidedWrongly(d *event.Decision, sets map[string][]string, journal []inFor
 	if program != d.Program {
 		return fmt.Sprintf("the journal names %q", program)
 	}
-	fired := slices.Sorted(slices.Values(d.Rules))
-	if !slices.Equal(fired, sets[d.Program]) {
-		return fmt.Sprintf("%v fired, its rules are %v", fired, sets[d.Program])
+	most, least := rulesIn(sets, d.Program)
+	for i := range reloadWindows {
+		id := fmt.Sprintf("r%d", i)
+		if fired := slices.Contains(d.Rules, id); fired && !most[id] || !fired && least[id] {
+			return fmt.Sprintf("%v fired, of its rules %v, and surely %v", d.Rules, most, least)
+		}
 	}
 	for _, v := range d.Values {
 		n, err := strconv.ParseInt(v.JSON, 10, 64)
@@ -212,6 +215,24 @@ func decidedWrongly(d *event.Decision, sets map[string][]string, journal []inFor
 		}
 	}
 	return ""
+}
+
+// rulesIn are the rules that a program may have, and those that it has. One that decides
+// while windows of its first part are made has those of that part whose windows are in
+// what was there before.
+func rulesIn(sets map[string][]string, program string) (most, least map[string]bool) {
+	most, least = map[string]bool{}, map[string]bool{}
+	first, rest, part := strings.Cut(program, "+")
+	for _, id := range sets[first] {
+		most[id], least[id] = true, true
+	}
+	if part {
+		_, before := rulesIn(sets, rest)
+		for id := range least {
+			least[id] = before[id]
+		}
+	}
+	return most, least
 }
 
 // rulesOf are the rules of each program of the catalogue.
