@@ -32,17 +32,30 @@ type Catalog struct {
 // Compile makes a program of rules. Its error is schema.Problems, all of them,
 // each with the place inside the expression.
 func Compile(set Set, catalog Catalog) (*Program, error) {
+	return compile(set, nil, catalog)
+}
+
+// compile is Compile with the windows of other rules, which do not decide.
+func compile(set, silent Set, catalog Catalog) (*Program, error) {
 	c := &compiler{catalog: catalog, active: map[string]*streamBuilder{}}
 	c.problems = duplicates(set)
-	p := &Program{streams: map[string]*streamProgram{}}
-	for i := range set {
-		r := &set[i]
+	p := &Program{streams: map[string]*streamProgram{}, set: set, silent: silent, catalog: catalog}
+	for i := range len(set) + len(silent) {
+		var r *Rule
+		if i < len(set) {
+			r = &set[i]
+		} else {
+			r = &silent[i-len(set)]
+		}
 		s := c.builderOf(r)
 		if s == nil {
 			continue
 		}
 		c.stream = s
 		compiled := c.rule(r)
+		if i >= len(set) {
+			continue
+		}
 		p.rules = append(p.rules, compiled)
 		if compiled != nil && r.Mode != "off" {
 			s.rules = append(s.rules, compiled)

@@ -163,14 +163,19 @@ func (p *Program) keyedInstance(k *keyedProgram) (*keyedInstance, error) {
 		}
 		in.windows = append(in.windows, keyedState{st, g.over})
 		past, now := k.Sources[g.over].Stream.Schema, k.Sources[g.reader].Stream.Schema
-		identity := g.identity(past)
-		if g.over != g.reader {
-			identity += " for=" + now.Stream
-		}
 		in.operators = append(in.operators, engine.KeyedOperator{Over: g.over, Reader: g.reader,
-			Operator: engine.Operator{Identity: identity, Name: g.nameFor(past, now), Rules: ids(st.readers), Operator: op}})
+			Operator: engine.Operator{Identity: k.identity(g), Name: g.nameFor(past, now), Rules: ids(st.readers), Operator: op}})
 	}
 	return in, nil
+}
+
+// identity is that of a group's operator here.
+func (k *keyedProgram) identity(g keyedGroup) string {
+	identity := g.group.identity(k.Sources[g.over].Stream.Schema)
+	if g.over != g.reader {
+		identity += " for=" + k.Sources[g.reader].Stream.Schema.Stream
+	}
+	return identity
 }
 
 // nameFor is what people call the operator, of windows over one stream for another.

@@ -21,6 +21,9 @@ type Program struct {
 	rules   []*compiledRule // all, those that are off included
 	streams map[string]*streamProgram
 	keyed   []*keyedProgram
+
+	set, silent Set // what it was compiled of; the silent ones are there for their windows
+	catalog     Catalog
 }
 
 // streamProgram is what runs in the shards of one stream.

@@ -241,6 +241,9 @@ func (s *shard) warm(ctx context.Context, p Program) error {
 		close(w.near)
 		return s.changeProgram(ctx, ctx)
 	}
+	if err := s.step(ctx, p); err != nil {
+		return err
+	}
 	s.logger.Info("a program with new windows is declared: they are made from the log, and the program before goes on", "program", p.ID(), "windows", len(w.missing))
 	ctx, w.cancel = context.WithCancel(ctx)
 	go func() {
@@ -256,6 +259,26 @@ func (s *shard) warm(ctx context.Context, p Program) error {
 		}()
 	}()
 	return nil
+}
+
+// step has what of a program needs no warming decide until that is done.
+func (s *shard) step(ctx context.Context, p Program) error {
+	part := s.engine.over(p, s.program)
+	if part == nil {
+		return nil
+	}
+	w, err := s.newWarming(ctx, part)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if w.src != nil || len(missing(s.instance.Operators(), w.reader.instance.Operators())) > 0 {
+		return nil // it is not what it should be: it has other operators
+	}
+	if err := s.enterProgram(ctx, part.ID()); err != nil {
+		return err
+	}
+	return s.become(w)
 }
 
 // endWarming gives a warming up.
@@ -386,7 +409,7 @@ func (s *shard) useProgram(ctx context.Context, m *mark) error {
 			return nil // it decides nothing of the range
 		}
 	}
-	p, err := s.engine.opts.Programs(m.Program)
+	p, err := s.engine.programOf(m.Program)
 	switch {
 	case err == nil && !canChange(s.program, p):
 		err = errors.New("it or the one before reads keyed streams, and a shard cannot change to it by itself")
@@ -413,7 +436,7 @@ func (s *shard) startWith(id string) error {
 	if s.engine.opts.Programs == nil || id == "" || id == s.program.ID() {
 		return nil
 	}
-	p, err := s.engine.opts.Programs(id)
+	p, err := s.engine.programOf(id)
 	if err != nil || !canChange(p, s.program) {
 		s.logger.Info("the program of the checkpoint is not there: the one that is declared goes on from it", "program", id, "err", err)
 		return nil

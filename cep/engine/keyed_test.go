@@ -76,6 +76,18 @@ type shopProgram struct {
 
 func (p *shopProgram) ID() string { return p.id }
 
+// Over implements Stepping: what the one before says is said in the name of both.
+func (p *shopProgram) Over(program Program) (Program, error) {
+	before := program.(*shopProgram)
+	lacks := slices.ContainsFunc(p.windows, func(w shopWindow) bool { return !slices.Contains(before.windows, w) })
+	if !lacks || strings.Count(before.id, Over) > 2 {
+		return nil, nil
+	}
+	out := *before
+	out.id = p.id + Over + before.id
+	return &out, nil
+}
+
 // locally is the program with all windows in the shards of their streams.
 func (p *shopProgram) locally() *shopProgram {
 	local := *p

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
@@ -13,6 +16,57 @@ type Program interface {
 	ID() string
 	// Instance is a fresh, empty state of the program for one shard of a stream.
 	Instance(s *schema.Stream) (Instance, error)
+}
+
+// Stepping is a Program that can be in force in part while its windows are made.
+type Stepping interface {
+	Program
+	// Over is the program that decides until then, in the place of one before: it has the
+	// operators of that one, and nothing else that has state. Its ID is this one's, Over,
+	// and that of the one before, and it follows from these two. It is nil where this one
+	// lacks nothing, or nothing is won.
+	Over(before Program) (Program, error)
+}
+
+// Over stands between the IDs of two programs in that of the one that decides until the
+// first takes over from the second.
+const Over = "+"
+
+// over is the program that decides while what p lacks is made, in the place of one before;
+// nil where that one does.
+func (e *Engine) over(p, before Program) Program {
+	step, ok := p.(Stepping)
+	if !ok {
+		return nil
+	}
+	out, err := step.Over(before)
+	if err != nil {
+		e.logger.Warn("the rules that need no new windows wait for those that do", "program", p.ID(), "err", err)
+		return nil
+	}
+	return out
+}
+
+// programOf is the program of an ID that decided, from the catalogue.
+func (e *Engine) programOf(id string) (Program, error) {
+	first, rest, over := strings.Cut(id, Over)
+	p, err := e.opts.Programs(first)
+	if err != nil || !over {
+		return p, err
+	}
+	before, err := e.programOf(rest)
+	if err != nil {
+		return nil, err
+	}
+	if step, ok := p.(Stepping); ok {
+		if p, err = step.Over(before); err != nil {
+			return nil, err
+		}
+		if p != nil && p.ID() == id {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("the program %s does not follow from those that it is made of", id)
 }
 
 // Instance is a program's state in one shard. It belongs to the shard's goroutine.

@@ -78,7 +78,7 @@ func (e *Engine) inForce(ctx context.Context) Program {
 	if id == "" || id == e.declared.program.ID() {
 		return nil
 	}
-	p, err := e.opts.Programs(id)
+	p, err := e.programOf(id)
 	if err != nil || canChange(p, e.declared.program) {
 		return nil
 	}
@@ -207,7 +207,36 @@ func (r *regrouping) run(ctx context.Context) (err error) {
 	if err := r.started(ctx); err != nil {
 		return err
 	}
-	c, err := r.prepare(ctx)
+	if part := r.part(); part != nil {
+		if err := r.changeTo(ctx, part); err != nil {
+			return err
+		}
+		if err := r.started(ctx); err != nil {
+			return err
+		}
+	}
+	return r.changeTo(ctx, r.program)
+}
+
+// part is the program that can be in force at once, until the one that is declared can; nil
+// where the one before is.
+func (r *regrouping) part() Program {
+	var before Program
+	for s := range shardsIn(r.groups) {
+		s.mu.Lock()
+		running := s.running
+		s.mu.Unlock()
+		if before != nil && before.ID() != running.ID() {
+			return nil
+		}
+		before = running
+	}
+	return r.engine.over(r.program, before)
+}
+
+// changeTo changes to a program.
+func (r *regrouping) changeTo(ctx context.Context, p Program) error {
+	c, err := r.prepare(ctx, p)
 	if c != nil {
 		defer c.close()
 	}
@@ -263,13 +292,14 @@ func (r *regrouping) show(c *changeover) {
 // changeover is one attempt at a change: what is made ready for it.
 type changeover struct {
 	*regrouping
-	next  []*group // with shards of their own, in whose place those that run come
-	lives []int64  // of the groups
-	moves []*move
-	fills []*keyedFill
-	keyed []*keyedWarming
-	waits []string // rules
-	taken bool     // the change is made
+	program Program
+	next    []*group // with shards of their own, in whose place those that run come
+	lives   []int64  // of the groups
+	moves   []*move
+	fills   []*keyedFill
+	keyed   []*keyedWarming
+	waits   []string // rules
+	taken   bool     // the change is made
 }
 
 // move is a shard that gets another program.
@@ -333,12 +363,12 @@ func (c *changeover) warmed(s *shard) int64 {
 }
 
 // prepare finds out what is missing, and opens what that is made from.
-func (r *regrouping) prepare(ctx context.Context) (*changeover, error) {
-	all, err := r.engine.groupsOf(r.streams, r.program, r.partitions)
+func (r *regrouping) prepare(ctx context.Context, p Program) (*changeover, error) {
+	all, err := r.engine.groupsOf(r.streams, p, r.partitions)
 	if err != nil {
 		return nil, err
 	}
-	c := &changeover{regrouping: r}
+	c := &changeover{regrouping: r, program: p}
 	for _, g := range r.groups {
 		c.lives = append(c.lives, g.lives.Load())
 	}

@@ -115,7 +115,7 @@ func (s *shard) follows(id string) bool {
 	if id == s.program.ID() || s.engine.opts.Programs == nil {
 		return id == s.program.ID()
 	}
-	p, err := s.engine.opts.Programs(id)
+	p, err := s.engine.programOf(id)
 	return err == nil && canChange(s.program, p)
 }
 

@@ -107,8 +107,10 @@ func newWorld(seed uint64, r *rand.Rand, streams []*schema.Stream, programs []*s
 
 func (w *world) byID(id string) (Program, error) {
 	for _, p := range w.programs {
-		if p.id == id {
-			return p, nil
+		if base := id[strings.LastIndex(id, Over)+1:]; p.id == base { // of a part of another one
+			out := *p
+			out.id = id
+			return &out, nil
 		}
 	}
 	return nil, fmt.Errorf("no program %q", id)
@@ -596,7 +598,11 @@ func (l *lifetime) stretches(r *rand.Rand, whole bool) (*shopProgram, replayRang
 		return l.program, l.ranges(r, whole)
 	}
 	program := func(id string) *shopProgram {
-		return l.programs[slices.IndexFunc(l.programs, func(p *shopProgram) bool { return p.id == id })]
+		p, err := l.byID(id)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		return p.(*shopProgram)
 	}
 	first := program(all[0].Program)
 	if !slices.ContainsFunc(all, func(j journalRecord) bool { return j.Program != first.id && !canChange(program(j.Program), first) }) {
