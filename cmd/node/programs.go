@@ -237,7 +237,29 @@ func (c *programs) get(id string) (*rules.Program, error) {
 func (c *programs) running(id string) *rules.Program {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.compiled[id]
+	return c.runningOf(id)
+}
+
+// runningOf is running of a program, or of the part of one that decides while the windows
+// of the rest are made.
+func (c *programs) runningOf(id string) *rules.Program {
+	if p := c.compiled[id]; p != nil {
+		return p
+	}
+	first, rest, part := strings.Cut(id, engine.Over)
+	if !part {
+		return nil
+	}
+	p, before := c.runningOf(first), c.runningOf(rest)
+	if p == nil || before == nil {
+		return nil
+	}
+	over, err := p.Over(before)
+	if out, ok := over.(*rules.Program); ok && err == nil && out.ID() == id {
+		c.compiled[id] = out
+		return out
+	}
+	return nil
 }
 
 // forget lets compiled programs go that nobody runs.

@@ -71,6 +71,9 @@ func (n *Node) runningPrograms() map[string]bool {
 	running := map[string]bool{n.program.Load().ID(): true}
 	for _, s := range n.engine.Status() {
 		running[s.Program], running[s.Warming] = true, true
+		for _, id := range strings.Split(s.Program, engine.Over) { // of which it is a part
+			running[id] = true
+		}
 	}
 	return running
 }
