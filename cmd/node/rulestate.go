@@ -28,7 +28,7 @@ const failingFor = time.Minute
 
 // WarmingView is how far the windows of a rule are made from the log.
 type WarmingView struct {
-	Percent float64 `json:"percent"`
+	Percent float64 `json:"percent" doc:"Below 100 until the rule decides."`
 	Rows    int64   `json:"rows" doc:"Records that were read for them, over all partitions."`
 	Of      int64   `json:"of" doc:"Records that are to be read; it grows with each event that is decided meanwhile."`
 }
@@ -75,8 +75,8 @@ func (n *Node) ruleState(r *rules.RuleStatus, program string, shards []engine.Sh
 		}
 	}
 	if st.state == stateWarming {
-		if w.Percent = 100; w.Of > 0 {
-			w.Percent = math.Floor(1000*float64(w.Rows)/float64(w.Of)) / 10
+		if w.Of > 0 { // the change itself is still to come
+			w.Percent = min(99.9, math.Floor(1000*float64(w.Rows)/float64(w.Of))/10)
 		}
 		st.warming = &w
 	} else if n.desk.failing(r.ID) {
