@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -494,6 +496,47 @@ func TestKeyedPanic(t *testing.T) {
 		}
 		if !strings.Contains(d, want) {
 			t.Errorf("event %d: %s, want %s", i, d, want)
+		}
+	}
+}
+
+// TestKeyedBlockAgain ends a life within a block of several sources' rows: the next one
+// delivers each row once.
+func TestKeyedBlockAgain(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	prog := &shopProgram{id: "p1", streams: []*schema.Stream{shopStream("s", 3)}, windows: []shopWindow{{"shop", "s", "s", 3, 3, time.Hour, false, 0}}}
+	b := newKeyedBench(7, prog, 1, map[string][][]string{"s": {shopInputs(r, 50), shopInputs(r, 50), shopInputs(r, 50)}})
+	e := b.engine(t)
+	b.until(t, e, b.streams)
+	k := e.groups[0].keyed[0]
+	for i := range k.sources {
+		s := k.sources[i].shard
+		s.gather = newGather(s.projections, 0)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	ended := 0
+	for i := range b.log.part(k.topic.topic(), 0).recs {
+		rec := &b.log.part(k.topic.topic(), 0).recs[i]
+		if err := k.block(gone, rec); errors.Is(err, context.Canceled) {
+			ended++
+		}
+		if err := k.block(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ended == 0 {
+		t.Fatal("no block was ended: the test looks at nothing")
+	}
+	for i := range k.sources {
+		last := int64(-1)
+		for _, p := range k.sources[i].shard.gather.reads[0].queues[0].parts {
+			for _, offset := range p.offsets {
+				if offset <= last {
+					t.Fatalf("source %d: the features of %d behind those of %d", i, offset, last)
+				}
+				last = offset
+			}
 		}
 	}
 }

@@ -110,6 +110,9 @@ func (tr *truth) features(p *shopProgram, stream string, b *event.Batch, out *ce
 				return nil, fmt.Errorf("%v@%d is not in %s", b.OriginOf(row), b.Offset[row], p.topicOf(&w))
 			}
 			rows, i = place.rows, place.at
+			if in := rows.rows[i].tables; tables != nil && in.Seq() != tables.Seq() {
+				return nil, fmt.Errorf("%v@%d is in %s with the tables of %d, and decided with those of %d", b.OriginOf(row), b.Offset[row], p.topicOf(&w), in.Seq(), tables.Seq())
+			}
 		}
 		count, sum := w.tells(rows.rows, i)
 		if w.keyed != "" && rows.rows[i].amount == poisonAmount && p.panicsAt(&w, stream) {
