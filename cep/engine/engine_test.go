@@ -205,31 +205,6 @@ func TestReplayEquality(t *testing.T) {
 	})
 }
 
-// TestOnce wants no identity twice in an output topic.
-func TestOnce(t *testing.T) {
-	testSeeds(t, 8, func(t *testing.T, seed uint64) {
-		r := rand.New(rand.NewPCG(seed, 2))
-		b := newBench(seed, randomInput(r))
-		b.opts.CheckpointEvery = time.Millisecond
-		for range 4 {
-			b.log.fuse = r.IntN(20)
-			b.run(t)
-			b.log.revive()
-		}
-		b.run(t)
-		for name, p := range b.log.parts {
-			seen := map[string]bool{}
-			for i := range p.recs {
-				id := originOf(&p.recs[i])
-				if id != "" && seen[id] {
-					t.Errorf("%s: %s twice", name, id)
-				}
-				seen[id] = true
-			}
-		}
-	})
-}
-
 // TestProgramChange restarts with a program whose window is longer: its state is
 // made from the log, and what comes after equals a run with that program alone.
 func TestProgramChange(t *testing.T) {

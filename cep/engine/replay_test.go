@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
@@ -102,52 +101,6 @@ func sameReplay(t *testing.T, want, got map[string][]string) {
 		}
 	}
 	sameResults(t, all, got)
-}
-
-// TestReplay wants what was decided through kills, restarts, changes of tables and idle
-// marks to come out of a replay of any range.
-func TestReplay(t *testing.T) {
-	fired := 0
-	testSeeds(t, 15, func(t *testing.T, seed uint64) {
-		r := rand.New(rand.NewPCG(seed, 51))
-		b := newBench(seed, nil)
-		b.prog = listProgram{"p"}
-		b.stream.AllDecisions = r.IntN(4) == 0
-		livesWithChanges(t, b, r, randomInput(r), r.IntN(6))
-		b.openTables(t)
-		for range 3 {
-			ranges := randomRange(r, b, streams(b))
-			want := ranges.inRange(b.result())
-			for _, w := range want {
-				fired += len(w)
-			}
-			sameReplay(t, want, b.replay(t, r, streams(b), ranges, ReplayOptions{}))
-		}
-	})
-	if fired == 0 {
-		t.Error("nothing was ever decided: the test looks at nothing")
-	}
-}
-
-// TestReplayWithIdleMarks is TestReplay with idle marks, and a panic in the program.
-func TestReplayWithIdleMarks(t *testing.T) {
-	testSeeds(t, 10, func(t *testing.T, seed uint64) {
-		synctest.Test(t, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 52))
-			b, w := newBench(seed, nil), &wall{}
-			b.stream.Idle, b.stream.AllDecisions = testIdle, r.IntN(2) == 0
-			in := make([][]string, testPartitions)
-			for p := range in {
-				in[p] = inputs(r, 1+r.IntN(200))
-			}
-			in[0][r.IntN(len(in[0]))] = `{"ts": 1100, "key": "k1", "amount": 666}`
-			idleLives(t, b, w, r, in, r.IntN(4))
-			for range 2 {
-				ranges := randomRange(r, b, streams(b))
-				sameReplay(t, ranges.inRange(b.result()), b.replay(t, r, streams(b), ranges, ReplayOptions{}))
-			}
-		})
-	})
 }
 
 // TestReplayNewKeyed replays a program whose keyed streams are not there: they are made
