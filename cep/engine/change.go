@@ -298,7 +298,7 @@ func (s *shard) endWarming() {
 
 // activate changes to the program that is warm: the journal says so first.
 func (s *shard) activate(ctx context.Context) error {
-	w := s.warming
+	w, begun := s.warming, time.Now()
 	if err := w.to(ctx, s.position, s.journaled); err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (s *shard) activate(ctx context.Context) error {
 	if err := s.become(w); err != nil {
 		return err
 	}
-	s.logger.Info("a program is in force", "program", w.program.ID(), "from", s.position, "after", time.Since(w.began))
+	s.logger.Info("a program is in force", "program", w.program.ID(), "from", s.position, "after", time.Since(w.began), "held", time.Since(begun))
 	s.endWarming()
 	s.publish(s.cursor)
 	return nil

@@ -43,13 +43,17 @@
 //     the log within Stream.Idle and Lateness of its time is not late for it.
 //  9. Declare changes which streams and which program run. A program takes over
 //     between two events, while the shard runs (change.go): from an offset on that the
-//     journal names first, operators of equal identity with their state, new ones with
+//     journal names first, operators of equal identity as they are, new ones with
 //     what the log, merged with the journal, makes of them, which does not hold the
-//     program before up. To a shard whose stream is another one, or whose program reads
-//     keyed streams or keeps events on disk, it is a restart: its checkpoint is
+//     program before up. Until then the part of it that lacks nothing is in force
+//     (Stepping). Shards that share keyed streams, before or after it, change together
+//     (regroup.go): they are paused, with nothing undecided, and go on in other groups.
+//     To a shard whose stream is another one it is a restart: its checkpoint is
 //     written, and what comes after it begins there, by 2 and 5. What is done again,
 //     after a crash or in a replay, is done by the program that the journal names,
-//     where Options.Programs knows it.
+//     where Options.Programs knows it. What a program has decided is durable before the
+//     journal names another one; where a shard cannot follow the change, as with keyed
+//     streams, it stands, and the shard begins with the program that is named last.
 //  10. Replay is Run with sources that end and a log in memory behind what is there.
 //     With the program that decided and its journal it returns what was decided, byte
 //     for byte but for the latency header, whatever the range and the batches; it
@@ -86,7 +90,8 @@
 // to its goroutine; Status, KeyedStatus and Operators take copies under a lock. The
 // merger runs in the goroutine of whichever source has something for it, under its lock.
 // While the windows of a new program are made from the log, a shard has one that does
-// that, at half speed at most; it ends before the shard does.
+// that, at half speed at most; it ends before the shard does. A change of shards that share
+// keyed streams has one, which outlasts them: Declare and Run end it.
 // While a checkpoint is written it has one that gets finished pieces of the state and
 // writes them; the shard waits for it before it ends.
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/log/vfs"
 )
 
 // changingKeyed are programs whose windows come from none, one or two keyed streams, equal
@@ -186,4 +188,69 @@ func identities(lines []string) (out []string) {
 func between(lines []string, from, to int64) []string {
 	lines = since(lines, int(from))
 	return lines[:len(lines)-len(since(lines, int(min(to, 1<<40))))]
+}
+
+// heldLog notes for how long decisions were held up at changes of the program.
+type heldLog struct {
+	slog.Handler
+	held chan time.Duration
+}
+
+func (h *heldLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *heldLog) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h *heldLog) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "held" {
+			h.held <- a.Value.Duration()
+		}
+		return true
+	})
+	return nil
+}
+
+// BenchmarkChange tells for how long decisions are held up at a change to a program with
+// equal windows of a million keys, in the stream's own shard and on a keyed stream.
+func BenchmarkChange(b *testing.B) {
+	const keys = 1_000_000
+	for _, name := range []string{"", "shop"} {
+		b.Run(map[string]string{"": "own", "shop": "keyed"}[name], func(b *testing.B) {
+			streams := []*schema.Stream{shopStream("s", 1)}
+			of := func(id string) *shopProgram {
+				return &shopProgram{id: id, streams: streams, windows: []shopWindow{{keyed: name, over: "s", reader: "s", past: 3, now: 3, length: 90 * time.Hour}}}
+			}
+			log := newMemLog(1)
+			values := make([]string, keys)
+			for i := range values {
+				values[i] = fmt.Sprintf(`{"ts": %d, "key": "k%d", "amount": 0.04, "shop": "s%d", "device": 1}`, 1000+i/1000, i%7, i)
+			}
+			log.produce("in", 0, values...)
+			h := &heldLog{held: make(chan time.Duration, 10)}
+			e, err := New(streams, of("p"), Options{FS: vfs.NewMem(1), Dir: "checkpoints", Open: log.open, Sink: log, Logger: slog.New(h),
+				KeyedTopic: func(string, int32) (int32, error) { return 1, nil }})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(b.Context())
+			done := make(chan error, 1)
+			go func() { done <- e.Run(ctx) }()
+			for e.Status()[0].Cursor < keys {
+				time.Sleep(time.Millisecond)
+			}
+			held := time.Duration(0)
+			b.ResetTimer()
+			for i := range b.N {
+				if err := e.Declare(streams, of(fmt.Sprint("p", i)), nil); err != nil {
+					b.Fatal(err)
+				}
+				held += <-h.held
+			}
+			b.ReportMetric(float64(held.Microseconds())/1000/float64(b.N), "ms-held")
+			cancel()
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }
