@@ -219,3 +219,53 @@ func TestWarming(t *testing.T) {
 		}
 	}
 }
+
+// TestChangeReleases takes the only rule with a window away while events are decided: its
+// state goes, and so does what it had pinned of the log.
+func TestChangeReleases(t *testing.T) {
+	b := newBench(64, nil)
+	b.stream = testStream(1)
+	b.prog = testProgram{"p1", 100 * time.Hour}
+	b.opts.CheckpointEvery = time.Nanosecond
+	pins := &pinning{pins: map[string]int64{}}
+	b.opts.Pin = pins.pin
+	o := b.opts
+	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
+	e, err := New(streams(b), b.prog, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, e)
+	all := inputs(rand.New(rand.NewPCG(64, 64)), 2000)
+	pinned := func() int64 {
+		pins.mu.Lock()
+		defer pins.mu.Unlock()
+		return pins.pins["in/0"]
+	}
+	decide := func(n int) {
+		t.Helper()
+		b.log.produce("in", 0, all[:n]...)
+		all = all[n:]
+		for e.Status()[0].Cursor < int64(2000-len(all)) && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for range 5 {
+		decide(200)
+	}
+	if at := pinned(); at != 0 || e.Operators()[0].Keys == 0 {
+		t.Fatalf("before: pinned from %d, %+v", at, e.Operators())
+	}
+	if err := e.Declare(streams(b), ruleAbove{"p2", 5000}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for pinned() == 0 && len(all) > 0 {
+		decide(10)
+	}
+	if at := pinned(); at < 1000 || len(e.Operators()) > 0 {
+		t.Errorf("after: pinned from %d, %+v", at, e.Operators())
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
