@@ -737,7 +737,7 @@ func TestWorld(t *testing.T) {
 // dies. What is decided is equal but for where the events were logged.
 func TestWorldElsewhere(t *testing.T) {
 	saw := seen{}
-	if !seeds.Each(t, 25, func(t *testing.T, seed uint64) {
+	if !seeds.Each(t, 10, func(t *testing.T, seed uint64) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 72))
 			alike := func(a, b, parts int32) *world {
