@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -145,12 +144,12 @@ func (n *Node) reload(ctx context.Context) (*ReloadView, error) {
 	}
 	before := n.program.Load()
 	v.Program, v.Before = next.ID(), before.ID()
-	warming, err := newWindows(before, next, n.streams())
+	waits, err := waiting(before, next, n.streams())
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range next.Differences(before) {
-		v.Rules = append(v.Rules, ReloadedRule{ID: d.ID, Stream: d.Stream, Mode: d.Mode, File: d.File, Line: d.Line, Change: d.Change, Warming: (d.Change == rules.New || d.Change == rules.Changed) && slices.Contains(warming, d.ID)})
+		v.Rules = append(v.Rules, ReloadedRule{ID: d.ID, Stream: d.Stream, Mode: d.Mode, File: d.File, Line: d.Line, Change: d.Change, Warming: (d.Change == rules.New || d.Change == rules.Changed) && waits(d.ID)})
 	}
 	next.Continue(before)
 	if err := n.decideBy(next, n.streams()); err != nil {
@@ -186,9 +185,9 @@ func (n *Node) decideBy(next *rules.Program, streams []*schema.Stream) error {
 	return nil
 }
 
-// newWindows are the rules of a program that read windows which the one before does not
-// keep.
-func newWindows(before, next *rules.Program, streams []*schema.Stream) ([]string, error) {
+// waiting tells which rules of a program do not decide at once, in the place of the one
+// before: windows are made for them first.
+func waiting(before, next *rules.Program, streams []*schema.Stream) (func(id string) bool, error) {
 	had, err := operatorsOf(before, streams)
 	if err != nil {
 		return nil, err
@@ -197,13 +196,24 @@ func newWindows(before, next *rules.Program, streams []*schema.Stream) ([]string
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for identity, readers := range has {
-		if _, kept := had[identity]; !kept {
-			out = append(out, readers...)
-		}
+	lacks := false
+	for identity := range has {
+		_, kept := had[identity]
+		lacks = lacks || !kept
 	}
-	return out, nil
+	part, err := next.Over(before)
+	if err != nil {
+		return nil, err
+	}
+	meanwhile, inPart := part.(*rules.Program)
+	return func(id string) bool {
+		if !inPart || meanwhile == nil {
+			return lacks
+		}
+		now, decides := meanwhile.Rule(id)
+		then, _ := next.Rule(id)
+		return lacks && !(decides && now.DecidesAs(&then))
+	}, nil
 }
 
 // operatorsOf are the rules that read what a program's operators keep, by the operators'
