@@ -175,15 +175,20 @@ func firstCause(errs []error) error {
 	return errors.Join(errs...)
 }
 
-// restore puts all shards where their checkpoints left them, and brings into keyed
-// streams that are new what was decided before.
-func (g *group) restore(ctx context.Context) error {
+// abandon gives up the checkpoints that are being written. The group has ended.
+func (g *group) abandon() {
 	for _, s := range g.shards {
-		s.checkpoints.abandon() // of one that was paused
+		s.checkpoints.abandon()
 	}
 	for _, k := range g.keyed {
 		k.checkpoints.abandon()
 	}
+}
+
+// restore puts all shards where their checkpoints left them, and brings into keyed
+// streams that are new what was decided before.
+func (g *group) restore(ctx context.Context) error {
+	g.abandon() // of one that was paused
 	for _, t := range g.topics {
 		var err error
 		if t.partitions, err = g.engine.opts.KeyedTopic(t.topic(), t.wanted); err != nil {

@@ -654,8 +654,11 @@ func (c *changeover) switchOver(ctx context.Context) error {
 	}
 	if err != nil {
 		for i, g := range c.groups {
-			if ended[i] && (paused[i] || e.ctx.Err() == nil) {
+			switch {
+			case ended[i] && (paused[i] || e.ctx.Err() == nil):
 				g.resume(e.ctx, paused[i])
+			case ended[i]: // some of its shards may have paused
+				g.abandon()
 			}
 		}
 		return err
