@@ -23,7 +23,11 @@ import (
 //	time that the first is told from  8
 //	floor: no later row is before it  8
 //	top: no row up to here is behind it  8
-//	CRC-32C of the keys, the rows and the header up to here  4, 4, 4
+//	CRC-32C of the keys and of the rows  4, 4
+//	before: the last field of the chunk before, 0 of none  4
+//	CRC-32C of the header up to here  4
+//
+// So the last field says which chunk it is, and which were before it.
 //
 // All numbers are little-endian. A column of numbers stands in byte planes: how
 // many planes there are, then the lowest byte of each number, the next byte of each,
@@ -32,8 +36,8 @@ import (
 // signed numbers folded (0, -1, 1, -2), times as differences from the one before, all
 // compressed with S2.
 const (
-	chunkMagic  = "WRC1"
-	headerBytes = 68
+	chunkMagic  = "WRC2"
+	headerBytes = 72
 	maxRows     = 1 << 16
 	maxColumns  = 80
 )
@@ -53,11 +57,12 @@ type chunk struct {
 	floor   []event.Time // for each row, a time that neither it nor any later row is before
 	after   event.Time   // the same for the rows behind the chunk
 	top     event.Time   // no row up to the chunk's last is behind it
+	before  uint32       // the sum of the chunk before
 	refs    int          // iterators in it
 }
 
 func (c *chunk) reset(first int64, columns int) {
-	c.first, c.n, c.columns, c.refs = first, 0, columns, 0
+	c.first, c.n, c.columns, c.before, c.refs = first, 0, columns, 0, 0
 	c.keys, c.words, c.floor = c.keys[:0], c.words[:0], c.floor[:0]
 }
 
@@ -70,6 +75,7 @@ type header struct {
 	first                     int64
 	base, after, top          event.Time
 	keySum, rowSum            uint32
+	before, sum               uint32
 }
 
 func (h *header) size() int64 { return int64(headerBytes + h.keyBytes + h.rowBytes) }
@@ -120,9 +126,13 @@ func (e *encoder) encode(c *chunk) []byte {
 	}
 	binary.LittleEndian.PutUint32(h[56:], crc32.Checksum(e.out[headerBytes:rows], castagnoli))
 	binary.LittleEndian.PutUint32(h[60:], crc32.Checksum(e.out[rows:], castagnoli))
-	binary.LittleEndian.PutUint32(h[64:], crc32.Checksum(h[:64], castagnoli))
+	binary.LittleEndian.PutUint32(h[64:], c.before)
+	binary.LittleEndian.PutUint32(h[68:], crc32.Checksum(h[:68], castagnoli))
 	return e.out
 }
+
+// sumOf is which chunk an encoded one is.
+func sumOf(data []byte) uint32 { return binary.LittleEndian.Uint32(data[68:]) }
 
 // fold makes small numbers of either sign small.
 func fold(w uint64) uint64   { return w<<1 ^ uint64(int64(w)>>63) }
@@ -163,7 +173,7 @@ func parseHeader(data []byte) (h header, err error) {
 		return h, errors.New("no chunk begins there")
 	case data[3] != chunkMagic[3]:
 		return h, fmt.Errorf("version %q, this program reads %q", data[3], chunkMagic[3])
-	case crc32.Checksum(data[:64], castagnoli) != binary.LittleEndian.Uint32(data[64:]):
+	case crc32.Checksum(data[:68], castagnoli) != sumOf(data):
 		return h, errors.New("the checksum of its header does not match")
 	}
 	for i, to := range []*int{&h.rows, &h.columns, &h.keyBytes, &h.rowBytes, &h.plain} {
@@ -174,6 +184,7 @@ func parseHeader(data []byte) (h header, err error) {
 		*to = event.Time(binary.LittleEndian.Uint64(data[32+8*i:]))
 	}
 	h.keySum, h.rowSum = binary.LittleEndian.Uint32(data[56:]), binary.LittleEndian.Uint32(data[60:])
+	h.before, h.sum = binary.LittleEndian.Uint32(data[64:]), sumOf(data)
 	if h.rows > maxRows || h.columns < 1 || h.columns > maxColumns || h.keyBytes > 1+4*h.rows || h.plain > h.columns*(1+8*h.rows) || h.rowBytes > s2.MaxEncodedLen(h.plain) {
 		return h, fmt.Errorf("%d rows of %d columns in %d bytes", h.rows, h.columns, h.rowBytes)
 	}
@@ -224,7 +235,7 @@ func (e *encoder) decode(c *chunk, data []byte) error {
 	if e.plain, err = s2.Decode(e.plain[:cap(e.plain)], rows); err != nil {
 		return err
 	}
-	c.n, c.after, c.top = h.rows, h.after, h.top
+	c.n, c.after, c.top, c.before = h.rows, h.after, h.top, h.before
 	c.keys = append(c.keys, make([]uint32, h.rows)...)
 	for p := 0; len(keys) > 0; p++ {
 		for i, b := range keys[:h.rows] {

@@ -16,7 +16,8 @@
 //     ever will be, but for those that are appended with a floor up to t.
 //  2. A snapshot holds the rows since the last chunk, and is returned only when all
 //     chunks before are durable. Restore brings back exactly the rows of then: what
-//     was appended behind them is cut.
+//     was appended behind them is cut. Where the files have other rows, since a life in
+//     between began anew or at an earlier snapshot, it is refused with ErrDamaged.
 //  3. A chunk has a version and checksums; one that is missing or damaged is an error
 //     that names it and wraps ErrDamaged, never other rows. Its file is removed, so
 //     that Restore fails from then on and the state is made again from the log.

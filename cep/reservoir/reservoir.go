@@ -115,6 +115,7 @@ func (r *Reservoir) Append(key uint32, words []uint64, floor event.Time) error {
 		return fmt.Errorf("reservoir: %w", err)
 	}
 	r.open = r.chunk(c.first + int64(c.n))
+	r.open.before = r.segments[len(r.segments)-1].sum
 	if c.refs == 0 {
 		r.recycle(c)
 	}
@@ -385,10 +386,10 @@ func (r *Reservoir) findIn(first int64, key uint32, after, upTo event.Time, visi
 	return nil
 }
 
-// snapshotVersion is the first number of a snapshot. Version 1: words of a row, rows
+// snapshotVersion is the first number of a snapshot. Version 2: words of a row, rows
 // of a chunk, the first row that is needed, rows in files, the greatest time, and the
-// rows since as a chunk.
-const snapshotVersion = 1
+// rows since as a chunk, which says behind which chunk of the files it is.
+const snapshotVersion = 2
 
 // Snapshot writes where the reservoir stands, once all that is in files is durable.
 // from is the first row that Restore is to find.
@@ -445,7 +446,7 @@ func (r *Reservoir) Restore(s *cep.SnapshotReader) (from int64, err error) {
 	if err := r.fs.MkdirAll(r.dir); err != nil {
 		return 0, fmt.Errorf("reservoir %s: %w", r.dir, err)
 	}
-	if err := r.reopen(from, end); err != nil {
+	if err := r.reopen(from, end, c.before); err != nil {
 		return 0, fmt.Errorf("reservoir: %w", err)
 	}
 	r.begun = true

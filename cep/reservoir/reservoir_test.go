@@ -221,6 +221,31 @@ func TestAgainstModel(t *testing.T) {
 	})
 }
 
+// TestRowsOfAnotherLife begins anew where there is a snapshot, with as many rows of other
+// keys: the snapshot is refused, whichever of its rows are asked for, unless none of the
+// files are.
+func TestRowsOfAnotherLife(t *testing.T) {
+	for _, kept := range []int{0, 40, 100} { // rows that both have
+		mem := vfs.NewMem(1)
+		_, snap := fill(t, mem, 100)
+		r := New(mem, "d", 2, Options{ChunkRows: 8, SegmentBytes: 300})
+		for i := range 100 {
+			key := uint32(i % 3)
+			if i >= kept {
+				key = 2 - key
+			}
+			if err := r.Append(key, []uint64{uint64(i), uint64(i)}, event.Time(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r = New(mem, "d", 2, Options{ChunkRows: 8, SegmentBytes: 300})
+		_, err := r.Restore(cep.NewSnapshotReader(bytes.NewReader(snap)))
+		if (kept == 100) != (err == nil) || err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%d rows kept: restored with the error %v", kept, err)
+		}
+	}
+}
+
 // fill makes a reservoir of n rows with a snapshot at its end.
 func fill(t testing.TB, fsys vfs.FS, n int) (*Reservoir, []byte) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ type segment struct {
 	first  int64 // number of its first row
 	size   int64
 	chunks []place
+	sum    uint32 // of the last chunk
 }
 
 // place is where a chunk is in its segment, and what is asked of it without reading.
@@ -78,6 +80,7 @@ func (r *Reservoir) write(c *chunk) error {
 	}
 	s.chunks = append(s.chunks, place{s.size, c.after, c.top})
 	s.size += int64(len(data))
+	s.sum = sumOf(data)
 	if len(r.dirty) == 0 || r.dirty[len(r.dirty)-1] != s.first {
 		r.dirty = append(r.dirty, s.first)
 	}
@@ -221,9 +224,9 @@ func (r *Reservoir) firsts() ([]int64, error) {
 	return firsts, err
 }
 
-// reopen finds the chunks of the rows [from, end) in the files, and cuts what is
-// behind end.
-func (r *Reservoir) reopen(from, end int64) error {
+// reopen finds the chunks of the rows [from, end) in the files, the last of them with a
+// sum, and cuts what is behind end.
+func (r *Reservoir) reopen(from, end int64, sum uint32) error {
 	firsts, err := r.firsts()
 	if err != nil {
 		return err
@@ -246,15 +249,22 @@ func (r *Reservoir) reopen(from, end int64) error {
 	if n := len(r.segments); n > 0 {
 		r.dirty = append(r.dirty, r.segments[n-1].first)
 	}
-	if from = from - from%int64(r.chunkRows); from >= end {
+	if n := len(r.segments); from-from%int64(r.chunkRows) >= end {
+		if n > 0 && (r.segments[n-1].sum != sum || r.endOfSegments() != end) {
+			return r.trim(math.MaxInt64) // others, which nobody needs
+		}
 		return nil
 	}
+	from -= from % int64(r.chunkRows)
 	for next := from; next < end; {
 		s, _, found := r.place(next)
 		if !found {
 			return fmt.Errorf("reservoir %s: %w: the rows from %d on are in no file", r.dir, ErrDamaged, next)
 		}
 		next = s.first + int64(len(s.chunks)*r.chunkRows)
+	}
+	if r.segments[len(r.segments)-1].sum != sum {
+		return fmt.Errorf("reservoir %s: %w: the rows before %d are not those of the snapshot: the state was made again since", r.dir, ErrDamaged, end)
 	}
 	return nil
 }
@@ -284,6 +294,10 @@ func (r *Reservoir) reopenSegment(first, end int64) error {
 		if err != nil || h.first != row || h.rows != r.chunkRows || h.columns != r.columns || s.size+h.size() > size {
 			break
 		}
+		if before, known := r.sumBefore(&s, row); known && h.before != before {
+			break
+		}
+		s.sum = h.sum
 		s.chunks = append(s.chunks, place{s.size, h.after, h.top})
 		s.size += h.size()
 	}
@@ -304,6 +318,18 @@ func (r *Reservoir) reopenSegment(first, end int64) error {
 		return f.Truncate(s.size)
 	}
 	return nil
+}
+
+// sumBefore is the sum of the chunk before a row that is the next of a segment, where
+// that chunk is there.
+func (r *Reservoir) sumBefore(s *segment, row int64) (sum uint32, known bool) {
+	if len(s.chunks) > 0 {
+		return s.sum, true
+	}
+	if len(r.segments) > 0 && r.endOfSegments() == row {
+		return r.segments[len(r.segments)-1].sum, true
+	}
+	return 0, false
 }
 
 func (r *Reservoir) endOfSegments() int64 {

@@ -33,19 +33,20 @@ func (s *store) lookUp(b *event.Batch, first, end int) {
 		}
 		s.ahead[row-first] = a
 	}
-	s.known = s.table.n
+	s.aheadCame, s.aheadWent = s.came, s.went
 }
 
 // idOf is the record of a row's key as of now; noRecord where there is none.
 func (s *store) idOf(b *event.Batch, row int, a *ahead) uint32 {
-	if a.id == noRecord && s.table.n > s.known {
-		// A row since lookUp may have brought the key.
-		k, _ := s.keyOf(b, row)
-		if found, ok := s.find(a.hash, k); ok {
-			return found
-		}
+	if a.id == noRecord && s.came == s.aheadCame || a.id != noRecord && s.went == s.aheadWent {
+		return a.id
 	}
-	return a.id
+	// A row since lookUp may have brought the key, or let it go, and its record to another.
+	k, _ := s.keyOf(b, row)
+	if found, ok := s.find(a.hash, k); ok {
+		return found
+	}
+	return noRecord
 }
 
 // unknownText is the word of a text that no event held has.

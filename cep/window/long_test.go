@@ -388,7 +388,7 @@ func TestLongDamage(t *testing.T) {
 	if err != nil || !slices.Contains(names, "00000000000000000030.rows") {
 		t.Fatal(names, err)
 	}
-	if err := vfs.FlipByte(mem, "rows/00000000000000000030.rows", 70); err != nil {
+	if err := vfs.FlipByte(mem, "rows/00000000000000000030.rows", 80); err != nil {
 		t.Fatal(err)
 	}
 	again := newLong(t, cfg, mem, options)
@@ -448,6 +448,48 @@ func FuzzLongRestore(f *testing.F) {
 		again := newLong(t, cfg, mem.CrashClone(), options)
 		if again.Restore(cep.NewSnapshotReader(bytes.NewReader(data))) == nil {
 			longSnapshot(t, again)
+		}
+	})
+}
+
+// TestLongForgetsAmongRows gives batches in which the last event of a key leaves, and its
+// record goes to another key, between two events of other keys: an event behind is of its
+// own key, whatever record that had when the batch began.
+func TestLongForgetsAmongRows(t *testing.T) {
+	seeds.Each(t, 300, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 13))
+		cfg := Config{Keys: []int{1}, Values: testValues, Outputs: []Output{
+			{Slot: 0, Extent: Extent{Length: 5}, Aggregate: Count, Value: -1}, {Slot: 1, Extent: Extent{Length: 5}, Aggregate: Sum, Value: 0}}}
+		types := []event.Type{{Kind: event.Int64}, ResultType(Sum, testValues[0].Type)}
+		op := newLong(t, cfg, vfs.NewMem(seed), reservoir.Options{ChunkRows: 8})
+		sliding, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock := cep.NewClock(5, nil, 0)
+		for now, batch := event.Time(1000), 0; batch < 20 && !t.Failed(); batch++ {
+			var b event.Batch
+			var out, other cep.Outbox
+			project(&b)
+			for range 1 + r.IntN(40) {
+				now += event.Time(r.IntN(3))
+				key := string(rune('a' + r.IntN(12)))
+				appendInput(&b, input{key: &key, t: now - event.Time(r.IntN(2)*r.IntN(6)), amount: r.Int64N(100)})
+			}
+			out.Reset(types)
+			clock.Arrive(&b, &out)
+			other.Reset(types)
+			other.Late, other.Watermark, other.Low = out.Late, out.Watermark, out.Low
+			if err := errors.Join(op.Process(&b, &out), sliding.Process(&b, &other)); err != nil {
+				t.Fatal(err)
+			}
+			for slot := range types {
+				for i := range b.Len() {
+					if got, want := goValue(&out.Features[slot], i), goValue(&other.Features[slot], i); got != want {
+						t.Errorf("at %d, slot %d: %v, Sliding says %v", b.Time[i], slot, got, want)
+					}
+				}
+			}
 		}
 	})
 }

@@ -41,15 +41,17 @@ type store struct {
 	wide        map[uint64]*wideSum
 	wideSquares map[uint64]*wideSquare
 
-	keyBuf  []byte
-	ahead   [aheadRows]ahead
-	known   int      // keys when ahead was filled
-	touched uint64   // keeps reads ahead from being optimised away
-	scratch []uint64 // an event's words
-	now     []uint64 // the current event's values
-	nowHas  []bool
-	tops    []setEntry
-	looking looking // for lookTop
+	keyBuf []byte
+	ahead  [aheadRows]ahead
+	// How many records keys were given, and gave back, ever; and by when ahead was filled.
+	came, went           uint64
+	aheadCame, aheadWent uint64
+	touched              uint64   // keeps reads ahead from being optimised away
+	scratch              []uint64 // an event's words
+	now                  []uint64 // the current event's values
+	nowHas               []bool
+	tops                 []setEntry
+	looking              looking // for lookTop
 }
 
 // take makes the rows of a batch those at hand: by the keys of those that enter, or of
@@ -226,6 +228,7 @@ func (s *store) nameRecord(id uint32, hash uint32, key []byte) {
 	}
 	clear(s.cellsOf(id))
 	s.table.insert(hash, id)
+	s.came++
 }
 
 // removeRecord gives a record back, of which nothing else is held any more.
@@ -236,6 +239,7 @@ func (s *store) removeRecord(id uint32, r *record) {
 	}
 	*r = record{ring: s.freeRec, changed: r.changed}
 	s.freeRec = id
+	s.went++
 }
 
 // read is how an output of an extent is read, with the parts that it needs. A set's
