@@ -47,7 +47,7 @@
 //     what the log, merged with the journal, makes of them, which does not hold the
 //     program before up. Until then the part of it that lacks nothing is in force
 //     (Stepping). Shards that share keyed streams, before or after it, change together
-//     (regroup.go): they are paused, with nothing undecided, and go on in other groups.
+//     (regroup.go, changeover.go): they are paused, with nothing undecided, and go on in other groups.
 //     To a shard whose stream is another one it is a restart: its checkpoint is
 //     written, and what comes after it begins there, by 2 and 5. What is done again,
 //     after a crash or in a replay, is done by the program that the journal names,
