@@ -100,6 +100,17 @@ func (p *part) join(one *part, row int) {
 	}
 }
 
+// anew is one for the same keyed streams with nothing in it, of a shard that has decided
+// all before an offset.
+func (g *gather) anew(from int64) *gather {
+	n := &gather{decided: from, until: g.until}
+	n.room.L = &n.mu
+	for _, r := range g.reads {
+		n.reads = append(n.reads, &gathered{topic: r.topic, index: r.index, slots: r.slots, queues: make([]gatherQueue, len(r.queues))})
+	}
+	return n
+}
+
 func newGather(reads []*projection, from int64) *gather {
 	g := &gather{decided: from, until: math.MaxInt64}
 	g.room.L = &g.mu

@@ -225,6 +225,7 @@ func (g *group) join(work context.Context) {
 		s.checkpoints.join(work)
 		if len(s.projections) > 0 {
 			s.merger, s.lane = g.merger, g.merger.add(s, s.projections, s.clock.Newest())
+			s.gather = s.gather.anew(s.cursor) // that of a life before, which paused, lets everything go
 		}
 	}
 	for _, k := range g.keyed {

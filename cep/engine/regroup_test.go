@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/log/vfs"
 )
 
@@ -253,4 +255,62 @@ func BenchmarkChange(b *testing.B) {
 			}
 		})
 	}
+}
+
+// refusing is a log that refuses to have a program journaled, other than one, once.
+type refusing struct {
+	*memLog
+	but     string
+	refused chan struct{}
+}
+
+func (l *refusing) Append(ctx context.Context, topic string, partition int32, recs []sink.Record) (int64, error) {
+	for _, rec := range recs {
+		var j journalRecord
+		if topic != TopicJournal || json.Unmarshal(rec.Value, &j) != nil || j.Kind != kindProgram || j.Program == l.but {
+			continue
+		}
+		select {
+		case <-l.refused:
+		default:
+			close(l.refused)
+			return 0, errors.New("disk full")
+		}
+	}
+	return l.memLog.Append(ctx, topic, partition, recs)
+}
+
+// TestChangeGivenUp has a change fail when the shards have been paused for it: they go on
+// with what they have, and decide what comes.
+func TestChangeGivenUp(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 73))
+	streams := []*schema.Stream{shopStream("s", 1)}
+	programs := changingKeyed(streams)
+	first, second := shopInputs(r, 300), shopInputs(r, 300)
+	want := newKeyedBench(1, programs[0].locally(), 0, map[string][][]string{"s": {slices.Concat(first, second)}})
+	want.run(t)
+	b := newKeyedBench(1, programs[0], 3, map[string][][]string{"s": {first}})
+	log := &refusing{b.log, programs[0].id, make(chan struct{})}
+	b.opts.FS, b.opts.Dir, b.opts.Open, b.opts.Sink = b.fs, "checkpoints", b.log.open, log
+	b.opts.KeyedTopic = func(string, int32) (int32, error) { return b.parts, nil }
+	b.opts.Programs = func(id string) (Program, error) { return nil, fmt.Errorf("no program %q", id) }
+	e, err := New(b.streams, b.prog, b.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, e)
+	b.log.waitEnds("in", 1)
+	if err := e.Declare(b.streams, programs[2], nil); err != nil {
+		t.Fatal(err)
+	}
+	<-log.refused
+	b.log.produce("in", 0, second...)
+	b.log.waitEnds("in", 1)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if st := e.Status()[0]; st.Restarts != 0 || st.Err != "" {
+		t.Errorf("status %+v", st)
+	}
+	sameResults(t, want.result(), b.result())
 }
