@@ -48,6 +48,8 @@ func TestMergerWaits(t *testing.T) {
 			}
 		}
 		order := func() (out []int64) {
+			m.mu.Lock() // the merger's timer writes too
+			defer m.mu.Unlock()
 			for _, rec := range log.part(topic.topic(), 0).recs {
 				r := blockReader{data: rec.Value}
 				headers := r.headers(nil)
