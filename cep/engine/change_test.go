@@ -109,14 +109,12 @@ func (b *bench) runChanging(t *testing.T, r *rand.Rand, wait bool) {
 				inForce++
 			}
 		}
-		b.log.mu.Lock()
-		killed = b.log.dead
-		b.log.mu.Unlock()
+		killed = b.log.isDead()
 		if wait = inForce < testPartitions; wait {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if err := stop(); err != nil && !killed {
+	if err := stop(); err != nil && !killed && !b.log.isDead() {
 		t.Fatal(err)
 	}
 }

@@ -224,14 +224,10 @@ func (b *bench) runFor(t *testing.T, d time.Duration) {
 	t.Helper()
 	e := b.engine(t)
 	stop := start(t, e)
-	killed := b.log.waitEnds("in", int(b.stream.Partitions))
-	if !killed {
+	if killed := b.log.waitEnds("in", int(b.stream.Partitions)); !killed {
 		time.Sleep(d)
-		b.log.mu.Lock()
-		killed = b.log.dead
-		b.log.mu.Unlock()
 	}
-	if err := stop(); err != nil && !killed {
+	if err := stop(); err != nil && !b.log.isDead() {
 		t.Fatal(err)
 	}
 }
