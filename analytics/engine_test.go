@@ -83,12 +83,13 @@ func TestQuery(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	e, _ := newEngine(t, Options{Timeout: 50 * time.Millisecond, Concurrency: 1})
+	e, _ := newEngine(t, Options{Timeout: 50 * time.Millisecond})
 	_, err := e.Query(context.Background(), "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b")
 	var ee *Error
 	if !errors.As(err, &ee) || ee.Code != "57014" || !strings.Contains(ee.Message, "timeout") {
 		t.Errorf("time-out: %v", err)
 	}
+	e, _ = newEngine(t, Options{Concurrency: 1})
 	st, err := e.Describe(context.Background(), "SELECT * FROM range(1000000000)")
 	if err != nil {
 		t.Fatal(err)

@@ -435,7 +435,7 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("error %v, want %v", err, context.DeadlineExceeded)
 	}
-	if took := time.Since(started); took > 5*time.Second {
+	if took := time.Since(started); took > time.Minute {
 		t.Errorf("the time-out took %v", took)
 	}
 	if got := text(t, c, "SELECT 1"); got != "1" {

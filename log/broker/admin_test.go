@@ -238,7 +238,7 @@ func TestDeleteRecords(t *testing.T) {
 		{"weir.alerts", 0, 0, kerr.TopicAuthorizationFailed, -1},
 		{"__consumer_offsets", 0, 0, kerr.InvalidTopicException, -1},
 	} {
-		req := &kmsg.DeleteRecordsRequest{Version: 2, TimeoutMillis: 5000, Topics: []kmsg.DeleteRecordsRequestTopic{
+		req := &kmsg.DeleteRecordsRequest{Version: 2, TimeoutMillis: int32(patience.Milliseconds()), Topics: []kmsg.DeleteRecordsRequestTopic{
 			{Topic: c.topic, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Partition: c.partition, Offset: c.offset}}}}}
 		resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
 		if err := resp.ReadFrom(rawRequest(t, n, req)); err != nil {

@@ -340,7 +340,7 @@ func TestOwnTopics(t *testing.T) {
 func kcat(t *testing.T, n *node, stdin string, args ...string) string {
 	t.Helper()
 	path := published.Program(t, "kcat")
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, append([]string{"-b", n.addr}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)

@@ -23,6 +23,7 @@ type groupConsumer struct {
 	read map[string]int
 	stop context.CancelFunc
 	done chan struct{}
+	over sync.Once
 }
 
 func consumeGroup(t testing.TB, n *node, id, topic string, opts ...kgo.Opt) *groupConsumer {
@@ -66,12 +67,14 @@ func consumeGroup(t testing.TB, n *node, id, topic string, opts ...kgo.Opt) *gro
 }
 
 func (c *groupConsumer) close() {
-	c.stop()
-	<-c.done
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_ = c.cl.CommitUncommittedOffsets(ctx) // of what was polled last
-	c.cl.Close()
+	c.over.Do(func() {
+		c.stop()
+		<-c.done
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = c.cl.CommitUncommittedOffsets(ctx) // of what was polled last
+		c.cl.Close()
+	})
 }
 
 func (c *groupConsumer) holds() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.held) }

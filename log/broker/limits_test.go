@@ -110,7 +110,10 @@ func TestClosedFor(t *testing.T) {
 	})
 	t.Run("never reads", func(t *testing.T) {
 		n, reg := start(broker.Options{SlowGrace: 20 * time.Millisecond})
-		rawRequest(t, n, produceRequest("t", 12, -1, batchOf(t, record.BatchOptions{}, strings.Repeat("x", 128<<10))))
+		p, _ := n.log.Partition("t", 0) // a request of this size may be too slow itself, under load
+		if _, err := p.Append(t.Context(), batchOf(t, record.BatchOptions{}, strings.Repeat("x", 128<<10)), -1); err != nil {
+			t.Fatal(err)
+		}
 		nc := dial(t, n)
 		nc.(*net.TCPConn).SetReadBuffer(4096)
 		req := fetchRequest(n, "t", 0)

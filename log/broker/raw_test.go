@@ -86,7 +86,7 @@ func batchOf(t testing.TB, o record.BatchOptions, values ...string) []byte {
 
 func produceRequest(topic string, version, acks int16, batches ...[]byte) *kmsg.ProduceRequest {
 	req := kmsg.NewPtrProduceRequest()
-	req.Version, req.Acks, req.TimeoutMillis = version, acks, 5000
+	req.Version, req.Acks, req.TimeoutMillis = version, acks, int32(patience.Milliseconds())
 	rt := kmsg.NewProduceRequestTopic()
 	rt.Topic = topic
 	for i, b := range batches {

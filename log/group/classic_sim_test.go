@@ -354,7 +354,7 @@ func TestClassicAllGone(t *testing.T) {
 	if eff := g.Tick(now.Add(time.Minute)); !eff.Store || g.State() != Empty || g.leader != "" {
 		t.Fatalf("%v, leader %q", g.State(), g.leader)
 	}
-	if took := time.Since(began); took > 5*time.Second { // milliseconds; it was minutes
+	if took := time.Since(began); took > 30*time.Second { // milliseconds; it was minutes
 		t.Fatalf("took %v", took)
 	}
 }
