@@ -112,19 +112,30 @@ func killKeyed(t *testing.T, random *rand.Rand, kills int, onDisk bool) {
 			t.Fatal(err)
 		}
 	}
+	acked := killWhileLoading(t, random, config, data, kills, func(*appliance) {
+		// The moment of the kill is the point of the test, not a wait.
+		time.Sleep(time.Duration(random.Int64N(int64(700 * time.Millisecond))))
+	})
+	checkKeyed(t, filepath.Join(data, "log"), acked)
+}
+
+// killWhileLoading kills an appliance some times while events come in, each time when
+// live has returned, and starts it again. It returns how many events of each stream were
+// acknowledged, once they are decided and the appliance has stopped.
+func killWhileLoading(t *testing.T, random *rand.Rand, config, data string, kills int, live func(*appliance)) map[string]int64 {
+	t.Helper()
 	a := start(t, config, data, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	loaded := make(chan loadResult, 1)
 	var batches atomic.Int64
 	r := rand.New(rand.NewPCG(random.Uint64(), 2))
-	go func() { loaded <- loadKeyed(ctx, a.kafka, r, &batches) }()
+	go func(broker string) { loaded <- loadKeyed(ctx, broker, r, &batches) }(a.kafka)
 	for range kills {
 		for n := batches.Load(); batches.Load() == n && len(loaded) == 0; {
 			time.Sleep(time.Millisecond) // until events come in again
 		}
-		// The moment of the kill is the point of the test, not a wait.
-		time.Sleep(time.Duration(random.Int64N(int64(700 * time.Millisecond))))
+		live(a)
 		a.kill()
 		a = start(t, config, data, a)
 	}
@@ -135,7 +146,7 @@ func killKeyed(t *testing.T, random *rand.Rand, kills int, onDisk bool) {
 	}
 	waitKeyed(t, a, load.acked)
 	a.stop()
-	checkKeyed(t, filepath.Join(data, "log"), load.acked)
+	return load.acked
 }
 
 type loadResult struct {

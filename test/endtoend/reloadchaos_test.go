@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,18 +65,8 @@ func TestKillNineReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeReloadRules(t, dir, random)
-	a := start(t, config, data, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	loaded := make(chan loadResult, 1)
-	var batches atomic.Int64
-	r := rand.New(rand.NewPCG(random.Uint64(), 2))
-	go func() { loaded <- loadKeyed(ctx, a.kafka, r, &batches) }()
 	reloads := 0
-	for range kills {
-		for n := batches.Load(); batches.Load() == n && len(loaded) == 0; {
-			time.Sleep(time.Millisecond) // until events come in again
-		}
+	acked := killWhileLoading(t, random, config, data, kills, func(a *appliance) {
 		for range 1 + random.IntN(3) {
 			writeReloadRules(t, dir, random)
 			resp, err := http.Post("http://"+a.http+"/-/reload", "", nil)
@@ -97,17 +85,8 @@ func TestKillNineReload(t *testing.T) {
 		if random.IntN(2) == 0 {
 			writeReloadRules(t, dir, random) // the next life begins with others
 		}
-		a.kill()
-		a = start(t, config, data, a)
-	}
-	cancel()
-	load := <-loaded
-	if load.err != nil {
-		t.Fatalf("load: %v\n%s", load.err, a.out)
-	}
-	waitKeyed(t, a, load.acked)
-	a.stop()
-	checkReloaded(t, data, load.acked["payments"])
+	})
+	checkReloaded(t, data, acked["payments"])
 	t.Logf("%d reloads, %d kills", reloads, kills)
 }
 
