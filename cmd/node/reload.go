@@ -198,8 +198,7 @@ func waiting(before, next *rules.Program, streams []*schema.Stream) (func(id str
 	}
 	lacks := false
 	for identity := range has {
-		_, kept := had[identity]
-		lacks = lacks || !kept
+		lacks = lacks || !had[identity]
 	}
 	part, err := next.Over(before)
 	if err != nil {
@@ -216,17 +215,16 @@ func waiting(before, next *rules.Program, streams []*schema.Stream) (func(id str
 	}, nil
 }
 
-// operatorsOf are the rules that read what a program's operators keep, by the operators'
-// identities and where they run.
-func operatorsOf(p *rules.Program, streams []*schema.Stream) (map[string][]string, error) {
-	out := map[string][]string{}
+// operatorsOf are the identities of a program's operators, and where they run.
+func operatorsOf(p *rules.Program, streams []*schema.Stream) (map[string]bool, error) {
+	out := map[string]bool{}
 	for _, s := range streams {
 		in, err := p.Instance(s)
 		if err != nil {
 			return nil, err
 		}
 		for _, op := range in.Operators() {
-			out[op.Identity] = op.Rules
+			out[op.Identity] = true
 		}
 	}
 	for i, k := range p.Keyed() {
@@ -235,7 +233,7 @@ func operatorsOf(p *rules.Program, streams []*schema.Stream) (map[string][]strin
 			return nil, err
 		}
 		for _, op := range in.Operators() {
-			out[engine.TopicKeyed+k.Name+" "+op.Identity] = op.Rules
+			out[engine.TopicKeyed+k.Name+" "+op.Identity] = true
 		}
 	}
 	return out, nil
