@@ -181,7 +181,7 @@ func (s *shard) warmed(w *warming) int64 {
 // change makes the shard change to a program, soon.
 func (s *shard) change(p Program) {
 	s.mu.Lock()
-	s.declared = p
+	s.declared, s.status.WarmingErr = p, ""
 	s.mu.Unlock()
 	s.call()
 }
@@ -224,6 +224,7 @@ func (s *shard) changeProgram(ctx, life context.Context) error {
 		s.logger.Error("the windows of a new program could not be made; it is tried again", "program", p.ID(), "err", err)
 		s.warmAfter = time.Now().Add(warmAgain)
 		s.endWarming()
+		s.warmingFailed(err)
 		time.AfterFunc(warmAgain, s.call)
 		return nil
 	}
@@ -291,9 +292,16 @@ func (s *shard) endWarming() {
 		w.close()
 		s.warming = nil
 		s.mu.Lock()
-		s.status.Warming, s.status.Warmed, s.waiting = "", 0, nil
+		s.status.Warming, s.status.Warmed, s.status.WarmingErr, s.waiting = "", 0, "", nil
 		s.mu.Unlock()
 	}
+}
+
+// warmingFailed shows why a warming failed, until it succeeds or another program is declared.
+func (s *shard) warmingFailed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.WarmingErr = err.Error()
 }
 
 // activate changes to the program that is warm: the journal says so first.

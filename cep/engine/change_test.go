@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -215,6 +216,51 @@ func TestWarming(t *testing.T) {
 		if strings.Contains(line, "/live") && !strings.Contains(line, fmt.Sprintf(`"program":%q`, by)) {
 			t.Fatalf("not by %s: %s", by, line)
 		}
+	}
+}
+
+// unreadable is a log that cannot be read from its beginning.
+type unreadable struct{ source.Source }
+
+func (unreadable) Next(context.Context) (source.Chunk, error) {
+	return source.Chunk{}, errors.New("the disk is gone")
+}
+
+// TestWarmingFails: why a new window cannot be made is told, until another program is
+// declared; the one before goes on.
+func TestWarmingFails(t *testing.T) {
+	b := newBench(65, nil)
+	b.stream = testStream(1)
+	b.opts.Programs = changing.byID
+	b.log.produce("in", 0, inputs(rand.New(rand.NewPCG(65, 65)), warmNear+10)...)
+	b.run(t)
+	e := b.engine(t, func(o *Options) {
+		o.Open = func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error) {
+			src, err := b.log.open(ctx, topic, partition, from)
+			if topic == "in" && from == 0 {
+				src = unreadable{src}
+			}
+			return src, err
+		}
+	})
+	stop := start(t, e)
+	for _, p := range []struct {
+		program Program
+		told    bool
+	}{{changing[2], true}, {b.prog, false}} {
+		if err := e.Declare(streams(b), p.program, nil); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			if s := e.Status()[0]; strings.Contains(s.WarmingErr, "in[0]@0: warm windows: the disk is gone") == p.told && (p.told || s.WarmingErr == "") && s.Err == "" && s.Program == b.prog.ID() {
+				break
+			} else if time.Now().After(end) {
+				t.Fatalf("%s declared: status %+v", p.program.ID(), s)
+			}
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
 	}
 }
 

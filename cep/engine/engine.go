@@ -308,6 +308,7 @@ type ShardStatus struct {
 	Program       string // that decides
 	Warming       string // a program that is declared and whose new windows are made from the log; else empty
 	Warmed        int64  // all before it were read for them, which is done at Cursor
+	WarmingErr    string // why they could not be made, the last time: it is tried again; else empty
 	Restarts      int64  // since the process began
 	Err           string // why the shard is not running, empty where it is
 }

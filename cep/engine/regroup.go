@@ -176,6 +176,9 @@ func (e *Engine) regroup(r *regrouping) {
 			if !errors.Is(err, errAgain) {
 				e.logger.Error("a new program could not be made ready; it is tried again", "program", r.program.ID(), "err", err)
 				wait = warmAgain
+				for s := range shardsIn(r.groups) {
+					s.warmingFailed(err)
+				}
 			}
 			select {
 			case <-ctx.Done():
@@ -278,9 +281,10 @@ func (r *regrouping) started(ctx context.Context) error {
 func (r *regrouping) show(c *changeover) {
 	for s := range shardsIn(r.groups) {
 		s.mu.Lock()
-		s.status.Warming, s.status.Warmed, s.waiting = "", 0, nil
-		if c != nil {
-			s.status.Warming, s.status.Warmed, s.waiting = r.program.ID(), c.warmed(s), c.waits
+		if st := &s.status; c == nil {
+			st.Warming, st.Warmed, st.WarmingErr, s.waiting = "", 0, "", nil
+		} else {
+			st.Warming, st.Warmed, s.waiting = r.program.ID(), c.warmed(s), c.waits
 		}
 		s.mu.Unlock()
 	}

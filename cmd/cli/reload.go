@@ -18,6 +18,7 @@ import (
 
 	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/cmd/node"
+	"github.com/weirstream/weir/ingest/schema"
 )
 
 func newReload() *cobra.Command {
@@ -34,6 +35,10 @@ the log, which weir rule list --running shows. SIGHUP and POST /-/reload do the 
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var v node.ReloadView
 			if err := f.call(cmd.Context(), http.MethodPost, "/v1/reload", "", nil, &v); err != nil {
+				var m mistake
+				if errors.As(err, &m) { // a line for each, which begins with its place
+					return schema.Problems{{Message: m.Error()}}
+				}
 				return err
 			}
 			if asJSON {
@@ -141,7 +146,11 @@ func printRules(out io.Writer, all []node.RuleView) error {
 		return err
 	}
 	for i := range all {
-		if r := &all[i]; r.Trouble != "" {
+		switch r := &all[i]; {
+		case r.Trouble == "":
+		case r.Warming != nil:
+			fmt.Fprintf(out, "%s: its windows could not be made, which is tried again: %s\n", r.ID, printable(r.Trouble))
+		default:
 			fmt.Fprintf(out, "%s is failing: %s\n", r.ID, printable(r.Trouble))
 		}
 	}

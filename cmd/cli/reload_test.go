@@ -6,10 +6,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirstream/weir/cmd/node"
 )
 
 // TestRuleReload edits the rules of a running weir: a mistake is named and exits 2, the
@@ -37,8 +40,13 @@ func TestRuleReload(t *testing.T) {
 		return out.String() + errs.String()
 	}
 	write(strings.Replace(often, "3", "x", 1) + strings.Replace(large, "amount", "amoun", 1))
-	if out := run(exitMistake, "rule", "reload"); !strings.Contains(out, "r.yaml:3:") || !strings.Contains(out, "r.yaml:7:") || strings.Contains(out, ": : ") {
-		t.Error(out)
+	places := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(filepath.Join(dir, "rules", "r.yaml")) + `:\d+:\d+: `)
+	if out := run(exitMistake, "rule", "reload"); len(places.FindAllString(out, -1)) != 2 || strings.Count(out, "\n") != 2 {
+		t.Errorf("not two lines that each begin with a place:\n%s", out)
+	}
+	write(strings.Replace(often, "3", "x", 1) + large)
+	if out := run(exitMistake, "rule", "reload"); len(places.FindAllString(out, -1)) != 1 {
+		t.Errorf("not a line that begins with a place:\n%s", out)
 	}
 	write(often + strings.Replace(large, "5", "6", 1) + "---\nid: far\nstream: pay\nwhen: last(\"3h\").by(pay.card).sum(pay.amount) > 100\n")
 	out := run(exitDone, "rule", "reload")
@@ -82,4 +90,20 @@ func TestRuleReload(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// TestPrintTrouble: what keeps a rule from its work is told below the table.
+func TestPrintTrouble(t *testing.T) {
+	var out strings.Builder
+	if err := printRules(&out, []node.RuleView{
+		{ID: "new", State: "warming", Warming: &node.WarmingView{Percent: 1.5, Rows: 3, Of: 200}, Trouble: "the disk\x1b is gone"},
+		{ID: "old", State: "failing", Trouble: "division by zero"},
+		{ID: "good", State: "active"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "\nnew: its windows could not be made, which is tried again: the disk? is gone\nold is failing: division by zero\n"
+	if !strings.HasSuffix(out.String(), want) || !strings.Contains(out.String(), "warming 1.5 % (3 of 200)") {
+		t.Error(out.String())
+	}
 }

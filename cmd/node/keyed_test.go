@@ -146,6 +146,41 @@ func TestKeyedForgotten(t *testing.T) {
 	}
 }
 
+// TestWarmingFails: why a rule's windows cannot be made is told until they are.
+func TestWarmingFails(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "rules"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	plain := "id: any\nstream: payments\nwhen: tx.card == \"none\"\n"
+	writeRules(t, dir, plain)
+	n, _ := startKeyed(t, dir)
+	produce(t, n, bought("a", 1, "x"))
+	if err := os.WriteFile(filepath.Join(n.cfg.DataDir, keyedFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeRules(t, dir, plain+keyedRule)
+	ask(t, n, "POST", "/-/reload", "", "", 200, nil)
+	shop := func(state, trouble string) func() bool {
+		return func() bool {
+			var all []RuleView
+			get(t, n, "/v1/rules", 200, &all)
+			return all[0].State == "active" && all[0].Trouble == "" && all[1].State == state && strings.Contains(all[1].Trouble, trouble) && (trouble != "" || all[1].Trouble == "")
+		}
+	}
+	eventually(t, "the rule is warming, and says why", shop("warming", keyedFile+": unexpected end"))
+	if text := ask(t, n, "GET", "/-/healthy", "", "", 200, nil); !strings.Contains(text, "but stream payments, partition 1: windows of new rules could not be made, which is tried again: ") {
+		t.Error(text)
+	}
+	if err := os.Remove(filepath.Join(n.cfg.DataDir, keyedFile)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the rule is active", shop("active", ""))
+	if text := ask(t, n, "GET", "/-/healthy", "", "", 200, nil); strings.Contains(text, "but") {
+		t.Error(text)
+	}
+}
+
 // TestKeyedPartitionsChanged: a keyed stream with other partitions than it was made with is
 // named, nothing is decided wrongly, and a person can have it made again.
 func TestKeyedPartitionsChanged(t *testing.T) {

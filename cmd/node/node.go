@@ -381,6 +381,9 @@ func (n *Node) troubles() []string {
 		if sh.Err != "" {
 			lines = append(lines, fmt.Sprintf("stream %s, partition %d is not decided from offset %d on: %s", sh.Stream, sh.Partition, sh.Cursor, sh.Err))
 		}
+		if sh.WarmingErr != "" {
+			lines = append(lines, fmt.Sprintf("stream %s, partition %d: windows of new rules could not be made, which is tried again: %s", sh.Stream, sh.Partition, sh.WarmingErr))
+		}
 	}
 	for _, s := range n.streams() {
 		if have, err := n.partitions(s.Topic); err == nil && have > decided[s.Topic] {

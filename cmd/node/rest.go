@@ -102,7 +102,7 @@ type RuleView struct {
 	State   string       `json:"state" enum:"active,warming,failing,off" doc:"warming: its windows are made from the log, and what was declared under its id before, if anything, decides; failing: it had errors in the last minute, or its stream is not decided."`
 	Since   *time.Time   `json:"since" doc:"When it was declared as it is."`
 	Warming *WarmingView `json:"warming,omitempty" doc:"How far its windows are."`
-	Trouble string       `json:"trouble,omitempty" doc:"Why it is failing."`
+	Trouble string       `json:"trouble,omitempty" doc:"Why it is failing, or why its windows could not be made: that is tried again."`
 }
 
 // Overview is what the console's first page shows.
@@ -215,7 +215,8 @@ func (n *Node) getStream(_ context.Context, in *struct {
 
 func (n *Node) ruleViews() []RuleView {
 	program := n.program.Load()
-	status, states, since := program.Rules(), n.ruleStates(), n.programs.since(program.ID())
+	status, since := program.Rules(), n.programs.since(program.ID())
+	states := n.ruleStates(program, status)
 	out := make([]RuleView, 0, len(status))
 	for i := range status {
 		v, st := ruleView(&status[i]), states[status[i].ID]

@@ -41,15 +41,15 @@ type ruleState struct {
 }
 
 // ruleStates tells of each rule of the declared program what it does.
-func (n *Node) ruleStates() map[string]ruleState {
-	program := n.program.Load()
+func (n *Node) ruleStates(program *rules.Program, status []rules.RuleStatus) map[string]ruleState {
 	shards := map[string][]engine.ShardStatus{} // by stream
 	for _, s := range n.engine.Status() {
 		shards[s.Stream] = append(shards[s.Stream], s)
 	}
 	out := map[string]ruleState{}
-	for _, r := range program.Rules() {
-		out[r.ID] = n.ruleState(&r, program.ID(), shards[r.Stream])
+	for i := range status {
+		r := &status[i]
+		out[r.ID] = n.ruleState(r, program.ID(), shards[r.Stream])
 	}
 	return out
 }
@@ -72,6 +72,9 @@ func (n *Node) ruleState(r *rules.RuleStatus, program string, shards []engine.Sh
 		w.Of += sh.Cursor
 		if sh.Warming == program {
 			w.Rows += min(sh.Warmed, sh.Cursor)
+		}
+		if sh.WarmingErr != "" {
+			st.trouble = sh.WarmingErr
 		}
 	}
 	if st.state == stateWarming {
@@ -216,7 +219,8 @@ func (m *ruleMetrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	count := map[string]int{stateActive: 0, stateWarming: 0, stateFailing: 0, stateOff: 0}
-	for _, s := range m.node.ruleStates() {
+	program := m.node.program.Load()
+	for _, s := range m.node.ruleStates(program, program.Rules()) {
 		count[s.state]++
 	}
 	for state, n := range count {

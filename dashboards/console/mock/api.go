@@ -26,7 +26,7 @@ func (w *world) register(mux *http.ServeMux) {
 		percent, _ := strconv.ParseFloat(r.URL.Query().Get("percent"), 64)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.warm(r.URL.Query().Get("rule"), percent)
+		w.warm(r.URL.Query().Get("rule"), percent, r.URL.Query().Get("trouble"))
 		rw.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST /mock/drop", func(rw http.ResponseWriter, r *http.Request) {

@@ -58,11 +58,12 @@ func heavyKeyed(now time.Time) (out []keyed) {
 	return out
 }
 
-// warm lets the windows of a rule be made from the log so far; all of it: the rule is
-// active.
-func (w *world) warm(rule string, percent float64) {
+// warm lets the windows of a rule be made from the log so far, with trouble or without;
+// all of it: the rule is active.
+func (w *world) warm(rule string, percent float64, trouble string) {
 	for _, r := range w.rules {
 		if r.ID == rule {
+			r.Trouble = trouble
 			if r.Warming = nil; percent < 100 {
 				const of = 3_481_220
 				r.Warming = &warming{Percent: percent, Rows: int64(of * percent / 100), Of: of}

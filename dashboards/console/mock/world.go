@@ -180,7 +180,7 @@ func newWorld(state string, seed uint64, now time.Time) (*world, error) {
 		w.streams, w.rules = heavyStreams(), heavyRules(200)
 		w.keyed = heavyKeyed(now)
 		for i := 29; i < len(w.rules); i += 31 {
-			w.warm(w.rules[i].ID, float64(i%97)+0.5)
+			w.warm(w.rules[i].ID, float64(i%97)+0.5, "")
 		}
 		w.rate, past, over = 20, 5_000, 3*time.Hour
 	default:

@@ -273,8 +273,12 @@ test('a rule warms before the eyes, and is found', async () => {
   assert.equal(await state.locator('progress').evaluate((p) => p.position), 0.423);
   await page.getByRole('button', { name: /^warming/ }).click();
   assert.equal(await page.locator('.rules tbody tr').count(), 1);
+  await post(url, `/mock/warm?rule=card-velocity&percent=42.3&trouble=${encodeURIComponent('the disk is gone')}`);
+  await page.locator('.rules tbody tr.has-error .rule-error', { hasText: 'the disk is gone' }).waitFor();
+  await page.getByRole('button', { name: 'with errors 2' }).waitFor();
   await post(url, '/mock/warm?rule=card-velocity&percent=80');
   await state.getByText('80.0 %').waitFor();
+  await page.getByRole('button', { name: 'with errors 1' }).waitFor();
   await post(url, '/mock/warm?rule=card-velocity&percent=100');
   await page.getByText('No rule matches').waitFor();
   await page.getByRole('button', { name: 'Show all' }).click();

@@ -54,7 +54,7 @@ export interface Rule {
   /** When it was declared as it is. */
   since?: string | null;
   warming?: Warming;
-  /** Why it is failing. */
+  /** Why it is failing, or why its windows could not be made. */
   trouble?: string;
 }
 

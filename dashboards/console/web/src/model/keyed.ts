@@ -1,17 +1,9 @@
 // Keyed streams, put together from their partitions.
 import type { Keyed } from './api.js';
 
-export interface KeyedStream {
-  topic: string;
+/** Lag, rows and bytes are sums; the watermark is the least of the partitions that have one. */
+export interface KeyedStream extends Omit<Keyed, 'partition' | 'trouble' | 'state' | 'kept_until'> {
   parts: Keyed[];
-  key: string[];
-  sources: string[];
-  rules: string[];
-  lag: number;
-  /** The least of the partitions that have one. */
-  watermark: string | null;
-  rows: number;
-  bytes: number;
   troubles: string[];
   kept: boolean;
   keptUntil: string | null;

@@ -1,20 +1,13 @@
-import { signal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { Fragment } from 'preact';
-import { now } from '../model/clock.js';
-import { ago, bytes, count, fullTime, plural } from '../model/format.js';
+import { bytes, count, fullTime, plural } from '../model/format.js';
 import type { KeyedStream } from '../model/keyed.js';
 import { href } from '../model/route.js';
+import { Expand, Expanded } from './expand.js';
 import { Icon } from './icons.js';
-import { Instant } from './words.js';
+import { Instant, Watermark } from './words.js';
 
-const expanded = signal<ReadonlySet<string>>(new Set());
-
-function toggle(topic: string): void {
-  const next = new Set(expanded.peek());
-  if (!next.delete(topic)) next.add(topic);
-  expanded.value = next;
-}
+const expanded = new Expanded();
 
 /** The keyed streams: what windows by other fields than the streams' keys stand on. */
 export function KeyedTable({ streams }: { streams: KeyedStream[] }): JSX.Element {
@@ -29,19 +22,17 @@ export function KeyedTable({ streams }: { streams: KeyedStream[] }): JSX.Element
             <th scope="col" class="right" title="Since the start">Events taken in</th><th scope="col" class="right">On disk</th>
           </tr>
         </thead>
-        <tbody>{streams.map((s) => <Fragment key={s.topic}><KeyedRow s={s} />{expanded.value.has(s.topic) && <Partitions s={s} />}</Fragment>)}</tbody>
+        <tbody>{streams.map((s) => <Fragment key={s.topic}><KeyedRow s={s} />{expanded.has(s.topic) && <Partitions s={s} />}</Fragment>)}</tbody>
       </table>
     </section>
   );
 }
 
 function KeyedRow({ s }: { s: KeyedStream }): JSX.Element {
-  const isOpen = expanded.value.has(s.topic);
-  const behind = s.watermark === null ? 0 : now.value - Date.parse(s.watermark);
   return (
-    <tr class={`${isOpen ? 'is-open' : ''} ${s.troubles.length > 0 ? 'has-error' : ''}`}>
+    <tr class={`${expanded.has(s.topic) ? 'is-open' : ''} ${s.troubles.length > 0 ? 'has-error' : ''}`}>
       <th scope="row">
-        <button type="button" class="expand" aria-expanded={isOpen} onClick={() => toggle(s.topic)}><Icon name="right" />{s.topic.replace(/^weir\.keyed\./, '')}</button>
+        <Expand rows={expanded} name={s.topic}>{s.topic.replace(/^weir\.keyed\./, '')}</Expand>
         {s.troubles.map((t) => <p key={t} class="rule-error"><Icon name="fail" label="Trouble" /> {t}</p>)}
       </th>
       <td data-label="By" class="mono by">{s.key.length > 0 ? s.key.map((k) => <span key={k}>{k}</span>) : <span class="unit">{s.topic.replace(/^weir\.keyed\.|-[0-9a-f]+$/g, '')}</span>}</td>
@@ -49,7 +40,7 @@ function KeyedRow({ s }: { s: KeyedStream }): JSX.Element {
       <td data-label="State">{s.kept ? <Kept s={s} /> : <span class={`state is-${s.troubles.length > 0 ? 'failing' : 'active'}`}>{s.troubles.length > 0 ? 'failing' : 'active'}</span>}</td>
       <td data-label="Partitions" class="right">{count(s.parts.length)}</td>
       <td data-label="Lag, blocks" class="right">{s.kept ? <span class="unit">–</span> : count(s.lag)}</td>
-      <td data-label="Watermark" class="right mark">{s.watermark === null ? <span class="unit">{s.kept ? '–' : 'none'}</span> : <><Instant time={s.watermark} /><span class="sub">{behind > 0 ? `${ago(behind)} behind` : ''}</span></>}</td>
+      <td data-label="Watermark" class="right mark"><Watermark time={s.watermark} none={s.kept ? '–' : 'none'} /></td>
       <td data-label="Events taken in" class="right">{s.kept ? <span class="unit">–</span> : count(s.rows)}</td>
       <td data-label="On disk" class="right">{bytes(s.bytes)}</td>
     </tr>

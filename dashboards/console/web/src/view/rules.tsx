@@ -24,10 +24,15 @@ function compare(a: Rule, b: Rule, by: Column): number {
   return a[by] - b[by];
 }
 
+/** Whether a rule has met errors, fails, or waits for windows that cannot be made. */
+function troubled(r: Pick<Rule, 'errors' | 'trouble'>): boolean {
+  return r.errors > 0 || !!r.trouble;
+}
+
 function chosen(rules: Rule[], query: string): Rule[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const out = rules.filter((r) => {
-    if (failingOnly.value && r.errors === 0 && r.state !== 'failing') return false;
+    if (failingOnly.value && !troubled(r)) return false;
     if (warmingOnly.value && r.state !== 'warming') return false;
     if (words.length === 0) return true;
     const hay = `${r.id} ${r.stream} ${r.when} ${r.action} ${r.severity} ${r.mode} ${r.state ?? ''} ${r.description ?? ''} ${r.file}`.toLowerCase();
@@ -45,7 +50,7 @@ export function RulesView(): JSX.Element {
   if (o.rules.length === 0) return <section class="page" aria-label="Rules"><NoRules o={o} /></section>;
   const query = queries.value.rules;
   const rules = chosen(o.rules, query);
-  const failing = o.rules.filter((r) => r.errors > 0 || r.state === 'failing').length;
+  const failing = o.rules.filter(troubled).length;
   const warming = o.rules.filter((r) => r.state === 'warming').length;
   const today = new Date(now.value).toISOString().slice(0, 10);
   return (
@@ -115,7 +120,7 @@ function flat(r: Rule): Omit<Rule, 'evaluated'> {
 
 const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { windows: string; today: string }): JSX.Element {
   return (
-    <tr class={`mode-${r.mode} ${r.errors > 0 || r.state === 'failing' ? 'has-error' : ''}`}>
+    <tr class={`mode-${r.mode} ${troubled(r) ? 'has-error' : ''}`}>
       <th scope="row">
         <span class="rule">{r.id}</span>
         <span class="sub">{r.stream}</span>
@@ -125,7 +130,7 @@ const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { windows: st
         <div class="expression"><Cel text={r.when} /></div>
         {r.description && <p class="sub">{r.description}</p>}
         {r.windows && <p class="sub windows" title="What its windows hold, over all keys, and the time that they take; equal ones are kept once for all rules">{r.windows}</p>}
-        {r.trouble && r.trouble !== r.last_error && <p class="rule-error"><Icon name="fail" label="Failing" /> {r.trouble}</p>}
+        {r.trouble && r.trouble !== r.last_error && <p class="rule-error"><Icon name="fail" label="Trouble" /> {r.trouble}</p>}
         {r.errors > 0 && r.last_error && <p class="rule-error"><Icon name="fail" label="Last error" /> {r.last_error}</p>}
       </td>
       <td data-label="Action"><Action name={r.action} /> <span class="unit score-of">{r.score}</span></td>

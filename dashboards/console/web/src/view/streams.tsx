@@ -1,27 +1,20 @@
-import { signal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { Fragment } from 'preact';
 import { useEffect } from 'preact/hooks';
 import type { Stream } from '../model/api.js';
-import { now } from '../model/clock.js';
-import { ago, count, plural, rate } from '../model/format.js';
+import { count, plural, rate } from '../model/format.js';
 import { keyedStreams } from '../model/keyed.js';
 import { details, overview } from '../model/live.js';
 import { withField } from '../model/filter.js';
 import { href, route, setQuery } from '../model/route.js';
 import { RateChart } from './chart.js';
 import { NoEvents, NoStreams } from './empty.js';
+import { Expand, Expanded } from './expand.js';
 import { Icon } from './icons.js';
 import { KeyedTable } from './keyed.js';
-import { Instant } from './words.js';
+import { Watermark } from './words.js';
 
-const expanded = signal<ReadonlySet<string>>(new Set());
-
-function toggle(name: string): void {
-  const next = new Set(expanded.peek());
-  if (!next.delete(name)) next.add(name);
-  expanded.value = next;
-}
+const expanded = new Expanded();
 
 export function StreamsView(): JSX.Element {
   const o = overview.value;
@@ -30,7 +23,7 @@ export function StreamsView(): JSX.Element {
   const exists = o?.streams.some((s) => s.name === asked) ?? false;
   useEffect(() => {
     if (!exists) return;
-    expanded.value = new Set(expanded.peek()).add(asked);
+    expanded.open(asked);
     document.getElementById(`stream-${asked}`)?.scrollIntoView({ block: 'nearest' });
   }, [asked, exists]);
   if (!o) return <p class="foot">Loading…</p>;
@@ -60,7 +53,7 @@ export function StreamsView(): JSX.Element {
             </tr>
           </thead>
           <tbody>
-            {streams.map((s) => <Fragment key={s.name}><StreamRow s={s} />{expanded.value.has(s.name) && <Fields s={s} />}</Fragment>)}
+            {streams.map((s) => <Fragment key={s.name}><StreamRow s={s} />{expanded.has(s.name) && <Fields s={s} />}</Fragment>)}
           </tbody>
         </table>
         {streams.length === 0 && keyed.length === 0 && <p class="foot">No stream matches.</p>}
@@ -72,12 +65,10 @@ export function StreamsView(): JSX.Element {
 }
 
 function StreamRow({ s }: { s: Stream }): JSX.Element {
-  const isOpen = expanded.value.has(s.name);
-  const behind = s.watermark === null ? 0 : now.value - Date.parse(s.watermark);
   return (
-    <tr id={`stream-${s.name}`} class={isOpen ? 'is-open' : ''}>
+    <tr id={`stream-${s.name}`} class={expanded.has(s.name) ? 'is-open' : ''}>
       <th scope="row">
-        <button type="button" class="expand" aria-expanded={isOpen} onClick={() => toggle(s.name)}><Icon name="right" />{s.name}</button>
+        <Expand rows={expanded} name={s.name}>{s.name}</Expand>
       </th>
       <td data-label="Topic" class="mono">{s.topic}</td>
       <td data-label="Partitions" class="right">{count(s.partitions)}</td>
@@ -86,7 +77,7 @@ function StreamRow({ s }: { s: Stream }): JSX.Element {
       <td data-label="Events" class="right">{count(s.events)}</td>
       <td data-label="Events/s" class="right strong rate">{rate(s.events_per_second)}</td>
       <td class="spark"><RateChart series={s.name} colour="accent" axes={false} label={`${s.name}: events per second over the last five minutes`} /></td>
-      <td data-label="Watermark" class="right mark">{s.watermark === null ? <span class="unit">none</span> : <><Instant time={s.watermark} /><span class="sub">{behind > 0 ? `${ago(behind)} behind` : ''}</span></>}</td>
+      <td data-label="Watermark" class="right mark"><Watermark time={s.watermark} none="none" /></td>
       <td data-label="Lag" class="right">{count(s.lag)}</td>
       <td data-label="Late" class={`right ${s.late > 0 ? 'tone-warn' : ''}`}>{count(s.late)}</td>
       <td data-label="Dead letters" class={`right ${s.dead_letters > 0 ? 'tone-bad' : ''}`}>{count(s.dead_letters)}</td>

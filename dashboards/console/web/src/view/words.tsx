@@ -2,7 +2,7 @@
 import type { JSX } from 'preact';
 import { now } from '../model/clock.js';
 import { readCel, type CelToken } from '../model/cel.js';
-import { clockOf, dateOf, fullTime, relative } from '../model/format.js';
+import { ago, clockOf, dateOf, fullTime, relative } from '../model/format.js';
 import type { DeliveryState } from '../model/filter.js';
 import { Icon, type IconName } from './icons.js';
 
@@ -66,4 +66,11 @@ export function Instant({ time, places = 0 }: { time: string; places?: number })
       {clockOf(time, places)}
     </time>
   );
+}
+
+/** A watermark, and how far it is behind the clock. */
+export function Watermark({ time, none }: { time: string | null; none: string }): JSX.Element {
+  if (time === null) return <span class="unit">{none}</span>;
+  const behind = now.value - Date.parse(time);
+  return <><Instant time={time} /><span class="sub">{behind > 0 ? `${ago(behind)} behind` : ''}</span></>;
 }
