@@ -250,14 +250,7 @@ func (s *shard) warm(ctx context.Context, p Program) error {
 	go func() {
 		defer s.call()
 		defer close(w.near)
-		w.err = func() (err error) {
-			defer func() {
-				if r := recover(); r != nil {
-					err = fmt.Errorf("%w: %v", errPanic, r)
-				}
-			}()
-			return w.follow(ctx, s)
-		}()
+		w.err = contained(func() error { return w.follow(ctx, s) })
 	}()
 	return nil
 }

@@ -372,7 +372,7 @@ func (c *changeover) switchOver(ctx context.Context) error {
 	}
 	err := errAgain
 	if all {
-		err = c.ready(ctx)
+		err = contained(func() error { return c.ready(ctx) })
 	}
 	if err != nil {
 		for i, g := range c.groups {
@@ -386,7 +386,7 @@ func (c *changeover) switchOver(ctx context.Context) error {
 		return err
 	}
 	whole := true
-	if err := c.take(); err != nil {
+	if err := contained(c.take); err != nil {
 		e.logger.Error("the state of windows could not be handed over: it is restored", "program", c.program.ID(), "err", err)
 		whole = false
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -168,7 +167,7 @@ func (e *Engine) regroup(r *regrouping) {
 		defer close(r.done)
 		defer r.show(nil)
 		for ctx.Err() == nil {
-			err := r.run(ctx)
+			err := contained(func() error { return r.run(ctx) })
 			if err == nil || ctx.Err() != nil {
 				return
 			}
@@ -198,12 +197,7 @@ func (e *Engine) endRegroupings() {
 }
 
 // run makes the change.
-func (r *regrouping) run(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", errPanic, p)
-		}
-	}()
+func (r *regrouping) run(ctx context.Context) error {
 	if err := r.started(ctx); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
@@ -313,4 +314,59 @@ func TestChangeGivenUp(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 	sameResults(t, want.result(), b.result())
+}
+
+// jumpy is a program whose operators in its streams' own shards panic at every event.
+type jumpy struct {
+	*shopProgram
+	panicked chan struct{}
+}
+
+func (p jumpy) Instance(s *schema.Stream) (Instance, error) {
+	in, err := p.shopProgram.Instance(s)
+	for i := range in.Operators() {
+		op := &in.Operators()[i]
+		op.Operator = jumpyOperator{op.Operator, p.panicked}
+	}
+	return in, err
+}
+
+type jumpyOperator struct {
+	cep.Operator
+	panicked chan struct{}
+}
+
+func (o jumpyOperator) Process(*event.Batch, *cep.Outbox) error {
+	select {
+	case o.panicked <- struct{}{}:
+	default:
+	}
+	panic("jumpy")
+}
+
+// TestChangePanics declares a program of which a new window panics at the events that are
+// read while the shards stand still for it: they go on with the one before.
+func TestChangePanics(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 74))
+	streams := []*schema.Stream{shopStream("s", 1)}
+	programs := changingKeyed(streams)
+	first, second := shopInputs(r, 300), shopInputs(r, 300)
+	want := newKeyedBench(1, programs[0].locally(), 0, map[string][][]string{"s": {slices.Concat(first, second)}})
+	want.run(t)
+	b := newKeyedBench(1, programs[0], 3, map[string][][]string{"s": {first}})
+	b.opts.Programs = func(id string) (Program, error) { return nil, fmt.Errorf("no program %q", id) }
+	e := b.engine(t)
+	stop := start(t, e)
+	b.log.waitEnds("in", 1)
+	p := jumpy{programs[5], make(chan struct{})}
+	if err := e.Declare(b.streams, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	<-p.panicked
+	b.log.produce("in", 0, second...)
+	waitUntil(t, "what comes is decided", func() bool { return e.Status()[0].Cursor == int64(len(first)+len(second)) })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.byTheJournal(t, map[string]map[string][]string{programs[0].id: want.result()})
 }

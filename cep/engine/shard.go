@@ -291,6 +291,16 @@ func (s *shard) isCalled(interrupt func()) bool {
 
 var errPanic = errors.New("panic")
 
+// contained makes a panic in do an error.
+func contained(do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errPanic, r)
+		}
+	}()
+	return do()
+}
+
 // panicked notes where a panic happened, for the next life.
 func (s *shard) panicked(r any) error {
 	first, end := s.from, s.to
