@@ -363,6 +363,9 @@ func (c *changeover) cursor(shadow *shard) int64 {
 // switchOver changes the program, while nothing is declared.
 func (c *changeover) switchOver(ctx context.Context) error {
 	e := c.engine
+	if !c.running() || !c.sameLives() {
+		return errAgain
+	}
 	begun := time.Now()
 	all, ended := true, make([]bool, len(c.groups))
 	paused := make([]bool, len(c.groups))
@@ -410,10 +413,8 @@ func (c *changeover) switchOver(ctx context.Context) error {
 // ready reads what is left, now that the shards stand still, and has the journal say that
 // the program decides from there on.
 func (c *changeover) ready(ctx context.Context) error {
-	for i, g := range c.groups {
-		if g.lives.Load() != c.lives[i] {
-			return errAgain
-		}
+	if !c.sameLives() {
+		return errAgain
 	}
 	for _, m := range c.moves {
 		if m.shard.program.ID() != m.before.ID() || m.local.at > m.shard.position {
@@ -447,6 +448,16 @@ func (c *changeover) ready(ctx context.Context) error {
 		return err
 	}
 	return c.each(func(s *shard) error { return s.enterProgram(ctx, c.program.ID()) })
+}
+
+// sameLives reports whether no group has begun again since the change was prepared.
+func (c *changeover) sameLives() bool {
+	for i, g := range c.groups {
+		if g.lives.Load() != c.lives[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // each does something with all shards at once.

@@ -66,12 +66,17 @@ func (b *bench) runEngine(t *testing.T) *Engine {
 // engine is an engine on the bench, with what a test has changed of its options.
 func (b *bench) engine(t *testing.T, changes ...func(*Options)) *Engine {
 	t.Helper()
+	return b.engineOf(t, streams(b), changes...)
+}
+
+func (b *bench) engineOf(t *testing.T, streams []*schema.Stream, changes ...func(*Options)) *Engine {
+	t.Helper()
 	o := b.opts
 	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
 	for _, change := range changes {
 		change(&o)
 	}
-	e, err := New(streams(b), b.prog, o)
+	e, err := New(streams, b.prog, o)
 	if err != nil {
 		t.Fatal(err)
 	}

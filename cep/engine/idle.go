@@ -28,7 +28,7 @@ func nearby(idle time.Duration) time.Duration { return max(time.Hour, 4*idle) }
 // pace is how a shard gets on, for the other partitions of its stream. It is guarded
 // by the shard's lock.
 type pace struct {
-	running bool       // else it restores, or waits after an error
+	running bool       // else it restores, stands still for a change, or waits after an error
 	behind  bool       // there are records that it has not decided
 	arrived time.Time  // when the newest record came, or the shard began
 	newest  event.Time // greatest time of an event or mark; MinTime before the first
@@ -40,6 +40,13 @@ func (s *shard) arrive(now time.Time) {
 	s.pace.running, s.pace.arrived = true, now
 	s.mu.Unlock()
 	s.idleAt = now.Add(s.stream.Idle)
+}
+
+// halted notes that the shard does not run any more.
+func (s *shard) halted() {
+	s.mu.Lock()
+	s.pace.running = false
+	s.mu.Unlock()
 }
 
 // marksIdle reports whether the shard writes idle marks: it decides what comes now,

@@ -348,16 +348,10 @@ func newKeyedBench(seed uint64, prog *shopProgram, parts int32, in map[string][]
 	return b
 }
 
-func (b *keyedBench) engine(t *testing.T) *Engine {
+func (b *keyedBench) engine(t *testing.T, changes ...func(*Options)) *Engine {
 	t.Helper()
-	o := b.opts
-	o.FS, o.Dir, o.Open, o.Sink = b.fs, "checkpoints", b.log.open, b.log
-	o.KeyedTopic = func(string, int32) (int32, error) { return b.parts, nil }
-	e, err := New(b.streams, b.prog, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	keyed := func(o *Options) { o.KeyedTopic = func(string, int32) (int32, error) { return b.parts, nil } }
+	return b.bench.engineOf(t, b.streams, append(changes, keyed)...)
 }
 
 // run runs an engine until all input is decided or the log is killed.

@@ -253,22 +253,27 @@ func (r *regrouping) changeTo(ctx context.Context, p Program) error {
 func (r *regrouping) started(ctx context.Context) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	for {
-		all := true
-		for s := range shardsIn(r.groups) {
-			s.mu.Lock()
-			all = all && s.pace.running
-			s.mu.Unlock()
-		}
-		if all {
-			return nil
-		}
+	for !r.running() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
 	}
+	return nil
+}
+
+// running reports whether all shards run.
+func (r *regrouping) running() bool {
+	for s := range shardsIn(r.groups) {
+		s.mu.Lock()
+		running := s.pace.running
+		s.mu.Unlock()
+		if !running {
+			return false
+		}
+	}
+	return true
 }
 
 // show tells in Status how far the warming is; nil: there is none.

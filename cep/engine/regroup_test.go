@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/sink"
+	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/log/vfs"
 )
 
@@ -31,7 +34,7 @@ func changingKeyed(streams []*schema.Stream) []*shopProgram {
 	shop30, shop90, device, disk := keyed("shop", 3, 30, 0), keyed("shop", 3, 90, 0), keyed("device", 4, 40, 0), keyed("shop", 3, 60, 7)
 	var out []*shopProgram
 	for i, windows := range [][]shopWindow{{local(20), shop30}, {local(20), shop30, shop90}, {local(20), shop30, device}, {local(20), device, disk},
-		{local(20)}, {local(35), shop90, disk}, {local(20), shop30}} {
+		{local(20)}, {local(35), shop90, disk}, {local(20), shop30}, {local(20), local(35), shop30}} {
 		out = append(out, &shopProgram{id: string(rune('a' + i)), streams: streams, windows: windows})
 	}
 	return out
@@ -292,13 +295,8 @@ func TestChangeGivenUp(t *testing.T) {
 	want.run(t)
 	b := newKeyedBench(1, programs[0], 3, map[string][][]string{"s": {first}})
 	log := &refusing{b.log, programs[0].id, make(chan struct{})}
-	b.opts.FS, b.opts.Dir, b.opts.Open, b.opts.Sink = b.fs, "checkpoints", b.log.open, log
-	b.opts.KeyedTopic = func(string, int32) (int32, error) { return b.parts, nil }
 	b.opts.Programs = func(id string) (Program, error) { return nil, fmt.Errorf("no program %q", id) }
-	e, err := New(b.streams, b.prog, b.opts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := b.engine(t, func(o *Options) { o.Sink = log })
 	stop := start(t, e)
 	b.log.waitEnds("in", 1)
 	if err := e.Declare(b.streams, programs[2], nil); err != nil {
@@ -369,4 +367,35 @@ func TestChangePanics(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.byTheJournal(t, map[string]map[string][]string{programs[0].id: want.result()})
+}
+
+// TestChangeWarmsOnce changes to a program in two steps, of which the second needs a new
+// window: that is made once, however late the shards run again behind the first.
+func TestChangeWarmsOnce(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // who starts a goroutine goes on before it
+	streams := []*schema.Stream{shopStream("s", 1)}
+	programs := changingKeyed(streams)
+	b := newKeyedBench(1, programs[0], 3, map[string][][]string{"s": {shopInputs(rand.New(rand.NewPCG(1, 75)), 300)}})
+	opened := atomic.Int64{}
+	e := b.engine(t, func(o *Options) {
+		o.Open = func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error) {
+			if topic == "in" && from == 0 {
+				opened.Add(1)
+			}
+			return b.log.open(ctx, topic, partition, from)
+		}
+	})
+	stop := start(t, e)
+	b.log.waitEnds("in", 1)
+	opened.Store(0)
+	if err := e.Declare(b.streams, programs[7], nil); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the program is in force", func() bool { return e.Status()[0].Program == programs[7].id })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("the log was read %d times for the new window", n)
+	}
 }

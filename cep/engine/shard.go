@@ -137,7 +137,6 @@ func (s *shard) failed(err error, wait time.Duration) {
 	s.mu.Lock()
 	s.status.Err = err.Error()
 	s.status.Restarts++
-	s.pace.running = false
 	s.mu.Unlock()
 }
 
@@ -170,6 +169,7 @@ func (s *shard) run(ctx, work context.Context) error {
 	}
 	defer s.endWarming()
 	s.arrive(s.engine.opts.Now())
+	defer s.halted()
 	for {
 		// Those of an earlier life behind the last record.
 		if err := s.useMarks(work, s.position, math.MaxInt64, take); err != nil {
