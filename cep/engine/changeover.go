@@ -510,8 +510,7 @@ func (m *move) take() error {
 		return err
 	}
 	before := append(s.projections, m.made...)
-	s.keyed, s.projections, s.gather = m.shadow.keyed, nil, nil
-	var reads []*projection
+	s.keyed, s.projections = m.shadow.keyed, nil
 	for _, k := range s.keyed {
 		at := k.source(s.stream.Schema.Stream)
 		if at < 0 {
@@ -520,17 +519,11 @@ func (m *move) take() error {
 		p := before[slices.IndexFunc(before, func(p *projection) bool { return p.topic == k.topic() })]
 		p.source, p.index = &k.Sources[at], len(s.projections)
 		s.projections = append(s.projections, p)
-		if len(p.source.Reads) > 0 {
-			reads = append(reads, p)
-		}
 	}
 	for _, p := range m.made {
 		for q := range p.parts {
 			s.settled = max(s.settled, p.parts[q].reach)
 		}
-	}
-	if len(s.projections) > 0 {
-		s.gather = newGather(reads, s.cursor)
 	}
 	return nil
 }
@@ -555,7 +548,6 @@ func (c *changeover) takeKeyed(g *group) error {
 		} else if err := k.become(w); err != nil {
 			return err
 		}
-		k.read()
 		g.keyed = append(g.keyed, k)
 	}
 	return nil

@@ -100,22 +100,15 @@ func (p *part) join(one *part, row int) {
 	}
 }
 
-// anew is one for the same keyed streams with nothing in it, of a shard that has decided
+// newGather is for what comes of a shard's projections that it reads, where it has decided
 // all before an offset.
-func (g *gather) anew(from int64) *gather {
-	n := &gather{decided: from, until: g.until}
-	n.room.L = &n.mu
-	for _, r := range g.reads {
-		n.reads = append(n.reads, &gathered{topic: r.topic, index: r.index, slots: r.slots, queues: make([]gatherQueue, len(r.queues))})
-	}
-	return n
-}
-
-func newGather(reads []*projection, from int64) *gather {
+func newGather(projections []*projection, from int64) *gather {
 	g := &gather{decided: from, until: math.MaxInt64}
 	g.room.L = &g.mu
-	for _, p := range reads {
-		g.reads = append(g.reads, &gathered{topic: p.topic, index: p.index, slots: p.source.Reads, queues: make([]gatherQueue, len(p.parts))})
+	for _, p := range projections {
+		if len(p.source.Reads) > 0 {
+			g.reads = append(g.reads, &gathered{topic: p.topic, index: p.index, slots: p.source.Reads, queues: make([]gatherQueue, len(p.parts))})
+		}
 	}
 	return g
 }

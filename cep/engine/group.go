@@ -221,18 +221,34 @@ func (g *group) join(work context.Context) {
 	g.merger = newMerger(g.engine.opts.Sink, g.topics)
 	g.merger.wait, g.merger.now, g.merger.ctx = g.engine.opts.KeyedWait, g.engine.opts.Now, work
 	for _, s := range g.shards {
-		s.paused, s.merger, s.lane = false, nil, nil
+		s.paused = false
 		s.checkpoints.join(work)
-		if len(s.projections) > 0 {
-			s.merger, s.lane = g.merger, g.merger.add(s, s.projections, s.clock.Newest())
-			s.gather = s.gather.anew(s.cursor) // that of a life before, which paused, lets everything go
-		}
+		s.meetKeyed(g.merger)
 	}
 	for _, k := range g.keyed {
 		k.paused = false
 		k.checkpoints.join(work)
 	}
+		for i := range k.sources {
+			f := &k.sources[i]
+			f.read = f.shard.gather.index(k.topic.topic())
+		}
+	}
 }
+
+// meetKeyed puts the shard between a merger and the keyed streams, where it has to do with
+// some: nothing is under way.
+func (s *shard) meetKeyed(m *merger) {
+	s.merger, s.lane, s.gather = nil, nil, nil
+	if len(s.projections) == 0 {
+		return
+}
+	s.gather = newGather(s.projections, s.cursor)
+	if replayed := s.engine.opts.replayed; replayed != nil {
+		_, s.gather.until = replayed(s.origin.Topic, s.partition)
+	}
+	s.merger, s.lane = m, m.add(s, s.projections, s.clock.Newest())
+	s.lane.gather = s.gather
 
 // pause ends the group, at the next place that is possible, for its shards to go on with
 // what they have. It reports whether they can, and whether it has ended at all: one that

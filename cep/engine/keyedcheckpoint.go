@@ -270,17 +270,7 @@ func (k *keyedShard) begin() (err error) {
 		f := &k.sources[i]
 		f.next, f.watermark, f.read = 0, event.MinTime, -1
 	}
-	k.read()
 	return nil
-}
-
-// read notes which of its sources read what it delivers.
-func (k *keyedShard) read() {
-	for i := range k.sources {
-		if f := &k.sources[i]; !k.aside {
-			f.read = f.shard.gather.index(k.topic.topic())
-		}
-	}
 }
 
 func (st *savedKeyed) of() *checkpoint.Saved { return st.saved }

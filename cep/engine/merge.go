@@ -37,6 +37,7 @@ type merger struct {
 // lane is the way of one source partition into the keyed streams.
 type lane struct {
 	shard       *shard
+	gather      *gather       // of the shard that is to know when its units are written; nil: none
 	projections []*projection // by topic of the merger; nil where it is no source of that
 	units       []*unit       // decoded, in order; of the first, rows before row are merged
 	done        []*unit       // merged, and not yet written
@@ -160,8 +161,8 @@ func (m *merger) poke() {
 	m.poked = nil
 	m.mu.Unlock()
 	for _, l := range poked {
-		if l.shard.gather != nil {
-			l.shard.gather.poke()
+		if l.gather != nil {
+			l.gather.poke()
 		}
 	}
 }
@@ -254,13 +255,14 @@ func (m *merger) failure() error {
 	return m.err
 }
 
-// close ends waiting.
+// close ends waiting, and merging.
 func (m *merger) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.timer != nil {
 		m.timer.Stop()
 	}
+	m.err = errStopped // its function may be about to run
 }
 
 // skipEmpty is done with units without rows.

@@ -93,6 +93,11 @@ func TestMergerWaits(t *testing.T) {
 		time.Sleep(defaultKeyedWait)
 		synctest.Wait()
 		want("it has no more", 1000, 1001, 1002, 3000, 5000, 7000, 9000)
+		offer(1, 9001)
+		offer(0, 20000)
 		m.close()
+		time.Sleep(defaultKeyedWait)
+		m.timeout() // its timer had run out
+		want("once it is closed", 1000, 1001, 1002, 3000, 5000, 7000, 9000, 9001)
 	})
 }

@@ -81,8 +81,7 @@ func (s *shard) incarnation() uint64 { return xxhash.Sum64String(s.source.id) }
 // openProjections makes the shard's part of the keyed streams that its stream is a source
 // of, and finds what an earlier life has written there behind ends.
 func (s *shard) openProjections(ctx context.Context, ends []savedEnd) error {
-	s.projections, s.gather = nil, nil
-	var reads []*projection
+	s.projections = nil
 	for _, k := range s.keyed {
 		at := k.source(s.stream.Schema.Stream)
 		if at < 0 {
@@ -97,15 +96,6 @@ func (s *shard) openProjections(ctx context.Context, ends []savedEnd) error {
 			s.settled = max(s.settled, p.parts[j].reach)
 		}
 		s.projections = append(s.projections, p)
-		if len(p.source.Reads) > 0 {
-			reads = append(reads, p)
-		}
-	}
-	if len(s.projections) > 0 {
-		s.gather = newGather(reads, s.cursor)
-		if replayed := s.engine.opts.replayed; replayed != nil {
-			_, s.gather.until = replayed(s.origin.Topic, s.partition)
-		}
 	}
 	return nil
 }
