@@ -53,7 +53,7 @@ func (c *changeover) close() {
 	for _, f := range c.fills {
 		f.close()
 		if !c.taken {
-			c.engine.unpinKeyed(&group{topics: []*keyedTopic{f.topic}})
+			c.engine.unpinKeyed(f.topic)
 		}
 	}
 	for _, w := range c.keyed {
@@ -196,7 +196,7 @@ func (c *changeover) prepareKeyed(ctx context.Context, g *group, t *keyedTopic) 
 
 func (c *changeover) prepareFill(ctx context.Context, g *group, t *keyedTopic) error {
 	fill := newKeyedFill(c.engine, t)
-	c.engine.pinKeyed(&group{topics: []*keyedTopic{t}})
+	c.engine.pinKeyed(t)
 	c.fills = append(c.fills, fill)
 	for _, shadow := range g.shards {
 		at := t.source(shadow.stream.Schema.Stream)
@@ -326,8 +326,8 @@ func (c *changeover) follow(ctx context.Context) error {
 			read += m.local.at - begun
 		}
 		for _, fill := range c.fills {
-			for i, f := range fill.all {
-				f.to = max(f.to, c.cursor(fill.all[i].shard))
+			for _, f := range fill.all {
+				f.to = max(f.to, c.cursor(f.shard))
 			}
 			read += fill.left()
 			if err := fill.run(ctx, rest); err != nil {
@@ -367,32 +367,19 @@ func (c *changeover) switchOver(ctx context.Context) error {
 		return errAgain
 	}
 	begun := time.Now()
-	all, ended := true, make([]bool, len(c.groups))
-	paused := make([]bool, len(c.groups))
-	for i, g := range c.groups {
-		paused[i], ended[i] = g.pause()
-		all = all && paused[i]
-	}
-	err := errAgain
-	if all {
-		err = contained(func() error { return c.ready(ctx) })
-	}
-	if err != nil {
-		for i, g := range c.groups {
-			switch {
-			case ended[i] && (paused[i] || e.ctx.Err() == nil):
-				g.resume(e.ctx, paused[i])
-			case ended[i]: // some of its shards may have paused
-				g.abandon()
-			}
-		}
+	if err := c.pause(ctx); err != nil {
 		return err
 	}
 	whole := true
 	if err := contained(c.take); err != nil {
 		e.logger.Error("the state of windows could not be handed over: it is restored", "program", c.program.ID(), "err", err)
 		whole = false
+		for _, g := range c.groups {
+			g.abandon()
+		}
 	}
+	c.taken = true
+	c.endKeyed()
 	e.mu.Lock()
 	groups := slices.DeleteFunc(slices.Clone(e.groups), func(g *group) bool { return slices.Contains(c.groups, g) })
 	e.groups = append(groups, c.next...)
@@ -403,11 +390,37 @@ func (c *changeover) switchOver(ctx context.Context) error {
 		if !whole {
 			g.keyed = nil
 		}
-		g.cancel = func() {}
 		g.resume(e.ctx, whole)
 	}
 	e.logger.Info("a program is in force", "program", c.program.ID(), "held", time.Since(begun))
 	return nil
+}
+
+// pause has all shards stand still, and the change ready. With an error they go on.
+func (c *changeover) pause(ctx context.Context) error {
+	e := c.engine
+	all, ended := true, make([]bool, len(c.groups))
+	paused := make([]bool, len(c.groups))
+	for i, g := range c.groups {
+		paused[i], ended[i] = g.pause()
+		all = all && paused[i]
+	}
+	err := errAgain
+	if all {
+		err = contained(func() error { return c.ready(ctx) })
+	}
+	if err == nil {
+		return nil
+	}
+	for i, g := range c.groups {
+		switch {
+		case ended[i] && (paused[i] || e.ctx.Err() == nil):
+			g.resume(e.ctx, paused[i])
+		case ended[i]: // some of its shards may have paused
+			g.abandon()
+		}
+	}
+	return err
 }
 
 // ready reads what is left, now that the shards stand still, and has the journal say that
@@ -491,16 +504,19 @@ func (c *changeover) take() error {
 	for _, g := range c.next {
 		errs = append(errs, c.takeKeyed(g))
 	}
+	return errors.Join(errs...)
+}
+
+// endKeyed ends the shards of keyed streams that are read no more.
+func (c *changeover) endKeyed() {
 	for _, old := range c.groups {
 		for _, k := range old.keyed {
 			if !slices.ContainsFunc(c.keyed, func(w *keyedWarming) bool { return w.running == k }) {
 				k.checkpoints.abandon()
-				c.engine.unpinKeyed(&group{topics: []*keyedTopic{k.topic}})
+				c.engine.unpinKeyed(k.topic)
 			}
 		}
 	}
-	c.taken = true
-	return errors.Join(errs...)
 }
 
 // take gives the shard its program, and its part of the keyed streams.

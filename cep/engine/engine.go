@@ -140,7 +140,7 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 		s.pinSaved()
 	}
 	for _, g := range e.groups {
-		e.pinKeyed(g)
+		e.pinKeyed(g.topics...)
 	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(newOperatorMetrics(e)); err != nil {
@@ -233,14 +233,14 @@ func (e *Engine) declare(d declaration) error {
 			e.succeed(s, d.streams, next)
 			s.unpin()
 		}
-		e.unpinKeyed(g)
+		e.unpinKeyed(g.topics...)
 	}
 	for _, g := range next {
 		if g.ended == nil { // else it runs
 			for _, s := range g.shards {
 				s.pinSaved()
 			}
-			e.pinKeyed(g)
+			e.pinKeyed(g.topics...)
 		}
 	}
 	e.mu.Lock()

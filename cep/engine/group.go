@@ -60,6 +60,7 @@ func (g *group) start(ctx context.Context) {
 	g.ended = make(chan struct{})
 	go func() {
 		defer close(g.ended)
+		defer g.cancel()
 		g.err = g.supervise(ctx)
 	}()
 }
@@ -228,7 +229,6 @@ func (g *group) join(work context.Context) {
 	for _, k := range g.keyed {
 		k.paused = false
 		k.checkpoints.join(work)
-	}
 		for i := range k.sources {
 			f := &k.sources[i]
 			f.read = f.shard.gather.index(k.topic.topic())
@@ -242,13 +242,14 @@ func (s *shard) meetKeyed(m *merger) {
 	s.merger, s.lane, s.gather = nil, nil, nil
 	if len(s.projections) == 0 {
 		return
-}
+	}
 	s.gather = newGather(s.projections, s.cursor)
 	if replayed := s.engine.opts.replayed; replayed != nil {
 		_, s.gather.until = replayed(s.origin.Topic, s.partition)
 	}
 	s.merger, s.lane = m, m.add(s, s.projections, s.clock.Newest())
 	s.lane.gather = s.gather
+}
 
 // pause ends the group, at the next place that is possible, for its shards to go on with
 // what they have. It reports whether they can, and whether it has ended at all: one that
@@ -288,10 +289,9 @@ func (g *group) unpause() {
 	}
 }
 
-// resume starts a group that was paused, with what its shards have or, where that is not
-// whole, from their checkpoints.
+// resume starts a group whose shards were paused, with what they have or, where that is
+// not whole, from their checkpoints.
 func (g *group) resume(ctx context.Context, whole bool) {
-	g.cancel()
 	g.ended, g.resumed, g.failed = nil, whole, nil
 	g.start(ctx)
 }

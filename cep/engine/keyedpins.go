@@ -24,30 +24,25 @@ func keyedOwner(topic string, partition int32) string {
 	return fmt.Sprintf("engine: %s/%d", topic, partition)
 }
 
-// pinKeyed pins all of the keyed streams of groups that do not run yet.
-func (e *Engine) pinKeyed(g *group) {
-	if e.opts.Pin == nil {
-		return
-	}
-	for _, t := range g.topics {
-		for q := range t.wanted {
-			e.opts.Pin(keyedOwner(t.topic(), q), t.topic(), q, 0)
-		}
-	}
-}
+// pinKeyed pins all of keyed streams that are not read yet.
+func (e *Engine) pinKeyed(topics ...*keyedTopic) { e.pinKeyedFrom(0, topics) }
 
-// unpinKeyed takes back what a group that has ended pinned of its keyed streams, and what
+// unpinKeyed takes back what was pinned of keyed streams that are read no more, and what
 // metrics told of them.
-func (e *Engine) unpinKeyed(g *group) {
-	for _, t := range g.topics {
+func (e *Engine) unpinKeyed(topics ...*keyedTopic) {
+	for _, t := range topics {
 		e.metrics.keyed.forget(t.topic())
 	}
+	e.pinKeyedFrom(-1, topics)
+}
+
+func (e *Engine) pinKeyedFrom(offset int64, topics []*keyedTopic) {
 	if e.opts.Pin == nil {
 		return
 	}
-	for _, t := range g.topics {
+	for _, t := range topics {
 		for q := range max(t.wanted, t.partitions) {
-			e.opts.Pin(keyedOwner(t.topic(), q), t.topic(), q, -1)
+			e.opts.Pin(keyedOwner(t.topic(), q), t.topic(), q, offset)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -398,4 +399,90 @@ func TestChangeWarmsOnce(t *testing.T) {
 	if n := opened.Load(); n != 1 {
 		t.Errorf("the log was read %d times for the new window", n)
 	}
+}
+
+// forgetful is a program whose operators on keyed streams cannot be given a state once.
+type forgetful struct {
+	*shopProgram
+	asked chan struct{} // closed when one is
+}
+
+func (p forgetful) KeyedInstance(i int) (KeyedInstance, error) {
+	in, err := p.shopProgram.KeyedInstance(i)
+	for i := range in.Operators() {
+		op := &in.Operators()[i]
+		op.Operator.Operator = forgetfulOperator{op.Operator.Operator, p.asked}
+	}
+	return in, err
+}
+
+type forgetfulOperator struct {
+	cep.Operator
+	asked chan struct{}
+}
+
+func (o forgetfulOperator) Restore(r *cep.SnapshotReader) error {
+	select {
+	case <-o.asked:
+		return o.Operator.Restore(r)
+	default:
+		close(o.asked)
+		return errors.New("forgotten")
+	}
+}
+
+// heldFS makes no file in a directory until it is let go on.
+type heldFS struct {
+	vfs.FS
+	dir  string
+	held chan struct{} // closed when one waits
+	let  chan struct{}
+	once sync.Once
+}
+
+func (f *heldFS) Create(name string) (vfs.File, error) {
+	if strings.HasPrefix(name, f.dir) {
+		f.once.Do(func() { close(f.held) })
+		<-f.let
+	}
+	return f.FS.Create(name)
+}
+
+// TestChangeNotWhole has the state of a keyed stream's windows lost while it is handed
+// over, and a checkpoint of it begun that waits for its source's: that is given up, and all
+// is restored.
+func TestChangeNotWhole(t *testing.T) {
+	streams := []*schema.Stream{shopStream("s", 1)}
+	first := changingKeyed(streams)[0]
+	second := *first
+	second.id = "z"
+	in := shopInputs(rand.New(rand.NewPCG(1, 76)), 300)
+	want := map[string]map[string][]string{}
+	for _, p := range []*shopProgram{first, &second} {
+		w := newKeyedBench(1, p.locally(), 0, map[string][][]string{"s": {in}})
+		w.run(t)
+		want[p.id] = w.result()
+	}
+	b := newKeyedBench(1, first, 1, map[string][][]string{"s": {in[:200]}})
+	p := forgetful{&second, make(chan struct{})}
+	b.opts.Programs, b.opts.CheckpointEvery = catalogue{first, p}.byID, time.Nanosecond
+	disk := &heldFS{FS: b.fs, dir: "checkpoints/s-0", held: make(chan struct{}), let: p.asked}
+	e := b.engine(t, func(o *Options) { o.FS = disk })
+	stop := start(t, e)
+	<-disk.held
+	k := e.running()[0].keyedShards()[0]
+	waitUntil(t, "the events are taken in", func() bool { return e.KeyedStatus()[0].Rows > 0 })
+	if err := e.Declare(b.streams, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	<-p.asked
+	b.log.produce("in", 0, in[200:]...)
+	b.log.waitEnds("in", 1)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if k.checkpoints.busy() {
+		t.Error("a checkpoint of before is still being written")
+	}
+	b.byTheJournal(t, want)
 }
