@@ -16,10 +16,16 @@ type slowSyncs struct {
 	vfs.FS
 	slow     func(name string) bool
 	begun    chan error // gets what the sync will return
+	refuse   error      // to make them; nil: they are made
 	at, most atomic.Int64
 }
 
-func (f *slowSyncs) Create(name string) (vfs.File, error) { return f.wrap(name)(f.FS.Create(name)) }
+func (f *slowSyncs) Create(name string) (vfs.File, error) {
+	if f.refuse != nil && f.slow(name) {
+		return nil, f.refuse
+	}
+	return f.wrap(name)(f.FS.Create(name))
+}
 
 func (f *slowSyncs) OpenFile(name string) (vfs.File, error) { return f.wrap(name)(f.FS.OpenFile(name)) }
 
@@ -130,10 +136,13 @@ func TestMarksAreRotated(t *testing.T) {
 			}
 		}
 	}
-	for _, broken := range []error{nil, errors.New("broken")} {
+	for _, broken := range []error{nil, errors.New("broken"), nil} {
 		for range 50 {
 			add(parts[0])
 		}
+		disk.refuse = errors.New("no more files")
+		l.marks.rotate()
+		disk.refuse = nil
 		before := fileSize(t, disk, "data/synced")
 		rotated := make(chan struct{})
 		go func() { l.marks.rotate(); close(rotated) }()

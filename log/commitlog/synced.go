@@ -140,15 +140,15 @@ func (s *syncedFile) rotate() {
 	name := s.log.syncedName() + ".next"
 	f, err := s.log.fs.Create(name)
 	if err == nil {
-		if err = writeAll(f, b, 0); err == nil {
-			err = f.Sync()
-		}
-		if err = s.replace(f, int64(len(b)), name, err); err != nil {
-			_ = f.Close() // not used
-		}
+		err = writeAll(f, b, 0)
 	}
 	if err == nil {
+		err = f.Sync()
+	}
+	if err = s.replace(f, int64(len(b)), name, err); err == nil {
 		err = s.log.fs.SyncDir(s.log.dir)
+	} else if f != nil {
+		_ = f.Close() // not used
 	}
 	if err != nil {
 		s.log.logger.Debug("marks of what was synced not written anew", "file", name, "err", err)
