@@ -22,6 +22,7 @@ import (
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/record"
+	"github.com/weirstream/weir/test/loopback"
 	"github.com/weirstream/weir/test/seeds"
 )
 
@@ -39,7 +40,7 @@ type node struct {
 }
 
 func startNode(t testing.TB) *node {
-	n := &node{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
+	n := &node{t: t, dir: t.TempDir(), addr: loopback.Any()}
 	n.start()
 	t.Cleanup(func() { n.stop() })
 	if _, err := n.log.CreateTopic(commitlog.TopicSpec{Name: event.TopicDeadLetters, Partitions: 2}); err != nil {

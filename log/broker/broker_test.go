@@ -12,6 +12,7 @@ import (
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/commitlog"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/loopback"
 )
 
 // openLog opens the log in dir.
@@ -42,7 +43,7 @@ func startNode(t testing.TB, opt broker.Options) *node { return startNodeOn(t, n
 
 // startNodeOn is startNode on a file system.
 func startNodeOn(t testing.TB, fs vfs.FS, opt broker.Options) *node {
-	n := &node{t: t, fs: fs, dir: t.TempDir(), opt: opt, addr: "127.0.0.1:0"}
+	n := &node{t: t, fs: fs, dir: t.TempDir(), opt: opt, addr: loopback.Any()}
 	if n.opt.Logger == nil {
 		n.opt.Logger = quiet
 	}

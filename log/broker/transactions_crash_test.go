@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirstream/weir/log/broker"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/loopback"
 	"github.com/weirstream/weir/test/seeds"
 )
 
@@ -31,7 +32,7 @@ func TestTransactionsSurviveCrashes(t *testing.T) {
 		seed := seeds.One(t)
 		r := rand.New(rand.NewPCG(seed, 0))
 		fs := vfs.NewMem(seed)
-		n := &node{t: t, fs: fs, dir: "data", opt: broker.Options{Logger: quiet}, addr: "127.0.0.1:0"}
+		n := &node{t: t, fs: fs, dir: "data", opt: broker.Options{Logger: quiet}, addr: loopback.Any()}
 		n.start()
 		defer func() { n.stop() }()
 		n.topic("t", 3)
@@ -90,7 +91,7 @@ func tryTransact(ctx context.Context, cl *kgo.Client, end kgo.TransactionEndTry,
 }
 
 func (c *crashed) check(t *testing.T, round int, opts []kgo.Opt) {
-	n := &node{t: t, fs: c.fs, dir: "data", opt: broker.Options{Logger: quiet}, addr: "127.0.0.1:0"}
+	n := &node{t: t, fs: c.fs, dir: "data", opt: broker.Options{Logger: quiet}, addr: loopback.Any()}
 	n.start()
 	defer func() { n.stop() }()
 	// Whoever comes with the same ids ends what they left open.

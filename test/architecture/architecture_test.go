@@ -41,8 +41,8 @@ var mayImport = map[string][]string{
 
 // testsMayImport is what the tests of any package may use beside the table: a
 // real log to run on, what decodes and describes the events in it, where the
-// published input is, and their seeds.
-var testsMayImport = []string{"log", "ingest", "test/published", "test/seeds"}
+// published input is, their addresses and their seeds.
+var testsMayImport = []string{"log", "ingest", "test/loopback", "test/published", "test/seeds"}
 
 // topFolders are all folders that may stand at the top.
 var topFolders = []string{"log", "ingest", "cep", "rules", "models", "analytics", "alerts", "dashboards", "cmd", "benchmarks", "test", "docs"}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/weirstream/weir/test/loopback"
 	"github.com/weirstream/weir/test/published"
 )
 
@@ -61,7 +62,7 @@ func startBroker(t *testing.T) *broker {
 	if other() != "" {
 		return &broker{t: t, addr: other()}
 	}
-	b := &broker{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
+	b := &broker{t: t, dir: t.TempDir(), addr: loopback.Any()}
 	if err := os.WriteFile(filepath.Join(b.dir, "weir.yaml"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirstream/weir/test/loopback"
 	"github.com/weirstream/weir/test/published"
 )
 
@@ -59,7 +60,7 @@ const startTimeout = 60 * time.Second
 // start runs `weir run` on free ports, or on those of an earlier life.
 func start(t testing.TB, configFile, dataDir string, before *appliance, env ...string) *appliance {
 	t.Helper()
-	kafka, web, sql := "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	kafka, web, sql := loopback.Any(), loopback.Any(), loopback.Any()
 	if before != nil {
 		kafka, web, sql = before.kafka, before.http, before.sql
 	}
