@@ -378,6 +378,18 @@ func TestTagCounts(t *testing.T) {
 	claim := func(value []byte) []byte {
 		return append(value[:len(value)-1:len(value)-1], 0xff, 0xff, 0xff, 0xff, 0x0f) // in place of none
 	}
+	soon := func(do func()) {
+		t.Helper()
+		took := time.Hour
+		for range 3 { // under load, once is enough
+			since := time.Now()
+			do()
+			if took = min(took, time.Since(since)); took <= time.Second {
+				return
+			}
+		}
+		t.Errorf("it took %v", took)
+	}
 	offset, value := kmsg.OffsetCommitKey{Version: 1, Group: "g", Topic: "t"}, kmsg.OffsetCommitValue{Version: 4}
 	meta, target := kmsg.GroupMetadataValue{Version: 4}, append([]byte{0, 0, 2}, make([]byte, 18)...)
 	for _, r := range []Record{
@@ -385,15 +397,17 @@ func TestTagCounts(t *testing.T) {
 		{(&kmsg.GroupMetadataKey{Version: 2, Group: "g"}).AppendTo(nil), claim(meta.AppendTo(nil))},
 		{consumerKey(keyTargetMember, "g", "m"), claim(target)},
 	} {
-		since := time.Now()
-		if l, err := Load(r.Key, r.Value); !errors.Is(err, ErrStored) || time.Since(since) > time.Second {
-			t.Errorf("%x after %v: %+v, %v", r.Value, time.Since(since), l, err)
+		soon(func() {
+			if l, err := Load(r.Key, r.Value); !errors.Is(err, ErrStored) {
+				t.Errorf("%x: %+v, %v", r.Value, l, err)
+			}
+		})
+	}
+	soon(func() {
+		if _, err := ReadTxn("x", claim(NewTxn("x").Value())); !errors.Is(err, ErrTxnRecord) {
+			t.Errorf("a transaction: %v", err)
 		}
-	}
-	since := time.Now()
-	if _, err := ReadTxn("x", claim(NewTxn("x").Value())); !errors.Is(err, ErrTxnRecord) || time.Since(since) > time.Second {
-		t.Errorf("a transaction after %v: %v", time.Since(since), err)
-	}
+	})
 }
 
 // FuzzLoad: any record of the state topic is read, or named as malformed.

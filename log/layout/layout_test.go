@@ -177,7 +177,7 @@ func TestWhatPassesIsDecoded(t *testing.T) {
 			b := mutate(rng, s.random(rng), s.head)
 			if _, err := s.check(b); err == nil {
 				accepted++
-				mustDecode(t, s.fresh(), b)
+				mustDecode(t, s, b)
 			}
 		}
 		if accepted == 0 {
@@ -186,15 +186,21 @@ func TestWhatPassesIsDecoded(t *testing.T) {
 	})
 }
 
-func mustDecode(t *testing.T, m wire, b []byte) {
+// mustDecode has kmsg decode what was accepted, within a second; under load once in three
+// times is enough.
+func mustDecode(t *testing.T, s subject, b []byte) {
 	t.Helper()
-	since := time.Now()
-	if err := m.ReadFrom(b); err != nil {
-		t.Fatalf("accepted, and kmsg says %v; of %x", err, b)
+	var took time.Duration
+	for range 3 {
+		since := time.Now()
+		if err := s.fresh().ReadFrom(b); err != nil {
+			t.Fatalf("accepted, and kmsg says %v; of %x", err, b)
+		}
+		if took = time.Since(since); took <= time.Second {
+			return
+		}
 	}
-	if took := time.Since(since); took > time.Second {
-		t.Fatalf("kmsg took %v for %d bytes: %x", took, len(b), b)
-	}
+	t.Fatalf("kmsg took %v for %d bytes: %x", took, len(b), b)
 }
 
 // mutate changes a few bytes after the first head ones: any, and those that begin
@@ -237,7 +243,7 @@ func TestTagCount(t *testing.T) {
 			}
 			c := bytes.Join([][]byte{b[:at], huge, b[at+1:]}, nil)
 			if _, err := s.check(c); err == nil {
-				mustDecode(t, s.fresh(), c)
+				mustDecode(t, s, c)
 			}
 		}
 	})
@@ -376,7 +382,7 @@ func FuzzLayout(f *testing.F) {
 			copy(b, s.fresh().AppendTo(nil)[:s.head])
 		}
 		if _, err := s.check(b); err == nil {
-			mustDecode(t, s.fresh(), b)
+			mustDecode(t, s, b)
 		}
 	})
 }
