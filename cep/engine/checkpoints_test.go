@@ -7,12 +7,14 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/weirstream/weir/cep"
+	"github.com/weirstream/weir/cep/checkpoint"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/vfs"
@@ -180,5 +182,56 @@ func TestWholeState(t *testing.T) {
 		if !strings.Contains(a, fmt.Sprintf(`"message":"%d"`, 10*(i+1))) {
 			t.Errorf("alert %d: %s", i, a)
 		}
+	}
+}
+
+// slowOperator writes its state in so many pieces, each of which takes a while.
+type slowOperator struct {
+	cep.Incremental
+	pieces int
+	takes  time.Duration
+}
+
+func (o *slowOperator) Size() (changed, all int64) { return 1, 1 }
+
+func (o *slowOperator) Freeze(share uint64) (turn uint64) { return share }
+
+func (o *slowOperator) Write(dst []byte, _ int) (_ []byte, done bool) {
+	time.Sleep(o.takes)
+	o.pieces--
+	return append(dst, 'x'), o.pieces == 0
+}
+
+// TestCheckpointShare: a shard gives a fourth of its time at most to a checkpoint, and no
+// more than a millisecond at once, however long or short its batches are.
+func TestCheckpointShare(t *testing.T) {
+	for _, batch := range []time.Duration{10 * time.Microsecond, 50 * time.Microsecond, time.Millisecond, 10 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) { // its clock goes on while somebody sleeps, and not else
+			const pieces, takes = 200, 50 * time.Microsecond // the last call of a step begins within its time
+			op := &slowOperator{pieces: pieces, takes: takes}
+			ops := []Operator{{Identity: "slow", Operator: op}}
+			c := checkpoints{store: checkpoint.Open(vfs.NewMem(1), "checkpoints")}
+			settled := func(context.Context) error { return nil }
+			if err := c.begin(t.Context(), 1, nil, ops, settled); err != nil {
+				t.Fatal(err)
+			}
+			var m meter
+			decided, held := time.Duration(0), time.Duration(0)
+			for w := (*writing)(nil); w == nil; decided += batch {
+				begun := time.Now()
+				w = c.goOn(&m, ops)
+				took := time.Since(begun)
+				if held += took; took > slice || held > decided/sliceShare {
+					t.Fatalf("batches of %v: of %v the checkpoint held the shard for %v, of that now for %v", batch, decided, held, took)
+				}
+				if w != nil && w.err != nil {
+					t.Fatal(w.err)
+				}
+				time.Sleep(batch)
+			}
+			if held != pieces*takes {
+				t.Errorf("batches of %v: the state was written in %v", batch, held)
+			}
+		})
 	}
 }
