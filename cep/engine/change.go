@@ -348,8 +348,8 @@ func (s *shard) become(w *warming) error {
 	if err != nil {
 		return err
 	}
-	s.everSaved, s.savedAt, s.leftover = false, time.Time{}, 2
-	s.before, s.costs, s.topsAt = s.spent(), nil, 0
+	s.everSaved = false
+	s.succeed()
 	s.program, s.instance, s.project, s.decoder, s.loaded = w.program, r.instance, r.project, decoder, -1
 	s.mu.Lock()
 	s.status.Program, s.running = w.program.ID(), w.program
@@ -357,7 +357,7 @@ func (s *shard) become(w *warming) error {
 	return nil
 }
 
-// inherit gives operators that stay what those of before hold; c writes that.
+// inherit gives operators that stay what those of before hold; c writes that, soon.
 func (e *Engine) inherit(dir string, ops, old []Operator, missing map[string]bool, c *checkpoints) error {
 	for _, op := range ops {
 		adopted := false
@@ -370,6 +370,7 @@ func (e *Engine) inherit(dir string, ops, old []Operator, missing map[string]boo
 		}
 		c.moved(op, adopted)
 	}
+	c.begun, c.leftover = time.Time{}, 2
 	return nil
 }
 

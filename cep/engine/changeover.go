@@ -575,9 +575,8 @@ func (k *keyedShard) become(w *keyedWarming) error {
 	if err := k.engine.inherit(k.dir(), r.ops, k.ops, w.missing, &k.checkpoints); err != nil {
 		return err
 	}
-	k.before, k.costs, k.topsAt = k.spent(), nil, 0
+	k.succeed()
 	k.program, k.topic, k.instance, k.outboxes, k.loaded = r.program, r.topic, r.instance, r.outboxes, -1
-	k.savedAt, k.leftover = time.Time{}, 2
 	k.mu.Lock()
 	k.readers, k.ops = r.readers, r.ops
 	k.mu.Unlock()

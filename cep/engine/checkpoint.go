@@ -63,20 +63,14 @@ func (s *shard) dir() string {
 // keep goes on with the checkpoint at hand, or begins one that is due.
 func (s *shard) keep(ctx context.Context) error {
 	if !s.checkpoints.busy() {
-		if s.position == s.saved || time.Since(s.savedAt) < s.engine.opts.CheckpointEvery {
+		if s.checkpoints.due(s.position != s.saved) > 0 {
 			return nil
 		}
 		if err := s.beginCheckpoint(ctx); err != nil || !s.checkpoints.busy() {
 			return err
 		}
 	}
-	if !s.checkpoints.step() || !s.checkpoints.look(&s.meter, s.instance.Operators()) {
-		if w := s.checkpoints.failed(); w != nil {
-			return s.durable(w)
-		}
-		return nil
-	}
-	if w := s.checkpoints.poll(); w != nil {
+	if w := s.checkpoints.goOn(&s.meter, s.instance.Operators()); w != nil {
 		return s.durable(w)
 	}
 	return nil
@@ -128,7 +122,7 @@ func (s *shard) freeze(ctx context.Context) error {
 	needs := s.passBy(ends)
 	meta, err := s.encode(needs)
 	if err == nil {
-		s.savedAt, s.topsAt = time.Now(), 0
+		s.topsAt = 0
 		err = s.checkpoints.begin(ctx, s.cursor, meta, s.stateful(), func(ctx context.Context) error {
 			return s.engine.durable(ctx, outputs)
 		})
@@ -175,12 +169,8 @@ func (s *shard) durable(w *writing) error {
 			delete(s.poisoned, offset)
 		}
 	}
-	if s.leftover > 0 {
-		if s.leftover--; s.leftover == 0 {
-			if err := s.engine.sweepEvents(s.dir(), s.instance.Operators()); err != nil {
-				return err
-			}
-		}
+	if err := s.engine.sweepLeft(s.dir(), s.instance.Operators(), &s.checkpoints); err != nil {
+		return err
 	}
 	s.metrics.checkpoint.Observe(time.Since(w.begun).Seconds())
 	s.metrics.pause.Observe(w.pause.Seconds())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/weirstream/weir/cep"
@@ -15,8 +16,11 @@ import (
 // pieces of that state to a goroutine of the checkpoint. That one waits for the
 // outputs, compresses, writes and syncs. It touches nothing of the shard's.
 type checkpoints struct {
-	store *checkpoint.Store
-	at    *writing // nil: none is being written
+	store    *checkpoint.Store
+	every    time.Duration
+	begun    time.Time // when the newest one was, or the shard
+	at       *writing  // nil: none is being written
+	leftover int       // checkpoints until the events of operators of before are removed
 }
 
 const (
@@ -77,15 +81,25 @@ type awaited struct {
 	offset    int64
 }
 
+func (e *Engine) checkpointsIn(dir string) checkpoints {
+	return checkpoints{store: checkpoint.Open(e.opts.FS, dir), every: e.opts.CheckpointEvery}
+}
+
 func (c *checkpoints) busy() bool { return c.at != nil }
 
-// patience is how long the shard may wait for records while a checkpoint is written:
-// pieces are to be written, or it is to be seen whether it is durable.
-func (c *checkpoints) patience() time.Duration {
-	if c.at.closed {
+// due is in how long there is something to do: pieces are to be written, or it is to be
+// seen whether they are durable, or else a checkpoint to be begun, where the shard has moved
+// since the newest.
+func (c *checkpoints) due(moved bool) time.Duration {
+	switch {
+	case c.busy() && c.at.closed:
 		return pollEvery
+	case c.busy():
+		return max(0, sliceShare*sliceLeast-time.Since(c.at.stepped))
+	case moved:
+		return time.Until(c.begun.Add(c.every))
 	}
-	return max(0, sliceShare*sliceLeast-time.Since(c.at.stepped))
+	return math.MaxInt64
 }
 
 // begin begins a checkpoint of the operators as they are now. It becomes visible when
@@ -108,7 +122,7 @@ func (c *checkpoints) begin(ctx context.Context, cursor int64, meta []byte, ops 
 		w.saved, w.err = w.write(ctx, to, meta, turns, settled)
 		w.bytes = to.Bytes()
 	}()
-	c.at = w
+	c.at, c.begun = w, w.begun
 	w.pause = time.Since(w.begun)
 	w.stepped = time.Now()
 	return nil
@@ -164,6 +178,16 @@ func (w *writing) write(ctx context.Context, to *checkpoint.Writer, meta []byte,
 		return nil, err
 	}
 	return to.Commit(meta, turns)
+}
+
+// goOn does what it is time to do for the checkpoint at hand, and returns it once it is
+// durable or has failed; nil before.
+func (c *checkpoints) goOn(m *meter, ops []Operator) *writing {
+	w := c.failed()
+	if w == nil && c.step() && c.look(m, ops) {
+		w = c.poll()
+	}
+	return w
 }
 
 // turn is how long what is done for a checkpoint between two batches may take now; 0: it

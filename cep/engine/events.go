@@ -39,6 +39,17 @@ func eventsOf(op Operator) string {
 	return hex.EncodeToString(sum[:8]) + eventsSuffix
 }
 
+// sweepLeft removes the events of operators of before once no checkpoint has them: c has a
+// newer one.
+func (e *Engine) sweepLeft(dir string, ops []Operator, c *checkpoints) error {
+	if c.leftover > 0 {
+		if c.leftover--; c.leftover == 0 {
+			return e.sweepEvents(dir, ops)
+		}
+	}
+	return nil
+}
+
 // sweepEvents removes the events of operators that are not among these.
 func (e *Engine) sweepEvents(dir string, ops []Operator) error {
 	there, err := e.opts.FS.List(dir)

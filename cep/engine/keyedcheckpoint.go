@@ -77,18 +77,14 @@ func (k *keyedShard) dir() string {
 // keep goes on with the checkpoint at hand, or begins one that is due.
 func (k *keyedShard) keep(ctx context.Context) error {
 	if !k.checkpoints.busy() {
-		if k.cursor == k.saved || time.Since(k.savedAt) < k.engine.opts.CheckpointEvery {
+		if k.checkpoints.due(k.cursor != k.saved) > 0 {
 			return nil
 		}
 		if err := k.freeze(ctx); err != nil {
 			return err
 		}
 	}
-	w := k.checkpoints.failed()
-	if w == nil && k.checkpoints.step() && k.checkpoints.look(&k.meter, k.ops) {
-		w = k.checkpoints.poll()
-	}
-	if w != nil {
+	if w := k.checkpoints.goOn(&k.meter, k.ops); w != nil {
 		return k.durable(w)
 	}
 	return nil
@@ -136,7 +132,7 @@ func (k *keyedShard) freeze(ctx context.Context) error {
 		for i := range k.sources {
 			all = append(all, passed{&k.sources[i].shard.kept, k.sources[i].next})
 		}
-		k.savedAt, k.topsAt = time.Now(), 0
+		k.topsAt = 0
 		k.pins.passBy(k.cursor, k.low, k.reach())
 		err = k.checkpoints.begin(ctx, k.cursor, meta, k.ops, func(ctx context.Context) error {
 			for _, p := range all {
@@ -160,12 +156,8 @@ func (k *keyedShard) durable(w *writing) error {
 	}
 	k.saved = w.cursor
 	k.pin()
-	if k.leftover > 0 {
-		if k.leftover--; k.leftover == 0 {
-			if err := k.engine.sweepEvents(k.dir(), k.ops); err != nil {
-				return err
-			}
-		}
+	if err := k.engine.sweepLeft(k.dir(), k.ops, &k.checkpoints); err != nil {
+		return err
 	}
 	for offset := range k.careful {
 		if offset < k.saved {
@@ -251,7 +243,7 @@ func (k *keyedShard) begin() (err error) {
 		return fmt.Errorf("keyed stream %s: %w", k.topic.Name, err)
 	}
 	k.cursor, k.saved, k.low, k.loaded = 0, 0, event.MinTime, -1
-	k.savedAt, k.pins = time.Now(), keyedPins{newest: event.MinTime}
+	k.checkpoints.begun, k.pins = time.Now(), keyedPins{newest: event.MinTime}
 	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
 	k.at, k.row = -1, -1
 	k.mu.Lock()

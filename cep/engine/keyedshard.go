@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/cep"
-	"github.com/weirstream/weir/cep/checkpoint"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/source"
 )
@@ -57,9 +56,7 @@ type keyedShard struct {
 	pins keyedPins
 
 	checkpoints checkpoints
-	saved       int64 // the cursor of the newest checkpoint
-	savedAt     time.Time
-	leftover    int             // checkpoints until the events of operators of before are removed
+	saved       int64           // the cursor of the newest checkpoint
 	paused      bool            // it ended with its state, for another life to go on with it
 	aside       bool            // it reads beside the one whose directory this is, and delivers nothing
 	only        map[string]bool // operators that are run; nil: all
@@ -96,7 +93,7 @@ type keyedFrom struct {
 func newKeyedShard(e *Engine, prog KeyedProgram, topic *keyedTopic, partition int32, shards []*shard) *keyedShard {
 	k := &keyedShard{engine: e, program: prog, topic: topic, partition: partition, logger: e.logger.With("topic", topic.topic(), "partition", partition),
 		careful: map[int64]bool{}, poisoned: map[int64]map[int]string{}}
-	k.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, k.dir())}
+	k.checkpoints = e.checkpointsIn(k.dir())
 	k.metrics = e.metrics.keyed.of(topic.topic(), partition)
 	k.status = KeyedStatus{Topic: topic.topic(), Partition: partition, Watermark: event.MinTime}
 	for _, src := range topic.Sources {
@@ -189,16 +186,7 @@ func (k *keyedShard) in(err error) error {
 // next waits for blocks, not longer than until there is something to do for a
 // checkpoint.
 func (k *keyedShard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
-	var wait time.Duration
-	switch {
-	case k.checkpoints.busy():
-		wait = k.checkpoints.patience()
-	case k.cursor != k.saved:
-		wait = time.Until(k.savedAt.Add(k.engine.opts.CheckpointEvery))
-	default:
-		return src.Next(ctx)
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, k.checkpoints.due(k.cursor != k.saved))
 	defer cancel()
 	return src.Next(ctx)
 }

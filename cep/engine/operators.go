@@ -98,6 +98,9 @@ func (m *meter) spent() []operatorStats {
 	return m.costs
 }
 
+// succeed begins to count for other operators, in the place of those of before.
+func (m *meter) succeed() { m.before, m.costs, m.topsAt = m.spent(), nil, 0 }
+
 // show tells Operators what the operators hold now; top, also of which keys, for
 // which each of them is looked at.
 func (m *meter) show(ops []Operator, top bool) {

@@ -70,7 +70,7 @@ func (s *shard) restoreFrom(ctx context.Context, st *savedState) error {
 		return err
 	}
 	s.state, s.position = st.state, st.cursor
-	s.saved, s.savedAt, s.everSaved = s.cursor, time.Now(), st.saved != nil
+	s.saved, s.everSaved, s.checkpoints.begun = s.cursor, st.saved != nil, time.Now()
 	s.kept.reach(s.saved)
 	s.inForce = st.program
 	if err := s.openJournal(ctx, s.journaled); err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weirstream/weir/cep"
-	"github.com/weirstream/weir/cep/checkpoint"
 	"github.com/weirstream/weir/ingest/decode"
 	"github.com/weirstream/weir/ingest/dedupe"
 	"github.com/weirstream/weir/ingest/event"
@@ -70,7 +69,6 @@ type shard struct {
 	begunNeeds  needs  // of the newest one that was begun
 	newestNeeds *needs // of the newest that became durable in this process
 	pinned      needs
-	savedAt     time.Time // when the newest one was begun, or the shard
 	idleAt      time.Time // when to see whether the partition is idle
 
 	parking
@@ -79,7 +77,6 @@ type shard struct {
 	warmAfter time.Time
 	only      map[string]bool // operators that are run; nil: all
 	aside     bool            // it reads beside the shard that decides, in whose directory it changes nothing
-	leftover  int             // checkpoints until the events of operators of before are removed
 
 	pausing atomic.Bool // it shall end with its state
 	paused  bool        // it did
@@ -125,7 +122,7 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 		logger:  e.logger.With("stream", s.Schema.Stream, "topic", s.Topic, "partition", partition),
 		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]poison{},
 	}
-	sh.checkpoints = checkpoints{store: checkpoint.Open(e.opts.FS, sh.dir())}
+	sh.checkpoints = e.checkpointsIn(sh.dir())
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
 	return sh
 }
@@ -258,13 +255,7 @@ func lingering(ctx context.Context, d time.Duration) (context.Context, context.C
 // next waits for records, not longer than until a checkpoint or an idle mark is due, or
 // a unit that is parked has its features.
 func (s *shard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
-	wait := time.Duration(math.MaxInt64)
-	switch {
-	case s.checkpoints.busy():
-		wait = s.checkpoints.patience()
-	case s.position != s.saved:
-		wait = time.Until(s.savedAt.Add(s.engine.opts.CheckpointEvery))
-	}
+	wait := s.checkpoints.due(s.position != s.saved)
 	if s.marksIdle() {
 		wait = min(wait, s.idleAt.Sub(s.engine.opts.Now()))
 	}
