@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // blockSchema has a field of each kind of value that a block can hold.
@@ -92,7 +93,7 @@ func readBlock(data []byte) (parts []blockPart, order []uint8, again []byte, err
 
 // TestBlocks reads random blocks back, each as it was, and none of its beginnings.
 func TestBlocks(t *testing.T) {
-	testSeeds(t, 200, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 200, func(t *testing.T, seed uint64) {
 		data, parts, order := randomBlock(rand.New(rand.NewPCG(seed, 16)))
 		read, gotOrder, again, err := readBlock(data)
 		if err != nil || !bytes.Equal(again, data) || len(read) != len(parts) || len(parts) > 1 && !bytes.Equal(gotOrder, order) {

@@ -15,6 +15,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/source"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // catalogue is programs by their IDs.
@@ -50,7 +51,7 @@ func (p diskProgram) Instance(s *schema.Stream) (Instance, error) {
 // with the windows as they were.
 func TestProgramChanges(t *testing.T) {
 	switches := 0
-	testSeeds(t, 20, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 61))
 		b := newBench(seed, nil)
 		b.opts.Programs = changing.byID

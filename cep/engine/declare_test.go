@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestDeclare declares streams anew, again and again, while the engine runs: what is
 // written equals a run straight through. A stream that is added is decided from its
 // beginning, a shard that is not touched goes on, and one that is removed ends.
 func TestDeclare(t *testing.T) {
-	testSeeds(t, 12, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 12, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		in := randomInput(r)
 		straight := newBench(seed, in)

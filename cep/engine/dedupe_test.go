@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // withRetries are random events with ids, many of them sent again, and which of them
@@ -50,7 +51,7 @@ func withRetries(r *rand.Rand, n int, span int64) (values []string, duplicate ma
 // TestDuplicates wants a stream with dedupe to decide as if the duplicates had been
 // records that do not decode: straight through, and killed and restored at random.
 func TestDuplicates(t *testing.T) {
-	testSeeds(t, 10, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 10, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		in, without := make([][]string, testPartitions), make([][]string, testPartitions)
 		duplicates := make([]map[int]bool, testPartitions)

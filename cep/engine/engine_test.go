@@ -84,7 +84,7 @@ func (b *bench) engineOf(t *testing.T, streams []*schema.Stream, changes ...func
 }
 
 // start runs an engine; what it returns stops it.
-func start(t *testing.T, e *Engine) (stop func() error) {
+func start(t testing.TB, e *Engine) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -167,12 +167,6 @@ func sameResults(t *testing.T, want, got map[string][]string) {
 	}
 }
 
-// testSeeds runs a test for a number of seeds.
-func testSeeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
-	t.Helper()
-	seeds.Each(t, n, run)
-}
-
 func randomInput(r *rand.Rand) [][]string {
 	in := make([][]string, testPartitions)
 	for p := range in {
@@ -184,7 +178,7 @@ func randomInput(r *rand.Rand) [][]string {
 // TestReplayEquality wants the same bytes straight through, with any batch size,
 // with a checkpoint at every chunk, and killed and restored at random points.
 func TestReplayEquality(t *testing.T) {
-	testSeeds(t, 25, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 25, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		in := randomInput(r)
 		straight := newBench(seed, in)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // wall is a clock that a test sets and that goes on from there.
@@ -236,7 +237,7 @@ func (b *bench) runFor(t *testing.T, d time.Duration) {
 // what the log and the journal give again, in batches of any size, and killed again.
 func TestIdleReplay(t *testing.T) {
 	marks, matter := 0, 0
-	testSeeds(t, 25, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 25, func(t *testing.T, seed uint64) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 41))
 			b, w := newBench(seed, nil), &wall{}
@@ -274,7 +275,7 @@ func TestIdleReplay(t *testing.T) {
 // TestFillWithIdleMarks loses a window's state: it is made again from the log with the
 // marks where they were, the ones at the checkpoint's own cursor among them.
 func TestFillWithIdleMarks(t *testing.T) {
-	testSeeds(t, 15, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 15, func(t *testing.T, seed uint64) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 42))
 			b, w := newBench(seed, nil), &wall{}

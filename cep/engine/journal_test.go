@@ -17,6 +17,7 @@ import (
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/ingest/table"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // listProgram fires where the key is in a list, with what a table says of it, and
@@ -175,7 +176,7 @@ func replayOf(seed uint64, of *bench) *bench {
 // any size, with a checkpoint at every batch, and killed again.
 func TestJournalReplay(t *testing.T) {
 	fired := 0
-	testSeeds(t, 25, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 25, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 6))
 		b := newBench(seed, nil)
 		b.prog = listProgram{"p"}
@@ -210,7 +211,7 @@ func TestJournalReplay(t *testing.T) {
 // TestFillWithJournal loses a window's state: it is made again from the log with
 // the lists as they were when each event came.
 func TestFillWithJournal(t *testing.T) {
-	testSeeds(t, 10, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 10, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		b := newBench(seed, nil)
 		b.prog = listProgram{"p"}

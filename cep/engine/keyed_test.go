@@ -373,6 +373,21 @@ func (b *keyedBench) result() map[string][]string {
 	return out
 }
 
+// forgetKeyed removes the checkpoints of keyed streams' shards.
+func (b *keyedBench) forgetKeyed(t *testing.T) {
+	t.Helper()
+	names, err := b.fs.List("checkpoints")
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, TopicKeyed) })
+	if err != nil || len(names) == 0 {
+		t.Fatal("no checkpoints of a keyed stream", err)
+	}
+	for _, name := range names {
+		if err := vfs.RemoveAll(b.fs, "checkpoints/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestKeyedResumes wants a keyed stream's shards to go on from their checkpoints after
 // an orderly stop, and to make their state again where these are gone.
 func TestKeyedResumes(t *testing.T) {
@@ -398,23 +413,7 @@ func TestKeyedResumes(t *testing.T) {
 	if n := rows(e); n == 0 || n > int64(len(second)) {
 		t.Errorf("after a restart %d rows were taken in, of %d new events", n, len(second))
 	}
-	names, err := b.fs.List("checkpoints")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, TopicKeyed) {
-			files, err := b.fs.List("checkpoints/" + name)
-			if err != nil || len(files) == 0 {
-				t.Fatal(files, err)
-			}
-			for _, f := range files {
-				if err := b.fs.Remove("checkpoints/" + name + "/" + f); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
+	b.forgetKeyed(t)
 	b.log.produce("in", 0, second...)
 	e = b.engine(t)
 	b.until(t, e, b.streams)

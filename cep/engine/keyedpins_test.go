@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -9,12 +8,13 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // TestKeyedPins takes from a keyed stream what is not pinned, and its checkpoints: windows
 // that are made again from the rest say what they said.
 func TestKeyedPins(t *testing.T) {
-	testSeeds(t, 4, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 4, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 8))
 		var rounds [][]string
 		all := shopInputs(r, 1500)
@@ -35,17 +35,14 @@ func TestKeyedPins(t *testing.T) {
 			}
 		}
 		e := b.engine(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- e.Run(ctx) }()
+		stop := start(t, e)
 		for i, part := range rounds[:len(rounds)-1] {
 			b.log.produce("in", 0, part...)
 			for e.Status()[0].Cursor < int64(100*(i+1)) && t.Context().Err() == nil {
 				time.Sleep(time.Millisecond)
 			}
 		}
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
 		b.log.start = map[string]int64{}
@@ -58,23 +55,7 @@ func TestKeyedPins(t *testing.T) {
 		if len(b.log.start) == 0 {
 			t.Error("nothing is pinned")
 		}
-		names, err := b.fs.List("checkpoints")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if strings.HasPrefix(name, TopicKeyed) {
-				files, err := b.fs.List("checkpoints/" + name)
-				for _, f := range files {
-					if err == nil {
-						err = b.fs.Remove("checkpoints/" + name + "/" + f)
-					}
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
+		b.forgetKeyed(t)
 		b.log.produce("in", 0, rounds[len(rounds)-1]...)
 		b.run(t)
 		sameResults(t, want.result(), b.result())
@@ -109,9 +90,7 @@ func TestKeyedUnpin(t *testing.T) {
 		t.Errorf("%d pins of the keyed stream, want the source's and its shard's: %v", keyed(), pins.pins)
 	}
 	e := b.engine(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := start(t, e)
 	if err := e.Declare(b.streams, &without, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +100,7 @@ func TestKeyedUnpin(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // longProgram is a testProgram whose window keeps its events on disk, in small files.
@@ -33,7 +34,7 @@ func (p longProgram) Instance(s *schema.Stream) (Instance, error) {
 // TestLongWindows wants the decisions of a window in memory from one on disk, killed and
 // restored at random points, with files that are damaged or gone.
 func TestLongWindows(t *testing.T) {
-	testSeeds(t, 25, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 25, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 21))
 		in := randomInput(r)
 		straight := newBench(seed, in)

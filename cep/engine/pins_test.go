@@ -11,6 +11,7 @@ import (
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // pinning notes pins, as a log keeps them.
@@ -34,7 +35,7 @@ func (p *pinning) pin(_, topic string, partition int32, from int64) {
 // are those of a log that nothing was ever taken from.
 func TestPins(t *testing.T) {
 	all := int64(0)
-	testSeeds(t, 12, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 12, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		straight, b := newBench(seed, nil), newBench(seed, nil)
 		pins := &pinning{pins: map[string]int64{}}

@@ -21,6 +21,7 @@ import (
 	"github.com/weirstream/weir/ingest/sink"
 	"github.com/weirstream/weir/ingest/source"
 	"github.com/weirstream/weir/log/vfs"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // changingKeyed are programs whose windows come from none, one or two keyed streams, equal
@@ -47,7 +48,7 @@ func changingKeyed(streams []*schema.Stream) []*shopProgram {
 // journal names for it, with the windows that it would have had from the beginning.
 func TestKeyedProgramChanges(t *testing.T) {
 	changes := 0
-	testSeeds(t, 15, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 15, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 71))
 		streams := []*schema.Stream{shopStream("s", 1)}
 		programs := changingKeyed(streams)
@@ -105,9 +106,7 @@ func TestKeyedProgramChanges(t *testing.T) {
 func (b *keyedBench) runChanging(t *testing.T, r *rand.Rand, programs []*shopProgram, wait bool) {
 	t.Helper()
 	e := b.engine(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := start(t, e)
 	for range r.IntN(4) {
 		b.prog = programs[r.IntN(len(programs))]
 		if err := e.Declare(b.streams, b.prog, nil); err != nil {
@@ -128,8 +127,7 @@ func (b *keyedBench) runChanging(t *testing.T, r *rand.Rand, programs []*shopPro
 			t.Fatalf("the program %s does not come into force: %+v", b.prog.ID(), e.Status())
 		}
 	}
-	cancel()
-	if err := <-done; err != nil && !killed && !b.log.isDead() {
+	if err := stop(); err != nil && !killed && !b.log.isDead() {
 		t.Fatal(err)
 	}
 }
@@ -239,9 +237,7 @@ func BenchmarkChange(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			ctx, cancel := context.WithCancel(b.Context())
-			done := make(chan error, 1)
-			go func() { done <- e.Run(ctx) }()
+			stop := start(b, e)
 			for e.Status()[0].Cursor < keys {
 				time.Sleep(time.Millisecond)
 			}
@@ -254,8 +250,7 @@ func BenchmarkChange(b *testing.B) {
 				held += <-h.held
 			}
 			b.ReportMetric(float64(held.Microseconds())/1000/float64(b.N), "ms-held")
-			cancel()
-			if err := <-done; err != nil {
+			if err := stop(); err != nil {
 				b.Fatal(err)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/weirstream/weir/cep"
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/test/seeds"
 )
 
 // silences tells which keys were silent for a time, and where in the log that was.
@@ -98,7 +99,7 @@ func (s *silence) Restore(r *cep.SnapshotReader) error  { return s.timers.Restor
 // places of the log whatever the batches, idle marks among them.
 func TestTimersAtAnyBatchSize(t *testing.T) {
 	rows, marks := 0, 0
-	testSeeds(t, 15, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 15, func(t *testing.T, seed uint64) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 43))
 			b, w := newBench(seed, nil), &wall{}

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -145,9 +144,6 @@ func (w *world) life(t *testing.T, last int, do func(l *lifetime) error) (died b
 
 func (l *lifetime) open() error {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	if os.Getenv("DBG") != "" {
-		quiet = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
 	var err error
 	l.log, err = commitlog.Open(l.t.Context(), "log", commitlog.Options{FS: l.disk, Logger: quiet, ScrubBytesPerSecond: -1, CompactEvery: -1})
 	if err != nil {
@@ -329,9 +325,7 @@ func (l *lifetime) run(r *rand.Rand, how worldRun) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(l.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := start(l.t, e)
 	for range r.IntN(how.acts + 1) {
 		select {
 		case <-l.disk.in(1 + r.IntN(1+r.IntN(200))):
@@ -351,8 +345,7 @@ func (l *lifetime) run(r *rand.Rand, how worldRun) error {
 		case <-time.After(time.Duration(r.IntN(60)) * time.Second):
 		}
 	}
-	cancel()
-	if ended := <-done; err == nil {
+	if ended := stop(); err == nil {
 		err = ended
 	}
 	if l.disk.isDead() {
