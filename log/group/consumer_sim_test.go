@@ -345,28 +345,46 @@ func TestConsumerForeignMemberID(t *testing.T) {
 	}
 }
 
+// calmGroup is a group of the topic t, in which all goes well.
+type calmGroup struct {
+	*Consumer
+	t      *testing.T
+	now    time.Time
+	topics simTopics
+}
+
+func newCalmGroup(t *testing.T, partitions int32) *calmGroup {
+	cfg := Config{}.WithDefaults()
+	now := time.Unix(1_700_000_000, 0)
+	return &calmGroup{NewConsumer(&cfg, now), t, now, simTopics{"t": {[16]byte{1}, partitions}}}
+}
+
+func (g *calmGroup) beat(b Beat) BeatResult {
+	g.t.Helper()
+	r, _ := g.Heartbeat(g.now, b, g.topics)
+	if r.Err != nil {
+		g.t.Fatal(r.Err)
+	}
+	return r
+}
+
+func (g *calmGroup) join(id string) BeatResult {
+	g.t.Helper()
+	return g.beat(Beat{MemberID: id, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+}
+
 // TestConsumerStaticLeavesUnrevoked: a static member that leaves for a while before
 // it has let go of a partition does not keep it from the one who waits for it.
 func TestConsumerStaticLeavesUnrevoked(t *testing.T) {
-	cfg := Config{}.WithDefaults()
-	now := time.Unix(1_700_000_000, 0)
-	topics := simTopics{"t": {[16]byte{1}, 2}}
 	instance := "i"
-	g := NewConsumer(&cfg, now)
-	beat := func(b Beat) BeatResult {
-		r, _ := g.Heartbeat(now, b, topics)
-		if r.Err != nil {
-			t.Fatal(r.Err)
-		}
-		return r
-	}
-	first := beat(Beat{MemberID: "a", Instance: &instance, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
-	second := beat(Beat{MemberID: "b", Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
-	if r := beat(Beat{MemberID: "a", Instance: &instance, Epoch: first.Epoch, Rebalance: -1}); len(first.Assigned) != 2 || len(second.Assigned) != 0 || len(r.Assigned) != 1 {
+	g := newCalmGroup(t, 2)
+	first := g.beat(Beat{MemberID: "a", Instance: &instance, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+	second := g.beat(Beat{MemberID: "b", Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
+	if r := g.beat(Beat{MemberID: "a", Instance: &instance, Epoch: first.Epoch, Rebalance: -1}); len(first.Assigned) != 2 || len(second.Assigned) != 0 || len(r.Assigned) != 1 {
 		t.Fatalf("%+v, %+v, %+v", first, second, r)
 	}
-	beat(Beat{MemberID: "a", Instance: &instance, Epoch: epochLeaveStatic, Rebalance: -1})
-	if r := beat(Beat{MemberID: "b", Epoch: second.Epoch, Rebalance: -1}); len(r.Assigned) != 1 {
+	g.beat(Beat{MemberID: "a", Instance: &instance, Epoch: epochLeaveStatic, Rebalance: -1})
+	if r := g.beat(Beat{MemberID: "b", Epoch: second.Epoch, Rebalance: -1}); len(r.Assigned) != 1 {
 		t.Fatalf("the one who waits has %d partitions", len(r.Assigned))
 	}
 }
@@ -374,30 +392,17 @@ func TestConsumerStaticLeavesUnrevoked(t *testing.T) {
 // TestConsumerRevokesTwice: a member that has let go in time, and is to let go of more,
 // has its rebalance timeout again.
 func TestConsumerRevokesTwice(t *testing.T) {
-	cfg := Config{}.WithDefaults()
-	now := time.Unix(1_700_000_000, 0)
-	topics := simTopics{"t": {[16]byte{1}, 3}}
-	g := NewConsumer(&cfg, now)
-	beat := func(b Beat) BeatResult {
-		r, _ := g.Heartbeat(now, b, topics)
-		if r.Err != nil {
-			t.Fatal(r.Err)
-		}
-		return r
-	}
-	join := func(id string) BeatResult {
-		return beat(Beat{MemberID: id, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
-	}
-	had := join("a")
+	g := newCalmGroup(t, 3)
+	had := g.join("a")
 	for _, id := range []string{"b", "c"} {
-		join(id)
-		r := beat(Beat{MemberID: "a", Epoch: had.Epoch, Rebalance: -1, Owned: had.Assigned})
+		g.join(id)
+		r := g.beat(Beat{MemberID: "a", Epoch: had.Epoch, Rebalance: -1, Owned: had.Assigned})
 		if len(r.Assigned) != len(had.Assigned)-1 {
 			t.Fatalf("%v after %v", r.Assigned, had.Assigned)
 		}
 		had = r
-		now = now.Add(40 * time.Second)
-		g.Tick(now)
+		g.now = g.now.Add(40 * time.Second)
+		g.Tick(g.now)
 		if g.members["a"] == nil {
 			t.Fatalf("dropped 40 s after it was told to let go for %s", id)
 		}
@@ -407,20 +412,7 @@ func TestConsumerRevokesTwice(t *testing.T) {
 // TestConsumerHeldSince: of the partitions of a member those that it has had since an
 // epoch, and no other, may be committed for with that epoch.
 func TestConsumerHeldSince(t *testing.T) {
-	cfg := Config{}.WithDefaults()
-	now := time.Unix(1_700_000_000, 0)
-	topics := simTopics{"t": {[16]byte{1}, 2}}
-	g := NewConsumer(&cfg, now)
-	beat := func(b Beat) BeatResult {
-		r, _ := g.Heartbeat(now, b, topics)
-		if r.Err != nil {
-			t.Fatal(r.Err)
-		}
-		return r
-	}
-	join := func(id string) BeatResult {
-		return beat(Beat{MemberID: id, Rebalance: time.Minute, Topics: []string{"t"}, Owned: Slots{}})
-	}
+	g := newCalmGroup(t, 2)
 	held := func(id string, epoch int32) (n int) {
 		for p := range int32(2) {
 			if g.HeldSince(id, epoch, Slot{[16]byte{1}, p}) {
@@ -429,26 +421,26 @@ func TestConsumerHeldSince(t *testing.T) {
 		}
 		return n
 	}
-	first := join("a").Epoch
+	first := g.join("a").Epoch
 	if held("a", first) != 2 || held("a", first-1) != 0 || held("b", first) != 0 {
 		t.Fatal("of the first member")
 	}
-	join("b")
-	kept := beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1}).Assigned
-	r := beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1, Owned: kept})
+	g.join("b")
+	kept := g.beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1}).Assigned
+	r := g.beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1, Owned: kept})
 	if r.Epoch <= first || held("a", first) != 1 || held("a", r.Epoch) != 1 {
 		t.Fatalf("%d of %v since epoch %d, now it is %d", held("a", first), kept, first, r.Epoch)
 	}
-	second := beat(Beat{MemberID: "b", Epoch: r.Epoch, Rebalance: -1})
+	second := g.beat(Beat{MemberID: "b", Epoch: r.Epoch, Rebalance: -1})
 	if len(second.Assigned) != 1 || held("b", second.Epoch) != 1 || held("b", second.Epoch-1) != 0 {
 		t.Fatalf("of the second member: %+v", second)
 	}
 	// b goes, and what it had is a's, since now.
-	beat(Beat{MemberID: "b", Epoch: epochLeave, Rebalance: -1})
-	if now := beat(Beat{MemberID: "a", Epoch: r.Epoch, Rebalance: -1}).Epoch; held("a", first) != 1 || held("a", now) != 2 {
+	g.beat(Beat{MemberID: "b", Epoch: epochLeave, Rebalance: -1})
+	if now := g.beat(Beat{MemberID: "a", Epoch: r.Epoch, Rebalance: -1}).Epoch; held("a", first) != 1 || held("a", now) != 2 {
 		t.Fatalf("%d since %d, %d since %d", held("a", first), first, held("a", now), now)
 	}
-	join("a") // starts over
+	g.join("a") // starts over
 	if held("a", first) != 0 {
 		t.Fatal("of a process before")
 	}
