@@ -82,13 +82,9 @@ func (l *memLog) Append(_ context.Context, topic string, partition int32, recs [
 	}
 	p := l.part(topic, partition)
 	base := int64(len(p.recs))
-	for i, r := range recs {
+	for i := range recs {
+		r := recs[i].Clone()
 		r.Offset = base + int64(i)
-		r.Key, r.Value = slices.Clone(r.Key), slices.Clone(r.Value)
-		r.Headers = slices.Clone(r.Headers)
-		for j := range r.Headers {
-			r.Headers[j].Value = slices.Clone(r.Headers[j].Value)
-		}
 		p.recs = append(p.recs, r)
 	}
 	if l.rng.IntN(3) == 0 {

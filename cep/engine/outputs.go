@@ -155,13 +155,9 @@ func (o *outputs) add(s *shard, to int, timestamp int64, key []byte, start int, 
 
 // lettersApart copies the batch's dead letters: they are written when it is decided.
 func (o *outputs) lettersApart(dst []sink.Record) []sink.Record {
-	for _, r := range o.topics[toDeadLetters].recs {
-		r.Key, r.Value = slices.Clone(r.Key), slices.Clone(r.Value)
-		r.Headers = slices.Clone(r.Headers)
-		for i := range r.Headers {
-			r.Headers[i].Value = slices.Clone(r.Headers[i].Value)
-		}
-		dst = append(dst, r)
+	recs := o.topics[toDeadLetters].recs
+	for i := range recs {
+		dst = append(dst, recs[i].Clone())
 	}
 	return dst
 }

@@ -175,11 +175,9 @@ func (l *replayLog) Append(_ context.Context, topic string, partition int32, rec
 	defer l.mu.Unlock()
 	p := l.part(topic, partition)
 	base := p.base + int64(len(p.recs))
-	for i, r := range recs {
-		one := record{Offset: base + int64(i), Timestamp: r.Timestamp, Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}
-		for _, h := range r.Headers {
-			one.Headers = append(one.Headers, source.Header{Key: h.Key, Value: slices.Clone(h.Value)})
-		}
+	for i := range recs {
+		one := recs[i].Clone()
+		one.Offset = base + int64(i)
 		p.recs = append(p.recs, one)
 	}
 	l.changed.Broadcast()

@@ -1,11 +1,13 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 // Header is one header of a record.
@@ -20,6 +22,16 @@ type Record struct {
 	Timestamp  int64  // ms since the epoch
 	Key, Value []byte // nil is null
 	Headers    []Header
+}
+
+// Clone is a copy that shares no memory.
+func (r *Record) Clone() Record {
+	c := *r
+	c.Key, c.Value, c.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers)
+	for i := range c.Headers {
+		c.Headers[i].Value = bytes.Clone(c.Headers[i].Value)
+	}
+	return c
 }
 
 // ErrEmpty is returned by Build where no record was appended.

@@ -57,15 +57,6 @@ func build(t testing.TB, b *Builder, o BatchOptions, recs []Record) []byte {
 	return bytes.Clone(out)
 }
 
-func clone(r *Record) Record {
-	c := *r
-	c.Key, c.Value, c.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), nil
-	for _, h := range r.Headers {
-		c.Headers = append(c.Headers, Header{Key: h.Key, Value: bytes.Clone(h.Value)})
-	}
-	return c
-}
-
 // TestRoundTrip builds batches of every codec and reads them back as one run.
 func TestRoundTrip(t *testing.T) {
 	rng := seeds.Rand(t)
@@ -94,7 +85,7 @@ func TestRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatalf("record %d: %v", i, err)
 			}
-			if !reflect.DeepEqual(clone(got), want[i]) {
+			if !reflect.DeepEqual(got.Clone(), want[i]) {
 				t.Fatalf("record %d: got %+v, want %+v", i, *got, want[i])
 			}
 		}
@@ -303,7 +294,7 @@ func FuzzReader(f *testing.F) {
 			}
 			again := make([]Record, len(recs))
 			for i := range recs {
-				again[i] = clone(&recs[i])
+				again[i] = recs[i].Clone()
 				again[i].Offset = int64(i)
 			}
 			var b Builder
