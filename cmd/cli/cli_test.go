@@ -58,6 +58,11 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"rule", "test", "--config", filepath.Join(dir, "wrong.yaml")}, 1, "fired on b"},
 		{[]string{"rule", "test", "bog", "--config", filepath.Join(dir, "right.yaml")}, 2, `no rule "bog"`},
 		{[]string{"rule", "test", "--config", good}, 2, "no rule has a case"},
+		{[]string{"rule", "check"}, 2, "there is no weir.yaml here: name your configuration with --config FILE"},
+		{[]string{"check-config"}, 2, "there is no weir.yaml here"},
+		{[]string{"run", "--config", good, "--kafka-addr", "9092"}, 2, `--kafka-addr "9092": expected HOST:PORT (did you mean "127.0.0.1:9092"?)`},
+		{[]string{"run", "--config", good, "--sql-addr", "localhost:seven"}, 2, "expected a port"},
+		{[]string{"run", "--config", good, "--data-dir", good}, 2, "good.yaml is a file: expected a directory"},
 		{[]string{"rule", "list", "--config", filepath.Join(dir, "right.yaml")}, 0, "big  s"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {

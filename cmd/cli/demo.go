@@ -57,9 +57,6 @@ func runDemo(ctx context.Context, f serverFlags, seed uint64, logger *slog.Logge
 	if err != nil {
 		return err
 	}
-	if err := os.Setenv(demo.ReceiverVariable, receiver.URL()); err != nil {
-		return err
-	}
 	if f.config == "" {
 		if f.config, err = demo.WriteConfig(dir); err != nil {
 			return err
@@ -69,8 +66,15 @@ func runDemo(ctx context.Context, f serverFlags, seed uint64, logger *slog.Logge
 	if err != nil {
 		return err
 	}
+	desk, err := receiver.Declaration()
+	if err != nil {
+		return err
+	}
+	cfg.Receivers = append(cfg.Receivers, desk)
 	f.dataDir = filepath.Join(dir, "data")
-	f.apply(cfg)
+	if err := f.apply(cfg); err != nil {
+		return err
+	}
 	prepared, err := node.Prepare(cfg)
 	if err != nil {
 		return err

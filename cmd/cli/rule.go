@@ -46,7 +46,7 @@ events named under expect and on no other.`,
 }
 
 func prepare(path string) (*node.Prepared, error) {
-	cfg, err := loadConfig(path)
+	cfg, err := namedConfig(path)
 	if err != nil {
 		return nil, err
 	}

@@ -38,15 +38,23 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 }
 
 // apply lets the given flags win over the file.
-func (f *serverFlags) apply(cfg *config.Config) {
-	for _, o := range []struct {
-		flag string
-		to   *string
-	}{{f.dataDir, &cfg.DataDir}, {f.kafkaAddr, &cfg.KafkaAddr}, {f.httpAddr, &cfg.HTTPAddr}, {f.sqlAddr, &cfg.SQLAddr}} {
-		if o.flag != "" {
-			*o.to = o.flag
-		}
+func (f *serverFlags) apply(cfg *config.Config) error {
+	if f.dataDir != "" {
+		cfg.DataDir = f.dataDir
 	}
+	for _, o := range []struct {
+		name, flag string
+		to         *string
+	}{{"kafka-addr", f.kafkaAddr, &cfg.KafkaAddr}, {"http-addr", f.httpAddr, &cfg.HTTPAddr}, {"sql-addr", f.sqlAddr, &cfg.SQLAddr}} {
+		if o.flag == "" {
+			continue
+		}
+		if err := config.CheckAddr(o.flag); err != nil {
+			return mistake{fmt.Errorf("--%s %q: %w", o.name, o.flag, err)}
+		}
+		*o.to = o.flag
+	}
+	return nil
 }
 
 func (f *serverFlags) level() (slog.Level, error) {
@@ -55,6 +63,14 @@ func (f *serverFlags) level() (slog.Level, error) {
 		return 0, mistake{fmt.Errorf("--log-level %q: expected debug, info, warn or error", f.logLevel)}
 	}
 	return l, nil
+}
+
+// namedConfig reads the file that is to be looked at.
+func namedConfig(path string) (*config.Config, error) {
+	if _, err := os.Stat(defaultConfig); path == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, mistake{fmt.Errorf("there is no %s here: name your configuration with --config FILE", defaultConfig)}
+	}
+	return loadConfig(path)
 }
 
 // loadConfig reads the file, or the defaults where none is named and none is
@@ -90,7 +106,9 @@ func newRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f.apply(cfg)
+			if err := f.apply(cfg); err != nil {
+				return err
+			}
 			logger := newLogger(cmd.ErrOrStderr(), level, f.logJSON)
 			return runNode(cmd.Context(), cfg, logger)
 		},
@@ -120,7 +138,7 @@ func newCheckConfig() *cobra.Command {
 		Use: "check-config", Short: "Check weir.yaml and its rules without starting anything", Args: cobra.NoArgs,
 		Example: "  weir check-config --config weir.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
+			cfg, err := namedConfig(path)
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weirstream/weir/ingest/schema"
 )
 
 var errDuration = errors.New("expected a duration such as 500ms, 5s, 1m, 24h or 7d")
@@ -102,4 +104,12 @@ func checkAddr(s string) (reason, hint string) {
 		return "expected a host name or an address before the colon", ""
 	}
 	return "", ""
+}
+
+// CheckAddr says what is wrong with an address to listen on.
+func CheckAddr(addr string) error {
+	if reason, hint := checkAddr(addr); reason != "" {
+		return &schema.Problem{Message: reason, Hint: hint}
+	}
+	return nil
 }

@@ -47,7 +47,7 @@ func (d *draft) build(w *walker) *Config {
 // exists.
 func (d *draft) rulesDir(w *walker) string {
 	if d.rules.v.node == nil {
-		if dir := filepath.Join(w.o.Dir, "rules"); w.file != "" && w.o.DirExists(dir) {
+		if dir := filepath.Join(w.o.Dir, rulesDefault); w.file != "" && w.o.DirExists(dir) {
 			return dir
 		}
 		return ""

@@ -103,6 +103,19 @@ func Load(path string) (*Config, error) {
 	return Parse(path, data, ParseOptions{Dir: filepath.Dir(path), Env: os.LookupEnv, ReadFile: os.ReadFile, DirExists: dirExists})
 }
 
+// rulesDefault is the directory of the rule files beside weir.yaml, where that names none.
+const rulesDefault = "rules"
+
+// RulesNow is RulesDir, or the default directory where it was made since the file was read.
+func (c *Config) RulesNow() string {
+	if c.RulesDir == "" && c.File != "" {
+		if dir := filepath.Join(filepath.Dir(c.File), rulesDefault); dirExists(dir) {
+			return dir
+		}
+	}
+	return c.RulesDir
+}
+
 // ParseOptions is what the world outside the file offers to Parse. The zero value
 // is a world without environment variables and without files.
 type ParseOptions struct {

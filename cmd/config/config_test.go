@@ -178,11 +178,15 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(path, []byte("data_dir: d\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := Load(path); err != nil || c.DataDir != filepath.Join(dir, "d") || c.RulesDir != "" {
-		t.Errorf("%v %v", c, err)
+	early, err := Load(path)
+	if err != nil || early.DataDir != filepath.Join(dir, "d") || early.RulesDir != "" || early.RulesNow() != "" {
+		t.Errorf("%v %v", early, err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "rules"), 0o700); err != nil {
 		t.Fatal(err)
+	}
+	if got := early.RulesNow(); got != filepath.Join(dir, "rules") {
+		t.Errorf("rules that came later: %q", got)
 	}
 	if c, err := Load(path); err != nil || c.RulesDir != filepath.Join(dir, "rules") {
 		t.Errorf("%v %v", c, err)
@@ -198,7 +202,6 @@ func TestLoad(t *testing.T) {
 
 // TestShippedFiles reads the configurations that come with the project.
 func TestShippedFiles(t *testing.T) {
-	t.Setenv("WEIR_DEMO_RECEIVER", "http://127.0.0.1:9/hook")
 	for _, path := range []string{"../demo/config/weir.yaml", "../../docs/examples/weir.yaml"} {
 		if _, err := os.Stat(path); err != nil {
 			t.Logf("%s is not there", path)

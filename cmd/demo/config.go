@@ -12,10 +12,6 @@ import (
 //go:embed config
 var files embed.FS
 
-// ReceiverVariable is the environment variable through which the demo's
-// weir.yaml learns where the receiver listens.
-const ReceiverVariable = "WEIR_DEMO_RECEIVER"
-
 // WriteConfig puts the demo's weir.yaml and rules into dir, leaving alone the
 // files that are already there, and returns the path of weir.yaml.
 func WriteConfig(dir string) (string, error) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirstream/weir/cmd/config"
 	"github.com/weirstream/weir/ingest/event"
 )
 
@@ -44,6 +45,17 @@ func NewReceiver(out io.Writer) (*Receiver, error) {
 
 // URL is where the receiver takes notifications.
 func (r *Receiver) URL() string { return "http://" + r.lis.Addr().String() + "/alerts" }
+
+// Declaration is the receiver as weir.yaml would declare it. It stands in no file, so that
+// the demo's weir.yaml is one that every command takes.
+func (r *Receiver) Declaration() (config.Receiver, error) {
+	text := fmt.Sprintf("receivers: [{name: weir-demo, webhook: {url: %q, allow_cidrs: [127.0.0.0/8]}}]", r.URL())
+	c, err := config.Parse("the demo's receiver", []byte(text), config.ParseOptions{})
+	if err != nil {
+		return config.Receiver{}, err
+	}
+	return c.Receivers[0], nil
+}
 
 // Run serves until ctx is done.
 func (r *Receiver) Run(ctx context.Context) error {

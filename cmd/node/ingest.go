@@ -26,14 +26,6 @@ func (n *Node) openIngest() (err error) {
 	return err
 }
 
-// withIngest sends bodies of events past the limit on other requests' bodies.
-func (n *Node) withIngest(rest http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", rest)
-	mux.Handle(httpin.Pattern, n.ingest)
-	return mux
-}
-
 // openRange is openSource that ends before the offset to.
 func (n *Node) openRange(_ context.Context, topic string, partition int32, from, to int64) (source.Source, error) {
 	p, err := n.log.Partition(topic, partition)

@@ -75,6 +75,9 @@ type Prepared struct {
 // parts together can tell. Its errors are schema.Problems where a person's mistake
 // is the cause.
 func Prepare(cfg *config.Config) (*Prepared, error) {
+	if info, err := os.Stat(cfg.DataDir); err == nil && !info.IsDir() {
+		return nil, &schema.Problem{Field: "data_dir", Message: cfg.DataDir + " is a file: expected a directory, which is made where there is none"}
+	}
 	var set rules.Set
 	var err error
 	if cfg.RulesDir != "" {

@@ -415,3 +415,29 @@ func TestPrepare(t *testing.T) {
 		})
 	}
 }
+
+// TestHTTPMistakes: what is wrong with a request stands in the detail of the answer.
+func TestHTTPMistakes(t *testing.T) {
+	n, _ := startBase(t, t.TempDir())
+	for _, c := range []struct {
+		method, path, kind, body string
+		status                   int
+		want                     string
+	}{
+		{"GET", "/v1/sql", "", "", 405, `"detail":"/v1/sql takes POST, not GET"`},
+		{"GET", "/v1/streams/base/events", "", "", 405, `"detail":"/v1/streams/base/events takes POST, not GET"`},
+		{"DELETE", "/v1/streams", "", "", 405, `"detail":"/v1/streams takes GET and POST, not DELETE"`},
+		{"PUT", "/metrics", "", "", 405, "takes GET"},
+		{"PATCH", "/v1/lists/x/entries.csv", "", "", 405, "takes GET"},
+		{"POST", "/", "", "", 405, "only GET"},
+		{"POST", "/v1/nothing", "", "", 404, "there is nothing at"},
+		{"GET", "/v1/nothing", "", "", 404, "there is nothing at"},
+		{"POST", "/v1/sql", "application/x-www-form-urlencoded", "select 1", 415, `"detail":"the content type must be application/json: unknown content type: application/x-www-form-urlencoded"`},
+		{"POST", "/v1/sql", "application/json", "{}", 422, `"detail":"body: expected required property query to be present"`},
+		{"GET", "/v1/alerts?limit=x", "", "", 422, `"detail":"query.limit: invalid integer"`},
+	} {
+		if text := ask(t, n, c.method, c.path, c.kind, c.body, c.status, nil); !strings.Contains(text, c.want) {
+			t.Errorf("%s %s: want %s in %s", c.method, c.path, c.want, text)
+		}
+	}
+}

@@ -118,8 +118,8 @@ func (n *Node) Reload(ctx context.Context) (*ReloadView, error) {
 func (n *Node) reload(ctx context.Context) (*ReloadView, error) {
 	var set rules.Set
 	var err error
-	if n.cfg.RulesDir != "" {
-		if set, err = rules.LoadDir(n.cfg.RulesDir); err != nil {
+	if dir := n.cfg.RulesNow(); dir != "" {
+		if set, err = rules.LoadDir(dir); err != nil {
 			return nil, err
 		}
 	}

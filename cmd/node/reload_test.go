@@ -140,6 +140,24 @@ func metric(t *testing.T, n *Node, name string) string {
 	return ""
 }
 
+// TestReloadFindsRules: the directory of rules may be made when the node runs.
+func TestReloadFindsRules(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "weir.yaml"), []byte("streams:\n  base: {time: ts, fields: {ts: timestamp}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, _ := startIn(t, dir)
+	if err := os.Mkdir(filepath.Join(dir, "rules"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	writeRules(t, dir, "id: any\nstream: base\nwhen: 'true'\n")
+	var v ReloadView
+	ask(t, n, "POST", "/v1/reload", "", "", 200, &v)
+	if got := changes(&v); got != "any new" {
+		t.Error(got)
+	}
+}
+
 // TestReloadRefusesReceiver: a receiver that waits for a rule which goes is a mistake.
 func TestReloadRefusesReceiver(t *testing.T) {
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/weirstream/weir/analytics"
 	"github.com/weirstream/weir/dashboards/console"
 	"github.com/weirstream/weir/ingest/event"
+	"github.com/weirstream/weir/ingest/httpin"
 	"github.com/weirstream/weir/ingest/schema"
 	"github.com/weirstream/weir/rules"
 )
@@ -26,8 +28,8 @@ const bodyMax = 1 << 20
 
 // webServer is the HTTP face: console, REST, metrics, health.
 func (n *Node) webServer() *http.Server {
-	mux := http.NewServeMux()
-	mux.Handle("/", console.Handler())
+	mux, large := http.NewServeMux(), http.NewServeMux()
+	mux.Handle("/", otherMethods(console.Handler(), mux, large))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{Registry: n.registry, ErrorLog: promLog{n.logger}}))
 	mux.HandleFunc("GET /-/healthy", n.serveHealthy)
 	mux.HandleFunc("GET /-/ready", n.serveReady)
@@ -39,13 +41,56 @@ func (n *Node) webServer() *http.Server {
 	conf.DocsPath = "" // its page would load scripts from outside
 	conf.SchemasPath = ""
 	conf.CreateHooks = nil // no $schema member in the answers
+	conf.Transformers = []huma.Transformer{sayWhat}
 	api := humago.New(mux, conf)
 	n.registerAPI(api)
+	// Bodies of events and of CSV files may be larger than others.
+	large.Handle("/", http.MaxBytesHandler(mux, bodyMax))
+	large.Handle(httpin.Pattern, n.ingest)
+	n.serveEntries(large)
 	return &http.Server{
-		Handler:           sameOrigin(n.withTables(n.withIngest(http.MaxBytesHandler(mux, bodyMax)))),
+		Handler:           sameOrigin(large),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	}
+}
+
+// sayWhat puts into the detail of an error what huma says beside it alone.
+func sayWhat(_ huma.Context, _ string, v any) (any, error) {
+	m, ok := v.(*huma.ErrorModel)
+	if !ok || m.Detail != "validation failed" || len(m.Errors) == 0 {
+		return v, nil
+	}
+	first := m.Errors[0]
+	m.Detail = first.Message
+	if first.Location != "" {
+		m.Detail = first.Location + ": " + first.Message
+	}
+	if m.Status == http.StatusUnsupportedMediaType {
+		m.Detail = "the content type must be application/json: " + first.Message
+	}
+	return m, nil
+}
+
+// otherMethods answers requests for a path of ways with a method that it does not have.
+func otherMethods(next http.Handler, ways ...*http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+			if slices.ContainsFunc(ways, func(mux *http.ServeMux) bool {
+				_, pattern := mux.Handler(&http.Request{Method: method, Host: r.Host, URL: r.URL})
+				return strings.HasPrefix(pattern, method+" ")
+			}) {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		answerError(w, huma.Error405MethodNotAllowed(fmt.Sprintf("%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)))
+	})
 }
 
 // sameOrigin refuses requests that another site's page makes a browser send.

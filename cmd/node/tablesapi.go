@@ -423,16 +423,13 @@ func tableError(err error) error {
 // importMax bounds a CSV body.
 const importMax = 256 << 20
 
-// withTables sends CSV bodies past the limit on other requests' bodies: PUT makes a
-// list or table what the body says, in one step.
-func (n *Node) withTables(rest http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", rest)
+// serveEntries takes and gives all entries as CSV: PUT makes a list or table what the body
+// says, in one step.
+func (n *Node) serveEntries(mux *http.ServeMux) {
 	mux.HandleFunc("PUT /v1/lists/{name}/entries", func(w http.ResponseWriter, r *http.Request) { n.replaceEntries(w, r, true) })
 	mux.HandleFunc("PUT /v1/tables/{name}/entries", func(w http.ResponseWriter, r *http.Request) { n.replaceEntries(w, r, false) })
 	mux.HandleFunc("GET /v1/lists/{name}/entries.csv", func(w http.ResponseWriter, r *http.Request) { n.exportEntries(w, r, true) })
 	mux.HandleFunc("GET /v1/tables/{name}/entries.csv", func(w http.ResponseWriter, r *http.Request) { n.exportEntries(w, r, false) })
-	return mux
 }
 
 func (n *Node) replaceEntries(w http.ResponseWriter, r *http.Request, list bool) {
