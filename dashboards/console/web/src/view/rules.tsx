@@ -1,5 +1,6 @@
 import { signal } from '@preact/signals';
 import type { JSX } from 'preact';
+import { Fragment } from 'preact';
 import { useEffect } from 'preact/hooks';
 import type { Rule } from '../model/api.js';
 import { withField } from '../model/filter.js';
@@ -112,6 +113,11 @@ function State({ r }: { r: Omit<Rule, 'evaluated'> }): JSX.Element {
   );
 }
 
+/** A path that is broken behind its slashes rather than within a name. */
+function Breakable({ text }: { text: string }): JSX.Element {
+  return <>{text.split(/(?<=\/)/).map((part, i) => <Fragment key={i}>{i > 0 && <wbr />}{part}</Fragment>)}</>;
+}
+
 /** A rule's properties one by one, so that a row is drawn again only when one changes. */
 function flat(r: Rule): Omit<Rule, 'evaluated'> {
   const { evaluated: _, ...rest } = r;
@@ -124,7 +130,7 @@ const RuleRow = memo(function RuleRow(r: Omit<Rule, 'evaluated'> & { windows: st
       <th scope="row">
         <span class="rule">{r.id}</span>
         <span class="sub">{r.stream}</span>
-        <span class="sub mono place" title={`${r.file}:${r.line}`}>{place(r.file, r.line)}</span>
+        <span class="sub mono place" title={`${r.file}:${r.line}`}><Breakable text={place(r.file, r.line)} /></span>
       </th>
       <td class="when-cell">
         <div class="expression"><Cel text={r.when} /></div>
