@@ -58,7 +58,6 @@ func weirDemo(binary string) side {
 			return nil, err
 		}
 		cmd.Args = append(cmd.Args, "--config", config)
-		cmd.Env = append(os.Environ(), demo.ReceiverVariable+"=http://127.0.0.1:1/")
 		return cmd, nil
 	}
 	return s
