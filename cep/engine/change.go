@@ -36,8 +36,9 @@ type warming struct {
 
 	src     source.Source // nil: nothing is missing
 	records []source.Record
-	next    int64 // all before it are in records, or read
-	at      int64 // all before it are read
+	next    int64        // all before it are in records, or read
+	at      int64        // all before it are read
+	shown   func() int64 // how far the change is that it is a part of; nil: at
 
 	cancel context.CancelFunc
 	near   chan struct{} // closed when it is near to the shard, or err is set
@@ -168,10 +169,14 @@ func (w *warming) follow(ctx context.Context, s *shard) error {
 
 // warmed shows how far a warming is, and returns where the shard is.
 func (s *shard) warmed(w *warming) int64 {
+	at := w.at
+	if w.shown != nil {
+		at = w.shown()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := &s.status
-	st.Warming, st.Warmed = w.program.ID(), w.at
+	st.Warming, st.Warmed = w.program.ID(), at
 	if s.waiting == nil {
 		s.waiting = w.rules()
 	}

@@ -63,25 +63,25 @@ func (c *changeover) close() {
 	}
 }
 
-// warmed is how far a shard's log was read for the change.
+// warmed is how far a shard's log was read for the change, on average of all that read it.
 func (c *changeover) warmed(s *shard) int64 {
-	at := int64(-1)
+	read, readers := int64(0), int64(0)
 	for _, m := range c.moves {
 		if m.shard != s {
 			continue
 		}
 		if m.local != nil && m.local.src != nil {
-			at = m.local.at
+			read, readers = read+m.local.at, readers+1
 		}
 		for _, fill := range c.fills {
 			for _, f := range fill.all {
-				if f.shard == m.shadow && (at < 0 || f.at < at) {
-					at = f.at
+				if f.shard == m.shadow {
+					read, readers = read+f.at, readers+1
 				}
 			}
 		}
 	}
-	return max(at, 0)
+	return read / max(readers, 1)
 }
 
 // prepare finds out what is missing, and opens what that is made from.
@@ -146,6 +146,7 @@ func (c *changeover) prepareShard(ctx context.Context, shadow *shard) (err error
 	}
 	m.local, err = m.shard.warmFor(ctx, c.program, shadow.keyed, has.Operators(), 1)
 	if err == nil {
+		m.local.shown = func() int64 { return c.warmed(m.shard) }
 		c.await(m.local.reader.instance.Operators(), m.local.missing)
 	}
 	return err

@@ -307,7 +307,7 @@ type ShardStatus struct {
 	Changes       int64  // of weir.tables that are in force: those before this offset
 	Program       string // that decides
 	Warming       string // a program that is declared and whose new windows are made from the log; else empty
-	Warmed        int64  // all before it were read for them, which is done at Cursor
+	Warmed        int64  // how far the log was read for them, on average of those who read it: done at Cursor
 	WarmingErr    string // why they could not be made, the last time: it is tried again; else empty
 	Restarts      int64  // since the process began
 	Err           string // why the shard is not running, empty where it is

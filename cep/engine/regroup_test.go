@@ -481,3 +481,27 @@ func TestChangeNotWhole(t *testing.T) {
 	}
 	b.byTheJournal(t, want)
 }
+
+// TestWarmedGrows: what is shown of a change never goes back when another reader of the
+// log has its turn, which would be a second bar.
+func TestWarmedGrows(t *testing.T) {
+	s, shadow, other := &shard{}, &shard{}, &shard{}
+	m := &move{shard: s, shadow: shadow, local: &warming{program: testProgram{id: "p"}, src: unreadable{}, reader: &shard{instance: &testInstance{}}}}
+	fill := &filler{shard: shadow}
+	c := &changeover{moves: []*move{m, {shard: other, shadow: &shard{}}}, fills: []*keyedFill{{all: []*filler{fill, {shard: other, at: 7}}}}}
+	m.local.shown = func() int64 { return c.warmed(s) }
+	last := int64(0)
+	for _, at := range []*int64{&m.local.at, &fill.at} {
+		for *at = 0; *at < 100; *at += 50 {
+			s.warmed(m.local)
+			if now := s.status.Warmed; now < last || now >= 100 {
+				t.Errorf("%d after %d, with %d of 100 and %d of 100 read", now, last, m.local.at, fill.at)
+			} else {
+				last = now
+			}
+		}
+	}
+	if s.warmed(m.local); s.status.Warmed != 100 {
+		t.Errorf("%d when all is read", s.status.Warmed)
+	}
+}

@@ -172,6 +172,15 @@ func TestWarmingFails(t *testing.T) {
 	if text := ask(t, n, "GET", "/-/healthy", "", "", 200, nil); !strings.Contains(text, "but stream payments, partition 1: windows of new rules could not be made, which is tried again: ") {
 		t.Error(text)
 	}
+	writeRules(t, dir, plain+strings.Replace(keyedRule, ">= 2", ">= 3", 1))
+	var v ReloadView
+	ask(t, n, "POST", "/v1/reload", "", "", 200, &v)
+	if got := changes(&v); got != "any unchanged, shop changed warming" {
+		t.Errorf("changed while it waits: %s", got)
+	}
+	if ask(t, n, "POST", "/v1/reload", "", "", 200, &v); changes(&v) != "any unchanged, shop unchanged warming" || !strings.Contains(v.String(), "unchanged  shop: its windows are made from the log first") {
+		t.Errorf("reloaded while it waits: %s", v.String())
+	}
 	if err := os.Remove(filepath.Join(n.cfg.DataDir, keyedFile)); err != nil {
 		t.Fatal(err)
 	}

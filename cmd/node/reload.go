@@ -32,7 +32,7 @@ type ReloadedRule struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"`
 	Change  string `json:"change" enum:"unchanged,changed,new,removed"`
-	Warming bool   `json:"warming" doc:"It has windows that no rule had before: they are made from the log before it decides, which list-rules tells. The others decide from the next event on."`
+	Warming bool   `json:"warming" doc:"Windows are made for it from the log before it decides as it is now, which list-rules tells. The others decide from the next event on."`
 }
 
 // Count is how many rules a change came to.
@@ -45,14 +45,14 @@ func (v *ReloadView) Count(change string) (n int) {
 	return n
 }
 
-// String is what it did for people, without what is unchanged.
+// String is what it did for people, without what is unchanged and decides.
 func (v *ReloadView) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rules: %d unchanged, %d changed, %d new, %d removed; program %s\n",
 		v.Count(rules.Unchanged), v.Count(rules.Changed), v.Count(rules.New), v.Count(rules.Removed), v.Program)
 	for i := range v.Rules {
 		r := &v.Rules[i]
-		if r.Change == rules.Unchanged {
+		if r.Change == rules.Unchanged && !r.Warming {
 			continue
 		}
 		what := "decides from the next event on"
@@ -148,8 +148,10 @@ func (n *Node) reload(ctx context.Context) (*ReloadView, error) {
 	if err != nil {
 		return nil, err
 	}
+	states := n.ruleStates(before, before.Rules()) // a rule of before may wait still
 	for _, d := range next.Differences(before) {
-		v.Rules = append(v.Rules, ReloadedRule{ID: d.ID, Stream: d.Stream, Mode: d.Mode, File: d.File, Line: d.Line, Change: d.Change, Warming: (d.Change == rules.New || d.Change == rules.Changed) && waits(d.ID)})
+		warming := d.Change != rules.Removed && states[d.ID].state == stateWarming || (d.Change == rules.New || d.Change == rules.Changed) && waits(d.ID)
+		v.Rules = append(v.Rules, ReloadedRule{ID: d.ID, Stream: d.Stream, Mode: d.Mode, File: d.File, Line: d.Line, Change: d.Change, Warming: warming})
 	}
 	next.Continue(before)
 	if err := n.decideBy(next, n.streams()); err != nil {
