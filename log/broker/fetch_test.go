@@ -238,6 +238,7 @@ func TestFetchFair(t *testing.T) {
 // are told of aborted ones; others read on.
 func TestReadCommitted(t *testing.T) {
 	n := startNode(t, broker.Options{})
+	loaded(t, n)
 	n.topic("t", 1)
 	p, _ := n.log.Partition("t", 0)
 	topic, _ := n.log.Topic("t")
@@ -514,6 +515,7 @@ func TestFetchMinBytesReads(t *testing.T) {
 	for _, committed := range []bool{false, true} {
 		fs := &readCounter{FS: vfs.NewMem(1)}
 		n := startNodeOn(t, fs, broker.Options{})
+		loaded(t, n)
 		n.topic("t", 1)
 		topic, _ := n.log.Topic("t")
 		p, _ := topic.Partition(0)

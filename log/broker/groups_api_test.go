@@ -24,6 +24,15 @@ func ask[R kmsg.Response](t *testing.T, n *node, req kmsg.Request, v int16) R {
 	return resp.(R)
 }
 
+// loaded waits until the broker has read what transactions there are. Who asks before is
+// to come again, and whatever is open in the log then and in none of them is aborted.
+func loaded(t *testing.T, n *node) {
+	t.Helper()
+	eventually(t, "transactions are loaded", func() bool {
+		return ask[*kmsg.ListTransactionsResponse](t, n, kmsg.NewPtrListTransactionsRequest(), -1).ErrorCode == 0
+	})
+}
+
 func commitOffset(t *testing.T, n *node, group, topic string, offset int64, metadata string) int16 {
 	t.Helper()
 	req := kmsg.NewPtrOffsetCommitRequest()

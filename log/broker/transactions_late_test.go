@@ -24,6 +24,7 @@ type txnClient struct {
 
 func (c *txnClient) init() {
 	c.t.Helper()
+	loaded(c.t, c.n)
 	req := kmsg.NewPtrInitProducerIDRequest()
 	id := "x"
 	req.TransactionalID, req.TransactionTimeoutMillis = &id, 60_000
@@ -157,9 +158,7 @@ func TestLateBatch(t *testing.T) {
 			}
 			c.stable("of one who was fenced")
 			n.restart()
-			eventually(t, "loaded", func() bool {
-				return ask[*kmsg.ListTransactionsResponse](t, n, kmsg.NewPtrListTransactionsRequest(), -1).ErrorCode == 0
-			})
+			loaded(t, n)
 			if err := c.send(late); err == nil {
 				t.Errorf("v2=%v: after a restart", v2)
 			}
