@@ -88,7 +88,7 @@ func (s *store) heir(x *extent, cfg *Config) {
 		if i := slices.IndexFunc(all, func(r read) bool { return r.is(o) }); i >= 0 {
 			r := all[i]
 			r.Slot = o.Slot
-			s.current = s.current || o.Aggregate == ZScore || o.Aggregate == IsNew
+			s.current = s.current || o.Aggregate.readsCurrent()
 			x.out = append(x.out, r)
 		}
 	}

@@ -55,6 +55,9 @@ func (a Aggregate) String() string {
 	return fmt.Sprintf("aggregate %d", uint8(a))
 }
 
+// readsCurrent reports whether an aggregate is of the current event's values, too.
+func (a Aggregate) readsCurrent() bool { return a == ZScore || a == IsNew }
+
 // Value is an expression over an event that is aggregated. Read returns the bits
 // of an int64 (an unscaled decimal, nanoseconds), of a float64, or 0 and 1 for a
 // bool; ReadBytes, of a string or bytes, what is valid until the next call. Both

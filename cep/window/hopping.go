@@ -125,7 +125,7 @@ func (h *Hopping) addOutput(o Output) error {
 	if err := c.checkOutput(&o); err != nil {
 		return err
 	}
-	if o.Aggregate == Lag || o.Aggregate == ZScore || o.Aggregate == IsNew {
+	if o.Aggregate == Lag || o.Aggregate.readsCurrent() {
 		return fmt.Errorf("window: %s is about a current event, and a window that closes has none", o.Aggregate)
 	}
 	entropy := slices.ContainsFunc(h.cfg.Outputs, func(other Output) bool { return other.Aggregate == Entropy && other.Value == o.Value })

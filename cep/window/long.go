@@ -139,7 +139,7 @@ func (l *Long) addOutput(o Output) {
 	x.out = append(x.out, l.read(&x.extent, o, l.cfg.readsAlike(Entropy, of, o.Value)))
 	x.before = x.before || beforeIt(&o)
 	x.with = x.with || !beforeIt(&o)
-	l.current = l.current || o.Aggregate == ZScore || o.Aggregate == IsNew
+	l.current = l.current || o.Aggregate.readsCurrent()
 }
 
 // beforeIt tells whether an output is read before the current event enters.

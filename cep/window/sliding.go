@@ -95,7 +95,7 @@ func (s *Sliding) addOutput(o Output) {
 	if o.Aggregate == Min || o.Aggregate == Max {
 		r.deque = s.dequeOf(o)
 	}
-	s.current = s.current || o.Aggregate == ZScore || o.Aggregate == IsNew
+	s.current = s.current || o.Aggregate.readsCurrent()
 	x.out = append(x.out, r)
 }
 
