@@ -246,14 +246,10 @@ func (r *Reservoir) reopen(from, end int64, sum uint32) error {
 	// stay so once a snapshot has been made: the next rows may begin other files, and
 	// a crash that brought back the old ones would leave rows in two.
 	r.named = true
+	others := false
 	if n := len(r.segments); n > 0 {
 		r.dirty = append(r.dirty, r.segments[n-1].first)
-	}
-	if n := len(r.segments); from-from%int64(r.chunkRows) >= end {
-		if n > 0 && (r.segments[n-1].sum != sum || r.endOfSegments() != end) {
-			return r.trim(math.MaxInt64) // others, which nobody needs
-		}
-		return nil
+		others = r.segments[n-1].sum != sum || r.endOfSegments() != end
 	}
 	from -= from % int64(r.chunkRows)
 	for next := from; next < end; {
@@ -263,10 +259,13 @@ func (r *Reservoir) reopen(from, end int64, sum uint32) error {
 		}
 		next = s.first + int64(len(s.chunks)*r.chunkRows)
 	}
-	if r.segments[len(r.segments)-1].sum != sum {
-		return fmt.Errorf("reservoir %s: %w: the rows before %d are not those of the snapshot: the state was made again since", r.dir, ErrDamaged, end)
+	switch {
+	case !others:
+		return nil
+	case from >= end:
+		return r.trim(math.MaxInt64) // nobody needs them
 	}
-	return nil
+	return fmt.Errorf("reservoir %s: %w: the rows before %d are not those of the snapshot: the state was made again since", r.dir, ErrDamaged, end)
 }
 
 // reopenSegment walks the chunks of a file up to row end and cuts what is behind. A
