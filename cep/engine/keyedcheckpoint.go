@@ -133,7 +133,7 @@ func (k *keyedShard) freeze(ctx context.Context) error {
 			all = append(all, passed{&k.sources[i].shard.kept, k.sources[i].next})
 		}
 		k.topsAt = 0
-		k.pins.passBy(k.cursor, k.low, k.reach())
+		k.pins.passBy(k.cursor, k.low, reachOf(k.ops))
 		err = k.checkpoints.begin(ctx, k.cursor, meta, k.ops, func(ctx context.Context) error {
 			for _, p := range all {
 				if err := p.gate.wait(ctx, p.next); err != nil {

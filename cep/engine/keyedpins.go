@@ -56,19 +56,9 @@ func (p *keyedPins) saw(times []event.Time) {
 
 // passBy notes that a checkpoint is begun at a cursor, and what that needs.
 func (p *keyedPins) passBy(cursor int64, low event.Time, reach time.Duration) {
-	p.passed = append(p.passed, passed{offset: cursor, newest: p.newest})
-	if k := len(p.passed); k > 2 && p.passed[k-1].newest-p.passed[k-3].newest < event.Time(reach/passedPer) {
-		p.passed[k-2] = p.passed[k-1] // close together
-		p.passed = p.passed[:k-1]
-	}
-	p.begun = 0
-	first := 0
-	for i, at := range p.passed {
-		if low != event.MinTime && at.newest <= low.Sub(reach) {
-			p.begun, first = at.offset, i
-		}
-	}
-	p.passed = p.passed[first:]
+	var from passed
+	p.passed, from = passBy(p.passed, passed{offset: cursor, newest: p.newest}, low, reach)
+	p.begun = from.offset
 }
 
 // pin pins what the newest two checkpoints need, once the one at hand is durable.
@@ -77,14 +67,4 @@ func (k *keyedShard) pin() {
 		pin(keyedOwner(k.topic.topic(), k.partition), k.topic.topic(), k.partition, min(k.pins.before, k.pins.begun))
 	}
 	k.pins.before = k.pins.begun
-}
-
-// reach is how far back the shard's windows of a length of time go.
-func (k *keyedShard) reach() (d time.Duration) {
-	for _, op := range k.ops {
-		if r, ok := op.Operator.(reacher); ok {
-			d = max(d, r.Reach())
-		}
-	}
-	return d
 }

@@ -36,12 +36,18 @@ type needs struct {
 // of events and sessions may reach back further; the log is not kept for them.
 type reacher interface{ Reach() time.Duration }
 
-func (s *shard) reach() (d time.Duration) {
-	for _, op := range s.stateful() {
+// reachOf is how far back operators go.
+func reachOf(ops []Operator) (d time.Duration) {
+	for _, op := range ops {
 		if r, ok := op.Operator.(reacher); ok {
 			d = max(d, r.Reach())
 		}
 	}
+	return d
+}
+
+func (s *shard) reach() time.Duration {
+	d := reachOf(s.instance.Operators())
 	if s.seen != nil {
 		d = max(d, s.stream.Dedupe)
 	}
@@ -57,20 +63,28 @@ func (s *shard) passBy(ends []savedEnd) needs {
 		s.passed = nil
 		return n
 	}
-	s.passed = append(s.passed, passed{s.cursor, s.clock.Newest(), s.journaled})
-	if k := len(s.passed); k > 2 && s.passed[k-1].newest-s.passed[k-3].newest < event.Time(reach/passedPer) {
-		s.passed[k-2] = s.passed[k-1] // close together
-		s.passed = s.passed[:k-1]
+	var from passed
+	s.passed, from = passBy(s.passed, passed{s.cursor, s.clock.Newest(), s.journaled}, now, reach)
+	n.source, n.journal = from.offset, from.journaled
+	return n
+}
+
+// passBy adds a place to those before it, and returns the last of them before which there is
+// nothing that windows of that reach hold at a watermark, or the log's beginning, and what
+// is of use of all.
+func passBy(all []passed, at passed, low event.Time, reach time.Duration) (kept []passed, from passed) {
+	all = append(all, at)
+	if k := len(all); k > 2 && all[k-1].newest-all[k-3].newest < event.Time(reach/passedPer) {
+		all[k-2] = all[k-1] // close together
+		all = all[:k-1]
 	}
-	n.source, n.journal = 0, 0
 	first := 0
-	for i, p := range s.passed {
-		if now != event.MinTime && p.newest <= now.Sub(reach) {
-			n.source, n.journal, first = p.offset, p.journaled, i
+	for i, p := range all {
+		if low != event.MinTime && p.newest <= low.Sub(reach) {
+			from, first = p, i
 		}
 	}
-	s.passed = s.passed[first:]
-	return n
+	return all[first:], from
 }
 
 // and is what both need.
