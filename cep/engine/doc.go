@@ -88,7 +88,8 @@
 // Goroutines: Run and Declare start one for each group, and that one for each shard and
 // each partition of its keyed streams; Run waits for all of them. A shard's state belongs
 // to its goroutine; Status, KeyedStatus and Operators take copies under a lock. The
-// merger runs in the goroutine of whichever source has something for it, under its lock.
+// merger runs in the goroutine of whichever source has something for it, or of its timer,
+// under its lock.
 // While the windows of a new program are made from the log, a shard has one that does
 // that, at half speed at most; it ends before the shard does. A change of shards that share
 // keyed streams has one, which outlasts them: Declare and Run end it.

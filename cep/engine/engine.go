@@ -136,11 +136,8 @@ func New(streams []*schema.Stream, prog Program, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.declared = declaration{streams, prog, o.SourcePartitions}
-	for s := range shardsIn(e.groups) {
-		s.pinSaved()
-	}
 	for _, g := range e.groups {
-		e.pinKeyed(g.topics...)
+		g.pin()
 	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(newOperatorMetrics(e)); err != nil {
@@ -237,10 +234,7 @@ func (e *Engine) declare(d declaration) error {
 	}
 	for _, g := range next {
 		if g.ended == nil { // else it runs
-			for _, s := range g.shards {
-				s.pinSaved()
-			}
-			e.pinKeyed(g.topics...)
+			g.pin()
 		}
 	}
 	e.mu.Lock()

@@ -24,6 +24,14 @@ func keyedOwner(topic string, partition int32) string {
 	return fmt.Sprintf("engine: %s/%d", topic, partition)
 }
 
+// pin pins what a group needs that does not run yet.
+func (g *group) pin() {
+	for _, s := range g.shards {
+		s.pinSaved()
+	}
+	g.engine.pinKeyed(g.topics...)
+}
+
 // pinKeyed pins all of keyed streams that are not read yet.
 func (e *Engine) pinKeyed(topics ...*keyedTopic) { e.pinKeyedFrom(0, topics) }
 

@@ -63,44 +63,52 @@ func TestKeyedPins(t *testing.T) {
 }
 
 // TestKeyedUnpin: a stream whose program reads a keyed stream no more pins nothing of it
-// once its checkpoints are of the new program.
+// once its checkpoints are of the new program, whether that was declared to a process that
+// ran the one before or to the next one.
 func TestKeyedUnpin(t *testing.T) {
-	r := rand.New(rand.NewPCG(9, 9))
-	prog := &shopProgram{id: "p1", streams: []*schema.Stream{shopStream("s", 1)},
-		windows: []shopWindow{{"shop", "s", "s", 3, 3, 60 * time.Second, false, 0}}}
-	without := *prog
-	without.id, without.windows = "p2", nil
-	pins := &pinning{pins: map[string]int64{}}
-	b := newKeyedBench(1, prog, 1, map[string][][]string{"s": {shopInputs(r, 200)}})
-	b.opts.CheckpointEvery, b.opts.Pin = time.Nanosecond, func(owner, topic string, partition int32, from int64) {
-		pins.pin(owner, owner+" "+topic, partition, from)
-	}
-	keyed := func() (n int) {
-		pins.mu.Lock()
-		defer pins.mu.Unlock()
-		for part := range pins.pins {
-			if strings.Contains(part, " "+TopicKeyed) {
-				n++
+	for _, restarts := range []bool{false, true} {
+		r := rand.New(rand.NewPCG(9, 9))
+		prog := &shopProgram{id: "p1", streams: []*schema.Stream{shopStream("s", 1)},
+			windows: []shopWindow{{"shop", "s", "s", 3, 3, 60 * time.Second, false, 0}}}
+		without := *prog
+		without.id, without.windows = "p2", nil
+		pins := &pinning{pins: map[string]int64{}}
+		b := newKeyedBench(1, prog, 1, map[string][][]string{"s": {shopInputs(r, 200)}})
+		b.opts.Programs = catalogue{prog, &without}.byID
+		b.opts.CheckpointEvery, b.opts.Pin = time.Nanosecond, func(owner, topic string, partition int32, from int64) {
+			pins.pin(owner, owner+" "+topic, partition, from)
+		}
+		keyed := func() (n int) {
+			pins.mu.Lock()
+			defer pins.mu.Unlock()
+			for part := range pins.pins {
+				if strings.Contains(part, " "+TopicKeyed) {
+					n++
+				}
 			}
+			return n
 		}
-		return n
-	}
-	b.run(t)
-	if keyed() != 2 {
-		t.Errorf("%d pins of the keyed stream, want the source's and its shard's: %v", keyed(), pins.pins)
-	}
-	e := b.engine(t)
-	stop := start(t, e)
-	if err := e.Declare(b.streams, &without, nil); err != nil {
-		t.Fatal(err)
-	}
-	for end := int64(200); keyed() > 0 && t.Context().Err() == nil; end += 10 {
-		b.log.produce("in", 0, shopInputs(r, 10)...)
-		for e.Status()[0].Cursor < end+10 && t.Context().Err() == nil {
-			time.Sleep(time.Millisecond)
+		b.run(t)
+		if keyed() != 2 {
+			t.Errorf("%d pins of the keyed stream, want the source's and its shard's: %v", keyed(), pins.pins)
 		}
-	}
-	if err := stop(); err != nil {
-		t.Fatal(err)
+		if restarts {
+			b.prog = &without
+		}
+		clear(pins.pins) // they are of a process
+		e := b.engine(t)
+		stop := start(t, e)
+		if err := e.Declare(b.streams, &without, nil); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "the program is in force", func() bool { return e.Status()[0].Program == without.id })
+		waitUntil(t, "no pin of the keyed stream is left", func() bool {
+			b.log.produce("in", 0, shopInputs(r, 10)...)
+			b.log.waitEnds("in", 1)
+			return keyed() == 0
+		})
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -40,7 +40,7 @@ func (e *Engine) begin(ctx context.Context) {
 			e.groups = groups
 			e.mu.Unlock()
 			for _, g := range groups {
-				e.pinKeyed(g.topics...)
+				g.pin()
 			}
 			defer func() {
 				if err := e.declare(d); err != nil {
