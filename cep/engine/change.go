@@ -405,16 +405,11 @@ func (e *Engine) hand(dir string, from, to Operator) (adopted bool, err error) {
 func canChange(from, to Program) bool { return len(keyedOf(from))+len(keyedOf(to)) == 0 }
 
 // useProgram changes to the program that a mark names, where it is known: windows that
-// are new to it are made from the log at once.
+// are new to it are made from the log at once. A replay has an engine for each program.
 func (s *shard) useProgram(ctx context.Context, m *mark) error {
 	s.inForce = m.Program
-	if s.filling || s.engine.opts.Programs == nil || m.Program == s.program.ID() {
+	if s.filling || s.engine.opts.Programs == nil || s.engine.opts.replayed != nil || m.Program == s.program.ID() {
 		return nil
-	}
-	if replayed := s.engine.opts.replayed; replayed != nil {
-		if _, to := replayed(s.origin.Topic, s.partition); m.Cursor >= to {
-			return nil // it decides nothing of the range
-		}
 	}
 	p, err := s.engine.programOf(m.Program)
 	switch {
@@ -430,9 +425,6 @@ func (s *shard) useProgram(ctx context.Context, m *mark) error {
 		}
 		return err
 	}
-	if s.engine.opts.replayed != nil {
-		return fmt.Errorf("%s[%d]@%d: change to the program %s: %w", s.origin.Topic, s.partition, m.Cursor, m.Program, err)
-	}
 	s.logger.Warn("a program that has decided is not there: another one stands in for it", "program", m.Program, "from", m.Cursor, "err", err)
 	return nil
 }
@@ -440,7 +432,7 @@ func (s *shard) useProgram(ctx context.Context, m *mark) error {
 // startWith has the shard begin with the program of its checkpoint, where it is known;
 // it changes to the one that is declared from there.
 func (s *shard) startWith(id string) error {
-	if s.engine.opts.Programs == nil || id == "" || id == s.program.ID() {
+	if s.engine.opts.Programs == nil || s.engine.opts.replayed != nil || id == "" || id == s.program.ID() {
 		return nil
 	}
 	p, err := s.engine.programOf(id)

@@ -55,9 +55,13 @@
 //     journal names another one; where a shard cannot follow the change, as with keyed
 //     streams, it stands, and the shard begins with the program that is named last.
 //  10. Replay is Run with sources that end and a log in memory behind what is there.
-//     With the program that decided and its journal it returns what was decided, byte
-//     for byte but for the latency header, whatever the range and the batches; it
-//     writes nothing. It reads a keyed stream in the order that this has.
+//     With the programs that decided and their journal it returns what was decided, byte
+//     for byte but for the latency header, whatever the range, the batches and the changes
+//     of the program in it; it writes nothing. It reads a keyed stream in the order that
+//     this has. What windows say of an event follows from that, the log and the journal,
+//     and not from when programs changed: so Replay decides what one program has decided,
+//     of all partitions, and then what the next one has, from the checkpoints of that. A
+//     program that has decided some of the range and is not known is an error.
 //  11. What of the log a restart reads, and what windows of a length of time would be
 //     made again from, is pinned (pins.go) from the newest two checkpoints on, before
 //     New returns: retention leaves it. So are keyed streams, all of them until this

@@ -77,6 +77,7 @@ type Options struct {
 	Logger     *slog.Logger          // nil: slog.Default
 
 	replayed func(topic string, partition int32) (from, to int64) // of Replay; nil: it is none
+	goesOn   bool                                                 // another engine replays what comes behind that
 }
 
 const (

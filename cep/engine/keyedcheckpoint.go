@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -74,10 +75,13 @@ func (k *keyedShard) dir() string {
 	return filepath.Join(k.engine.opts.Dir, k.topic.topic()+"-"+strconv.Itoa(int(k.partition)))
 }
 
+// moved reports whether there is something that a checkpoint could save.
+func (k *keyedShard) moved() bool { return !k.cut && k.cursor != k.saved }
+
 // keep goes on with the checkpoint at hand, or begins one that is due.
 func (k *keyedShard) keep(ctx context.Context) error {
 	if !k.checkpoints.busy() {
-		if k.checkpoints.due(k.cursor != k.saved) > 0 {
+		if k.checkpoints.due(k.moved()) > 0 {
 			return nil
 		}
 		if err := k.freeze(ctx); err != nil {
@@ -101,7 +105,7 @@ func (k *keyedShard) checkpoint(ctx context.Context) error {
 			return err
 		}
 	}
-	if k.cursor == k.saved {
+	if !k.moved() {
 		return nil
 	}
 	if err := k.freeze(ctx); err != nil {
@@ -110,10 +114,42 @@ func (k *keyedShard) checkpoint(ctx context.Context) error {
 	return k.durable(k.checkpoints.finish())
 }
 
-// settled reports whether all sources' checkpoints have passed what was taken in.
+// cutAt begins the last checkpoint of a stretch of a replay, before the first block with
+// something behind it: the next stretch goes on from there, or from the one that is being
+// written. What this stretch reads behind that is in no checkpoint.
+func (k *keyedShard) cutAt(ctx context.Context) error {
+	if !k.engine.opts.goesOn || k.cut || !slices.ContainsFunc(k.headers, k.behind) {
+		return nil
+	}
+	begins := k.moved() && !k.checkpoints.busy()
+	k.cut = true
+	if !begins {
+		return nil
+	}
+	return k.freeze(ctx)
+}
+
+// behind reports whether a part of a block goes beyond the range that is replayed.
+func (k *keyedShard) behind(h blockHeader) bool {
+	f, _ := k.from(&h)
+	if f == nil {
+		return false
+	}
+	_, to := k.engine.opts.replayed(f.shard.origin.Topic, h.partition)
+	return h.to > to
+}
+
+// settled reports whether all sources' checkpoints have passed what was taken in, or the
+// stretch that is replayed.
 func (k *keyedShard) settled() bool {
 	for i := range k.sources {
-		if f := &k.sources[i]; f.next > f.shard.saved {
+		f := &k.sources[i]
+		next := f.next
+		if k.cut {
+			_, to := k.engine.opts.replayed(f.shard.origin.Topic, f.shard.partition)
+			next = min(next, to)
+		}
+		if next > f.shard.saved {
 			return false
 		}
 	}
@@ -245,7 +281,7 @@ func (k *keyedShard) begin() (err error) {
 	k.cursor, k.saved, k.low, k.loaded = 0, 0, event.MinTime, -1
 	k.checkpoints.begun, k.pins = time.Now(), keyedPins{newest: event.MinTime}
 	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
-	k.at, k.row = -1, -1
+	k.at, k.row, k.cut = -1, -1, false
 	k.mu.Lock()
 	k.readers, k.ops = k.readers[:0], nil
 	for _, op := range k.instance.Operators() {

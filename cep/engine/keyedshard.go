@@ -60,6 +60,7 @@ type keyedShard struct {
 	paused      bool            // it ended with its state, for another life to go on with it
 	aside       bool            // it reads beside the one whose directory this is, and delivers nothing
 	only        map[string]bool // operators that are run; nil: all
+	cut         bool            // of a stretch of a replay, which goes beyond it: the last checkpoint was begun
 
 	// Blocks in which there was a panic are processed row by row; the second time at the
 	// same row it is left out.
@@ -186,7 +187,7 @@ func (k *keyedShard) in(err error) error {
 // next waits for blocks, not longer than until there is something to do for a
 // checkpoint.
 func (k *keyedShard) next(ctx context.Context, src source.Source) (source.Chunk, error) {
-	ctx, cancel := context.WithTimeout(ctx, k.checkpoints.due(k.cursor != k.saved))
+	ctx, cancel := context.WithTimeout(ctx, k.checkpoints.due(k.moved()))
 	defer cancel()
 	return src.Next(ctx)
 }
@@ -223,6 +224,9 @@ func (k *keyedShard) block(ctx context.Context, rec *source.Record) error {
 	r := blockReader{data: rec.Value}
 	k.headers = r.headers(k.headers[:0])
 	order := r.order(k.headers)
+	if err := k.cutAt(ctx); err != nil {
+		return err
+	}
 	for len(k.parts) < len(k.headers) {
 		k.parts = append(k.parts, &keyedPart{})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -56,10 +57,44 @@ type record = source.Record
 // Replay runs a program over a range of the log and returns what it decides, writing
 // nothing: the very loop of Run, with sources that end and a log in memory behind what
 // is there. With the program that decided, and JournalReplay, that is what was decided,
-// byte for byte but for the latency header.
+// byte for byte but for the latency header. With Options.Programs, what the journal names
+// another program for is decided by that one; one that is not known is an error.
 func Replay(ctx context.Context, streams []*schema.Stream, prog Program, o ReplayOptions) (*Replayed, error) {
-	l := &replayLog{real: o.Options, parts: map[string]*replayPart{}, ranges: o.Range}
-	l.changed.L = &l.mu
+	l := newReplayLog(&o)
+	run := l.options(&o)
+	e, err := New(streams, prog, run)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range e.shards() {
+		from, to := o.Range(s.origin.Topic, s.partition)
+		end, err := o.Sink.End(s.origin.Topic, s.partition)
+		if err != nil {
+			return nil, fmt.Errorf("replay %s[%d]: %w", s.origin.Topic, s.partition, err)
+		}
+		if from < 0 || from > to || to > end {
+			return nil, fmt.Errorf("replay %s[%d]: a range from %d to %d where the log ends at %d", s.origin.Topic, s.partition, from, to, end)
+		}
+	}
+	stretches, err := e.stretches(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range stretches {
+		run.replayed, run.goesOn = stretches[i].of, i+1 < len(stretches)
+		l.ranges = run.replayed
+		if e, err = New(streams, stretches[i].program, run); err != nil {
+			return nil, err
+		}
+		if err := e.replay(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &Replayed{Status: e.Status(), log: l}, nil
+}
+
+// options are those of the engine that replays.
+func (l *replayLog) options(o *ReplayOptions) Options {
 	run := o.Options
 	run.FS, run.Dir, run.Open, run.Sink = vfs.NewMem(1), "replay", l.open, l
 	run.Registerer, run.OutputPartitions, run.Pin, run.replayed = nil, nil, nil, o.Range
@@ -85,20 +120,11 @@ func Replay(ctx context.Context, streams []*schema.Stream, prog Program, o Repla
 	if run.CheckpointEvery <= 0 {
 		run.CheckpointEvery = never
 	}
-	e, err := New(streams, prog, run)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range e.shards() {
-		from, to := o.Range(s.origin.Topic, s.partition)
-		end, err := o.Sink.End(s.origin.Topic, s.partition)
-		if err != nil {
-			return nil, fmt.Errorf("replay %s[%d]: %w", s.origin.Topic, s.partition, err)
-		}
-		if from < 0 || from > to || to > end {
-			return nil, fmt.Errorf("replay %s[%d]: a range from %d to %d where the log ends at %d", s.origin.Topic, s.partition, from, to, end)
-		}
-	}
+	return run
+}
+
+// replay decides the engine's range.
+func (e *Engine) replay(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for _, g := range e.groups {
@@ -114,10 +140,100 @@ func Replay(ctx context.Context, streams []*schema.Stream, prog Program, o Repla
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err != nil {
+	return err
+}
+
+// stretch is what one program decides of each source partition, which may be nothing.
+type stretch struct {
+	program Program
+	ranges  map[event.Origin][2]int64
+}
+
+func (s *stretch) of(topic string, partition int32) (from, to int64) {
+	one := s.ranges[event.Origin{Topic: topic, Partition: partition}]
+	return one[0], one[1]
+}
+
+// decider is a program that has decided a source partition from an offset on.
+type decider struct {
+	program  string
+	from     int64
+	journals int64 // where the journal says so, -1: it does not
+}
+
+// stretches are the ranges of one program each that make up the range of a replay, in the
+// order in which they came into force. What windows hold for an event follows from the
+// log, the journal and the order of keyed streams up to it, whoever decided when. So each
+// stretch is a replay by itself. It goes on from the checkpoints of the one before.
+func (e *Engine) stretches(ctx context.Context) (out []stretch, err error) {
+	shards := e.shards()
+	deciders, at := make([][]decider, len(shards)), make([]int64, len(shards))
+	for i, s := range shards {
+		from, to := e.opts.replayed(s.origin.Topic, s.partition)
+		if deciders[i], err = s.deciders(ctx, from, to); err != nil {
+			return nil, err
+		}
+		at[i] = from
+	}
+	for {
+		next := decider{program: e.declared.program.ID(), journals: math.MaxInt64}
+		for _, d := range deciders {
+			if len(d) > 0 && d[0].journals < next.journals {
+				next = d[0]
+			}
+		}
+		if next.journals == math.MaxInt64 && len(out) > 0 {
+			return out, nil
+		}
+		one := stretch{e.declared.program, map[event.Origin][2]int64{}}
+		if next.program != one.program.ID() {
+			if one.program, err = e.programOf(next.program); err != nil {
+				return nil, fmt.Errorf("replay what the program %s has decided: %w", next.program, err)
+			}
+		}
+		for i, s := range shards {
+			from := at[i]
+			if d := deciders[i]; len(d) > 0 && d[0].program == next.program {
+				if deciders[i] = d[1:]; len(d) > 1 {
+					at[i] = d[1].from
+				} else {
+					_, at[i] = e.opts.replayed(s.origin.Topic, s.partition)
+				}
+			}
+			one.ranges[s.origin] = [2]int64{from, at[i]}
+		}
+		out = append(out, one)
+	}
+}
+
+// deciders are those of a range of the shard, by the journal.
+func (s *shard) deciders(ctx context.Context, from, to int64) (out []decider, err error) {
+	if from == to {
+		return nil, nil
+	}
+	out = []decider{{s.program.ID(), from, -1}}
+	if s.engine.opts.Programs == nil {
+		return out, nil
+	}
+	if s.source, err = s.sourceNow(); err != nil {
 		return nil, err
 	}
-	return &Replayed{Status: e.Status(), log: l}, nil
+	if err := s.openJournal(ctx, 0); err != nil {
+		return nil, err
+	}
+	for i := range s.marks {
+		m := &s.marks[i]
+		if m.Kind != kindProgram || m.Cursor >= to {
+			continue
+		}
+		one := decider{m.Program, max(from, m.Cursor), m.offset}
+		if last := &out[len(out)-1]; last.from == one.from {
+			*last = one // that one has decided nothing of it
+		} else {
+			out = append(out, one)
+		}
+	}
+	return out, nil
 }
 
 // replayLog is the log as replayed shards see it: sources that end with their range,
@@ -136,6 +252,12 @@ type replayLog struct {
 type replayPart struct {
 	base int64
 	recs []record
+}
+
+func newReplayLog(o *ReplayOptions) *replayLog {
+	l := &replayLog{real: o.Options, parts: map[string]*replayPart{}, ranges: o.Range}
+	l.changed.L = &l.mu
+	return l
 }
 
 // part is a partition that the replay writes. Outputs have one.

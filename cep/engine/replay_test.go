@@ -2,17 +2,21 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/weirstream/weir/ingest/event"
 	"github.com/weirstream/weir/ingest/schema"
+	"github.com/weirstream/weir/ingest/source"
 )
 
 // replayRange is a random range of each source partition.
@@ -116,6 +120,57 @@ func TestReplayNewKeyed(t *testing.T) {
 	sameReplay(t, ranges.inRange(b.result()), b.replay(t, r, all, ranges, ReplayOptions{}))
 }
 
+// TestReplayGoesOn replays over a change between programs with equal windows, in their
+// streams' shards and on a keyed stream: behind it, state is what it was before, and what
+// made that is not read again.
+func TestReplayGoesOn(t *testing.T) {
+	r := rand.New(rand.NewPCG(56, 56))
+	all := []*schema.Stream{shopStream("s", 1)}
+	programs := changingKeyed(all)
+	first, last := programs[0], programs[6]
+	b := newKeyedBench(56, first, 1, map[string][][]string{"s": {shopInputs(r, 900)}})
+	b.opts.Programs = catalogue{first, last}.byID
+	b.run(t)
+	for b.prog = last; b.journaled(kindProgram) < 2; b.run(t) {
+		b.log.produce("in", 0, shopInputs(r, 300)...)
+	}
+	b.log.produce("in", 0, shopInputs(r, 500)...)
+	b.run(t)
+	changed := int64(0)
+	for _, rec := range b.log.part(TopicJournal, 0).recs {
+		var j journalRecord
+		if err := json.Unmarshal(rec.Value, &j); err != nil {
+			t.Fatal(err)
+		}
+		changed = max(changed, j.Cursor)
+	}
+	keyed := last.Keyed()[0]
+	o := ReplayOptions{Options: b.opts, KeyedPartitions: func(string) (int32, bool) { return b.parts, true },
+		Range: replayRange{"in/0": {0, int64(len(b.log.part("in", 0).recs))}}.of}
+	var mu sync.Mutex
+	opened := map[string][]int64{}
+	o.Sink, o.Open = b.log, func(ctx context.Context, topic string, partition int32, from int64) (source.Source, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		opened[topic] = append(opened[topic], from)
+		return b.log.open(ctx, topic, partition, from)
+	}
+	for _, o.CheckpointEvery = range []time.Duration{0, time.Nanosecond, time.Millisecond} {
+		clear(opened)
+		got, err := Replay(t.Context(), all, first, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameReplay(t, b.result(), replayed(got, all))
+		if at := opened["in"]; !slices.Equal(at, []int64{0, changed}) {
+			t.Errorf("the stream was read from %d, and the program changed at %d", at, changed)
+		}
+		if at := opened[keyed.topic()]; at[len(at)-1] == 0 { // behind the looks for what is there
+			t.Errorf("the keyed stream was read from %d", at)
+		}
+	}
+}
+
 func TestReplayErrors(t *testing.T) {
 	b := newBench(55, [][]string{{eventAt(1000)}, nil, nil})
 	o := ReplayOptions{Options: b.opts, Range: replayRange{"in/0": {0, 2}}.of}
@@ -128,6 +183,16 @@ func TestReplayErrors(t *testing.T) {
 	cancel()
 	if _, err := Replay(gone, streams(b), b.prog, o); !errors.Is(err, context.Canceled) {
 		t.Errorf("without time: %v", err)
+	}
+	b.opts.Programs = catalogue{b.prog}.byID
+	o.Programs = b.opts.Programs
+	b.log.produce(TopicJournal, 0, `{"kind":"program","program":"lost","topic":"in","partition":0,"cursor":0}`)
+	if _, err := Replay(t.Context(), streams(b), b.prog, o); err == nil || !strings.Contains(err.Error(), `replay what the program lost has decided: no program "lost"`) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+	b.log.produce(TopicJournal, 0, fmt.Sprintf(`{"kind":"program","program":%q,"topic":"in","partition":0,"cursor":0}`, b.prog.ID()))
+	if _, err := Replay(t.Context(), streams(b), b.prog, o); err != nil {
+		t.Errorf("one that is not there and has decided nothing: %v", err)
 	}
 	b.log.produce(TopicJournal, 0, `{"kind":"unheard of","topic":"in","partition":0,"cursor":0}`)
 	b.stream.Idle = time.Minute

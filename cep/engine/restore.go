@@ -126,19 +126,6 @@ func (s *shard) beginRange(ctx context.Context) (*savedState, error) {
 	if from == 0 {
 		return fresh(), nil
 	}
-	// The program that decided at its beginning, where that is known.
-	if err := s.openJournal(ctx, 0); err != nil {
-		return nil, err
-	}
-	decides := ""
-	for i := range s.marks {
-		if m := &s.marks[i]; m.Kind == kindProgram && m.Cursor <= from {
-			decides = m.Program
-		}
-	}
-	if err := s.startWith(decides); err != nil {
-		return nil, err
-	}
 	if err := s.fill(ctx, from, 0); err != nil {
 		return nil, err
 	}

@@ -205,7 +205,10 @@ func (s *shard) run(ctx, work context.Context) error {
 					return err
 				}
 			}
-			return s.drained(work)
+			if err := s.drained(work); err != nil || !s.engine.opts.goesOn {
+				return err
+			}
+			return s.checkpoint(work)
 		case err != nil:
 			return fmt.Errorf("%s[%d]@%d: %w", s.origin.Topic, s.partition, s.cursor, err)
 		default:

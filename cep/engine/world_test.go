@@ -574,46 +574,16 @@ func (l *lifetime) replay(r *rand.Rand, id string, programs func(id string) (Pro
 		l.t.Errorf("replay: %v", err)
 		return map[string][]string{}
 	}
+	for _, s := range got.Status {
+		origin := event.Origin{Topic: s.Topic, Partition: s.Partition}
+		if _, to := ranges.of(s.Topic, s.Partition); s.Cursor != to {
+			l.t.Errorf("a replay of %v stands at %d, and not at %d", origin, s.Cursor, to)
+		}
+		if n := len(got.Records(event.TopicDecisions, origin)); s.Decisions != int64(n) {
+			l.t.Errorf("a replay of %v has counted %d decisions, of %d", origin, s.Decisions, n)
+		}
+	}
 	return replayed(got, l.streams)
-}
-
-// stretches are programs that have decided, and a range for a replay by one of them:
-// any, or, where shards do not change from one to the other by themselves as a replay
-// would have to, what that one decided.
-func (l *lifetime) stretches(r *rand.Rand, whole bool) (*shopProgram, replayRange) {
-	all := l.journaled(kindProgram)
-	if len(all) == 0 {
-		return l.program, l.ranges(r, whole)
-	}
-	program := func(id string) *shopProgram {
-		p, err := l.byID(id)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		return p.(*shopProgram)
-	}
-	first := program(all[0].Program)
-	if !slices.ContainsFunc(all, func(j journalRecord) bool { return j.Program != first.id && !canChange(program(j.Program), first) }) {
-		return first, l.ranges(r, whole)
-	}
-	p, ranges := program(all[r.IntN(len(all))].Program), l.ranges(r, true)
-	for name, to := range ranges {
-		one := [2]int64{to[1], to[1]}
-		for i := len(all) - 1; i >= 0; i-- {
-			j := all[i]
-			if partName(j.Topic, j.Partition) != name {
-				continue
-			}
-			if one[0] == j.Cursor { // another one was there before anything was decided
-				one = [2]int64{to[1], to[1]}
-			} else if j.Program == p.id && j.Cursor < to[1] && one[0] == one[1] {
-				one = [2]int64{j.Cursor, to[1]}
-			}
-			to[1] = j.Cursor
-		}
-		ranges[name] = one
-	}
-	return p, ranges
 }
 
 // ranges are random ranges of each source partition, or all of it.
@@ -641,8 +611,11 @@ func (l *lifetime) ranges(r *rand.Rand, whole bool) replayRange {
 // seen is what a number of worlds had in them.
 type seen map[string]int
 
+const changedKeyed = "a change to a program with keyed streams"
+
 // check wants what was decided to be what follows from the log and the journal: decided
-// in one life with windows that look at all events each time, and in replays.
+// in one life with windows that look at all events each time, and in replays of all of it
+// and of ranges, over all programs that were in force.
 func (w *world) check(t *testing.T, saw seen) {
 	t.Helper()
 	w.life(t, 0, func(l *lifetime) error {
@@ -666,8 +639,14 @@ func (w *world) check(t *testing.T, saw seen) {
 			return nil
 		}
 		for i := range 2 {
-			p, ranges := l.stretches(w.r, i == 0)
+			p, ranges := l.programs[w.r.IntN(len(l.programs))], l.ranges(w.r, i == 0)
 			sameReplay(t, ranges.inRange(got), l.replay(w.r, p.id, l.byID, ranges))
+		}
+		if all := l.journaled(kindProgram); slices.ContainsFunc(all, func(j journalRecord) bool {
+			p, err := l.byID(j.Program)
+			return err == nil && len(keyedOf(p)) > 0 && j.Program != all[0].Program
+		}) {
+			saw[changedKeyed]++
 		}
 		for _, kind := range []string{kindTables, kindIdle, kindPanic, kindProgram} {
 			saw[kind] += len(l.journaled(kind))
@@ -713,7 +692,7 @@ func TestWorld(t *testing.T) {
 		return
 	}
 	t.Log(saw)
-	for _, what := range []string{kindTables, kindIdle, kindPanic, kindProgram, event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters, "keyed rows"} {
+	for _, what := range []string{kindTables, kindIdle, kindPanic, kindProgram, event.TopicDecisions, event.TopicAlerts, event.TopicDeadLetters, "keyed rows", changedKeyed} {
 		if saw[what] == 0 {
 			t.Errorf("no world had %s: the test looks at nothing", what)
 		}
@@ -755,7 +734,7 @@ func TestWorldElsewhere(t *testing.T) {
 	}) {
 		return
 	}
-	for _, what := range []string{kindTables, kindProgram, event.TopicDecisions, "keyed rows"} {
+	for _, what := range []string{kindTables, kindProgram, event.TopicDecisions, "keyed rows", changedKeyed} {
 		if saw[what] == 0 {
 			t.Errorf("no world had %s: the test looks at nothing", what)
 		}
