@@ -20,8 +20,10 @@ import (
 //     after a crash, and OffsetFetch shows no offset that could still be lost;
 //   - a member names its generation; generation -1 without a member is for groups
 //     without members, which are made by it;
-//   - a member of the consumer protocol names its epoch; one of before is as good for
-//     partitions that it has had since then (KIP-1251), else STALE_MEMBER_EPOCH;
+//   - a member of a group of the consumer protocol names its epoch; one of before is as
+//     good for partitions that it has had since then (KIP-1251), else it is
+//     STALE_MEMBER_EPOCH, to a member that speaks the classic protocol
+//     ILLEGAL_GENERATION;
 //   - a commit counts as a heartbeat;
 //   - partitions that do not exist are UNKNOWN_TOPIC_OR_PARTITION, metadata over
 //     4096 bytes is OFFSET_METADATA_TOO_LARGE; the others are committed;
@@ -211,7 +213,7 @@ func (g *groups) mayCommit(c *cell, now time.Time, in *commit) error {
 	switch {
 	case c.consumer != nil:
 		err = c.consumer.MayCommit(now, in.caller, in.txn, in.version)
-		if (err == kerr.StaleMemberEpoch || in.txn && err == kerr.IllegalGeneration) && in.held(c.consumer) {
+		if (err == kerr.StaleMemberEpoch || err == kerr.IllegalGeneration) && in.held(c.consumer) {
 			err = nil
 		}
 	case c.classic == nil && in.caller.Generation < 0:

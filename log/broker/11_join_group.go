@@ -27,8 +27,8 @@ import (
 //     one (group.instance.id, KIP-345) that was restarted takes its predecessor's
 //     place, without a rebalance where the group is stable;
 //   - rebalances by the broker (KIP-848) are ConsumerGroupHeartbeat's. A group with
-//     members of that protocol is INCONSISTENT_GROUP_PROTOCOL; without members it
-//     becomes a classic one.
+//     members of that protocol takes in consumers of this one, which are answered at
+//     once and never lead; without members it becomes a classic one.
 //
 // Versions: 1 has a rebalance timeout of its own, 4 MEMBER_ID_REQUIRED, 5 static
 // members, 6 is flexible, 7 names the protocol type, 8 a reason, 9 can tell a
@@ -103,8 +103,14 @@ func (g *groups) join(ctx context.Context, id string, r group.JoinRequest) (grou
 	now := time.Now()
 	if c.consumer != nil {
 		if c.consumer.Members() > 0 {
+			r, eff := c.consumer.Join(now, r, groupTopics{g.log})
+			err := g.applyConsumer(ctx, c, now, eff)
+			at := c.last
 			c.mu.Unlock()
-			return group.JoinResult{}, kerr.InconsistentGroupProtocol
+			if err == nil {
+				err = durable(ctx, at)
+			}
+			return r, err
 		}
 		if err := g.becomeClassic(ctx, c, now); err != nil {
 			c.mu.Unlock()

@@ -13,7 +13,8 @@ import (
 // LeaveGroup: members leave a classic group, which rebalances once for all of them.
 //
 // Behaviour: each member has its own error. A static member can be named by its
-// instance id alone, which is how an operator removes it.
+// instance id alone, which is how an operator removes it, in a group of the consumer
+// protocol, too.
 //
 // Versions: 3 names many members, 4 is flexible, 5 has reasons.
 
@@ -44,7 +45,7 @@ func leaveGroup(ctx context.Context, c *conn, req *kmsg.LeaveGroupRequest) kmsg.
 // leave takes members out; each has its error.
 func (g *groups) leave(ctx context.Context, id string, leavers []group.Caller) ([]error, error) {
 	errs := make([]error, len(leavers))
-	c, err := g.lockClassic(id)
+	c, err := g.lockMembers(id)
 	if err == error(kerr.UnknownMemberID) {
 		for i := range errs {
 			errs[i] = err
@@ -55,14 +56,23 @@ func (g *groups) leave(ctx context.Context, id string, leavers []group.Caller) (
 		return nil, err
 	}
 	now := time.Now()
-	list, eff := c.classic.Leave(now, leavers)
-	g.apply(ctx, c, now, eff)
+	var list []*kerr.Error
+	if c.consumer != nil {
+		var eff group.ConsumerEffects
+		list, eff = c.consumer.Leave(leavers)
+		err = g.applyConsumer(ctx, c, now, eff)
+	} else {
+		var eff group.Effects
+		list, eff = c.classic.Leave(now, leavers)
+		g.apply(ctx, c, now, eff)
+	}
 	at := c.last
 	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	for i, e := range list {
-		if e != nil {
-			errs[i] = e
-		}
+		errs[i] = orNone(e)
 	}
 	return errs, durable(ctx, at)
 }

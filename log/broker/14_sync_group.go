@@ -13,8 +13,9 @@ import (
 // it.
 //
 // Behaviour: answered when the leader has synced and the group is stored, so that
-// a group goes on after a restart with the assignment that it had. A member that
-// does not sync within the rebalance timeout is removed.
+// a group goes on after a restart with the assignment that it had; in a group of the
+// consumer protocol, whose members the broker assigns to, at once. A member that does
+// not sync within the rebalance timeout is removed.
 //
 // Versions: 3 has static members, 4 is flexible, 5 names the protocol.
 
@@ -37,11 +38,21 @@ func syncGroup(ctx context.Context, c *conn, _ header, req *kmsg.SyncGroupReques
 }
 
 func (g *groups) sync(ctx context.Context, id string, r group.SyncRequest) (group.SyncResult, error) {
-	c, err := g.lockClassic(id)
+	c, err := g.lockMembers(id)
 	if err != nil {
 		return group.SyncResult{}, err
 	}
 	now := time.Now()
+	if c.consumer != nil {
+		result, eff := c.consumer.Sync(now, r, groupTopics{g.log})
+		err := g.applyConsumer(ctx, c, now, eff)
+		at := c.last
+		c.mu.Unlock()
+		if err == nil {
+			err = durable(ctx, at)
+		}
+		return result, err
+	}
 	var w *waiter
 	r.Ticket, w = c.wait()
 	g.apply(ctx, c, now, c.classic.Sync(now, r))

@@ -12,7 +12,7 @@ import (
 // DescribeGroups: state and members of classic groups.
 //
 // Behaviour: a group that does not exist is Dead, as is one of the consumer
-// protocol. Metadata and assignments are shown while the group is stable. A group that
+// protocol, whoever is in it. Metadata and assignments are shown while the group is stable. A group that
 // is named more than once is answered once.
 //
 // Versions: 3 has authorized operations, which are not computed, 4 static members,

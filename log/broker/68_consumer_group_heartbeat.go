@@ -23,8 +23,10 @@ import (
 //   - server assignors: uniform (default) and range;
 //   - what an answer says is durable before it is given, and a group goes on after a
 //     restart where it was;
-//   - a classic group without members becomes one of this protocol; with members the
-//     answer is GROUP_ID_NOT_FOUND.
+//   - with the first member that joins, a classic group becomes one of this protocol,
+//     its members, where it has some, with it; one whose members are not consumers is
+//     GROUP_ID_NOT_FOUND. With the last one that is gone and others that speak the
+//     classic protocol it becomes a classic group again, and rebalances.
 //
 // Versions: 1 brought patterns of topics, which are RE2 and match whole names, and
 // member ids made by the client.

@@ -17,7 +17,7 @@ import (
 // Behaviour: a classic group, and one that does not exist, is GROUP_ID_NOT_FOUND.
 // A group that is named more than once is answered once.
 //
-// Versions: 1 says of each member which protocol it speaks: here always this one.
+// Versions: 1 says of each member which protocol it speaks.
 
 func consumerGroupDescribe(_ context.Context, c *conn, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
 	resp := response[*kmsg.ConsumerGroupDescribeResponse](req)
@@ -50,6 +50,9 @@ func (s *Server) describeConsumerGroup(sg *kmsg.ConsumerGroupDescribeResponseGro
 		sm := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		sm.MemberID, sm.InstanceID, sm.RackID, sm.MemberEpoch = m.ID, m.Instance, m.Rack, m.Epoch
 		sm.ClientID, sm.ClientHost, sm.SubscribedTopics, sm.MemberType = m.ClientID, m.ClientHost, m.Topics, 1
+		if m.Classic {
+			sm.MemberType = 0
+		}
 		if m.Regex != "" {
 			sm.SubscribedTopicRegex = &m.Regex
 		}

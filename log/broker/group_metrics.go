@@ -8,12 +8,18 @@ import (
 
 // groupMetrics are the coordinator's.
 type groupMetrics struct {
+	migrations *prometheus.CounterVec
 	rebalances prometheus.Counter
 	commits    prometheus.Counter
+	upgrades   prometheus.Counter // to the consumer protocol, with members
+	downgrades prometheus.Counter
 }
 
 func newGroupMetrics() *groupMetrics {
+	migrations := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_broker_group_migrations_total",
+		Help: "Consumer groups with members that changed to a protocol."}, []string{"to"})
 	return &groupMetrics{
+		migrations: migrations, upgrades: migrations.WithLabelValues("consumer"), downgrades: migrations.WithLabelValues("classic"),
 		rebalances: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_broker_group_rebalances_total",
 			Help: "Rebalances of consumer groups that began."}),
 		commits: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_broker_offset_commits_total",
@@ -65,7 +71,7 @@ func (g *groups) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{g.metrics.rebalances, g.metrics.commits, groupCounts{g}} {
+	for _, c := range []prometheus.Collector{g.metrics.rebalances, g.metrics.commits, g.metrics.migrations, groupCounts{g}} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // State is a group's state.
@@ -100,6 +99,9 @@ type member struct {
 	isNew                bool   // never in a generation
 	unsynced             bool
 	expires              time.Time
+	// epoch is, where the group was of the consumer protocol, the one that the member
+	// had in it, till the next generation.
+	epoch int32
 }
 
 // NewClassic is an empty group.
@@ -383,9 +385,10 @@ func (g *Classic) rejoinStatic(now time.Time, oldID string, r *JoinRequest) {
 func (g *Classic) prepare(now time.Time) {
 	if g.state == CompletingRebalance {
 		for _, m := range g.inOrder() {
-			m.assignment = nil
-			g.refuseSync(m.sync, kerr.RebalanceInProgress)
-			m.sync = 0
+			if m.assignment = nil; m.sync != 0 {
+				g.refuseSync(m.sync, kerr.RebalanceInProgress)
+				m.sync, m.expires = 0, g.at(now.Add(m.session)) // it was alive while it waited
+			}
 		}
 	}
 	g.out.Rebalanced = true
@@ -454,7 +457,7 @@ func (g *Classic) completeJoin(now time.Time) {
 			g.out.Joined = append(g.out.Joined, Joined{m.join, g.result(m)})
 			m.expires = g.at(now.Add(m.session))
 		}
-		m.join, m.isNew, m.unsynced, m.assignment = 0, false, true, nil
+		m.join, m.isNew, m.unsynced, m.assignment, m.epoch = 0, false, true, nil, 0
 	}
 }
 
@@ -565,7 +568,7 @@ func (g *Classic) caller(c Caller) (*member, *kerr.Error) {
 // current is caller, of the current generation.
 func (g *Classic) current(c Caller) (*member, *kerr.Error) {
 	m, err := g.caller(c)
-	if err == nil && c.Generation != g.generation {
+	if err == nil && c.Generation != g.generation && (m.epoch == 0 || c.Generation != m.epoch) {
 		err = kerr.IllegalGeneration
 	}
 	return m, err
@@ -579,6 +582,7 @@ func (g *Classic) Sync(now time.Time, r SyncRequest) Effects {
 	}
 	if err == nil && g.state == PreparingRebalance {
 		err = kerr.RebalanceInProgress
+		m.expires = g.at(now.Add(m.session)) // as a heartbeat, which is told the same
 	}
 	if err != nil {
 		g.refuseSync(r.Ticket, err)
@@ -798,9 +802,6 @@ func (g *Classic) View() (protocol string, members []MemberView) {
 	return protocol, members
 }
 
-// ConsumerProtocol is the protocol type of consumers, whose metadata Kafka defines.
-const ConsumerProtocol = "consumer"
-
 // Subscribed reports whether a member reads the topic. Where that cannot be told
 // (another protocol type, metadata that does not parse) the answer is that it
 // does.
@@ -810,25 +811,11 @@ func (g *Classic) Subscribed(topic string) bool {
 	}
 	for _, m := range g.members {
 		for _, p := range m.protocols {
-			topics, ok := subscription(p.Metadata)
-			if !ok || slices.Contains(topics, topic) {
+			s, ok := readSubscription(p.Metadata)
+			if !ok || slices.Contains(s.Topics, topic) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// subscription are the topics in a consumer's metadata.
-func subscription(metadata []byte) (topics []string, ok bool) {
-	defer func() {
-		if recover() != nil { // in kmsg: generated code over hostile input
-			topics, ok = nil, false
-		}
-	}()
-	var m kmsg.ConsumerMemberMetadata
-	if err := m.ReadFrom(metadata); err != nil {
-		return nil, false
-	}
-	return m.Topics, true
 }

@@ -418,6 +418,7 @@ func FuzzLoad(f *testing.F) {
 	cfg := Config{}.WithDefaults()
 	c := NewConsumer(&cfg, time.Time{})
 	c.Heartbeat(time.Unix(1, 0), Beat{MemberID: "m", Topics: []string{"t"}, Owned: Slots{}}, simTopics{"t": {[16]byte{1}, 3}})
+	c.Join(time.Unix(1, 0), JoinRequest{MemberID: "n", ProtocolType: ConsumerProtocol, Protocols: []Protocol{{"range", []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}}, Session: time.Minute}, simTopics{})
 	for _, r := range c.Changes("g") {
 		f.Add(r.Key, r.Value)
 	}

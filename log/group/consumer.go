@@ -145,6 +145,7 @@ type consumerMember struct {
 	pattern              *regexp.Regexp
 	matched              []string // by pattern, as of the last look
 	assignor             string
+	classic              *classicMember // nil: it speaks the consumer protocol
 
 	epoch, previous int32
 	state           memberState
@@ -243,14 +244,8 @@ func (g *Consumer) Heartbeat(now time.Time, b Beat, topics Topics) (BeatResult, 
 	if m.instance != nil {
 		g.static[*m.instance] = m.id
 	}
-	m.expires = g.at(now.Add(g.cfg.Session))
-	changed := g.look(now, topics, resubscribed)
-	if resubscribed || changed || g.epoch < 0 {
-		g.bump()
-	}
-	if g.epoch > g.targetEpoch {
-		g.assign()
-	}
+	m.expires = g.at(now.Add(g.session(m)))
+	g.advance(now, topics, resubscribed)
 	g.reconcile(now, m, b.Owned)
 	r = BeatResult{MemberID: m.id, Epoch: m.epoch}
 	full := b.Rebalance >= 0 && (b.Topics != nil || b.Regex != nil) && b.Owned != nil
@@ -258,6 +253,17 @@ func (g *Consumer) Heartbeat(now time.Time, b Beat, topics Topics) (BeatResult, 
 		r.Assigned = m.assigned
 	}
 	return r, g.take()
+}
+
+// advance asks for another assignment where what members read has changed, and
+// computes it.
+func (g *Consumer) advance(now time.Time, topics Topics, resubscribed bool) {
+	if changed := g.look(now, topics, resubscribed); resubscribed || changed || g.epoch < 0 {
+		g.bump()
+	}
+	if g.epoch > g.targetEpoch {
+		g.assign()
+	}
 }
 
 // bump asks for another assignment.
@@ -279,6 +285,8 @@ func (g *Consumer) member(b *Beat) (*consumerMember, BeatResult) {
 		return nil, refusal(kerr.GroupMaxSizeReached, "the group is full")
 	case m == nil:
 		return g.newMember(b), BeatResult{}
+	case m.usesClassic() && b.Epoch > 0:
+		return nil, refusal(kerr.UnknownMemberID, "the member speaks the classic protocol")
 	}
 	return m, g.checkEpoch(m, b)
 }
@@ -301,6 +309,10 @@ func (g *Consumer) staticMember(b *Beat) (*consumerMember, BeatResult) {
 		return nil, refusal(kerr.GroupMaxSizeReached, "the group is full")
 	case old == nil:
 		return g.newMember(b), BeatResult{}
+	case old.usesClassic() && b.Epoch == 0:
+		return g.succeed(old, b.MemberID), BeatResult{} // it comes back with the other protocol
+	case old.usesClassic() && old.id == b.MemberID:
+		return nil, refusal(kerr.UnknownMemberID, "the member speaks the classic protocol")
 	case old.id == b.MemberID && old.epoch != epochLeaveStatic:
 		return old, g.checkEpoch(old, b)
 	case b.Epoch > 0 && old.id != b.MemberID:
@@ -310,14 +322,18 @@ func (g *Consumer) staticMember(b *Beat) (*consumerMember, BeatResult) {
 	case old.epoch != epochLeaveStatic:
 		return nil, refusal(kerr.UnreleasedInstanceID, "another member has the instance id")
 	}
-	// It is back, with what it had.
+	return g.succeed(old, b.MemberID), BeatResult{}
+}
+
+// succeed is a static member that is back, with what it had.
+func (g *Consumer) succeed(old *consumerMember, id string) *consumerMember {
 	m := *old
 	g.drop(old)
-	m.id, m.epoch, m.previous, m.state, m.since = b.MemberID, 0, 0, memberStable, nil
+	m.id, m.epoch, m.previous, m.state, m.since, m.revokeBy = id, 0, 0, memberStable, nil, time.Time{}
 	m.changed, m.changedTarget, m.changedCurrent = true, true, true
 	g.own(&m, m.assigned, Slots{})
 	g.members[m.id], g.static[*m.instance] = &m, m.id
-	return &m, BeatResult{}
+	return &m
 }
 
 // checkEpoch fences a member whose epoch is not the one it was given last. The one
@@ -347,7 +363,7 @@ func (g *Consumer) leave(b *Beat) BeatResult {
 			return refusal(kerr.FencedInstanceID, "another member has the instance id")
 		}
 	}
-	if m == nil {
+	if m == nil || m.usesClassic() {
 		return refusal(kerr.UnknownMemberID, "the member is not in the group")
 	}
 	if b.Epoch == epochLeaveStatic && m.instance != nil {
@@ -420,7 +436,8 @@ func (g *Consumer) subscribe(m *consumerMember, b *Beat) (changed bool, r BeatRe
 		m.rack = b.Rack
 	}
 	m.clientID, m.clientHost = b.ClientID, b.ClientHost
-	changed = g.members[m.id] == nil || m.regex != before.regex || m.assignor != before.assignor || !slices.Equal(m.topics, before.topics)
+	m.classic = nil
+	changed = g.members[m.id] == nil || before.classic != nil || m.regex != before.regex || m.assignor != before.assignor || !slices.Equal(m.topics, before.topics)
 	if changed || m.rebalance != before.rebalance || m.clientID != before.clientID || m.clientHost != before.clientHost {
 		m.changed, g.out.Store = true, true
 	}
@@ -586,7 +603,7 @@ func (m *consumerMember) hasSince(x Slot) int32 {
 // as one of now (KIP-1251). What is not known, after a restart, is not so.
 func (g *Consumer) HeldSince(member string, epoch int32, x Slot) bool {
 	m := g.members[member]
-	return m != nil && epoch > 0 && m.assigned.has(x) && m.hasSince(x) <= epoch
+	return m != nil && epoch > 0 && epoch <= m.epoch && m.assigned.has(x) && m.hasSince(x) <= epoch
 }
 
 // Tick removes members that are overdue.
@@ -597,19 +614,38 @@ func (g *Consumer) Tick(now time.Time) ConsumerEffects {
 	gone := false
 	g.next = time.Time{}
 	for _, m := range g.inOrder() {
-		if !now.Before(m.expires) || !m.revokeBy.IsZero() && !now.Before(m.revokeBy) {
+		at := m.deadline()
+		if !now.Before(at) {
 			g.drop(m)
 			gone = true
 			continue
 		}
-		if g.at(m.expires); !m.revokeBy.IsZero() {
-			g.at(m.revokeBy)
-		}
+		g.at(at)
 	}
 	if gone {
 		g.bump()
 	}
 	return g.take()
+}
+
+// session is the member's session timeout.
+func (g *Consumer) session(m *consumerMember) time.Duration {
+	if m.usesClassic() {
+		return m.classic.session
+	}
+	return g.cfg.Session
+}
+
+// deadline is when the member is overdue.
+func (m *consumerMember) deadline() time.Time {
+	at := m.expires
+	if !m.revokeBy.IsZero() && m.revokeBy.Before(at) {
+		at = m.revokeBy
+	}
+	if m.usesClassic() && !m.classic.due.IsZero() && m.classic.due.Before(at) {
+		at = m.classic.due
+	}
+	return at
 }
 
 // MayCommit says whether a request may commit offsets; version is OffsetCommit's.
@@ -621,12 +657,14 @@ func (g *Consumer) MayCommit(now time.Time, c Caller, transactional bool, versio
 	switch {
 	case m == nil:
 		return kerr.UnknownMemberID
-	case version < 9 && !transactional:
+	case version < 9 && !transactional && !m.usesClassic():
 		return kerr.UnsupportedVersion
-	case c.Generation != m.epoch && transactional:
+	case c.Generation != m.epoch && (transactional || m.usesClassic()):
 		return kerr.IllegalGeneration
 	case c.Generation != m.epoch:
 		return kerr.StaleMemberEpoch
+	case m.usesClassic() && !transactional:
+		m.expires = g.at(now.Add(g.session(m)))
 	}
 	return nil
 }
@@ -643,6 +681,8 @@ func (g *Consumer) MayFetch(member *string, epoch int32) *kerr.Error {
 	switch {
 	case m == nil:
 		return kerr.UnknownMemberID
+	case m.epoch != epoch && m.usesClassic():
+		return kerr.IllegalGeneration
 	case m.epoch != epoch:
 		return kerr.StaleMemberEpoch
 	}
@@ -658,12 +698,13 @@ type ConsumerView struct {
 	Topics               []string
 	Regex                string
 	Assigned, Target     Slots
+	Classic              bool // it speaks the classic protocol
 }
 
 // View are the members and the assignor.
 func (g *Consumer) View() (assignor string, members []ConsumerView) {
 	for _, m := range g.inOrder() {
-		members = append(members, ConsumerView{m.id, m.instance, m.rack, m.epoch, m.clientID, m.clientHost, m.topics, m.regex, m.assigned, m.target})
+		members = append(members, ConsumerView{m.id, m.instance, m.rack, m.epoch, m.clientID, m.clientHost, m.topics, m.regex, m.assigned, m.target, m.usesClassic()})
 	}
 	return g.assignor(), members
 }

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"regexp"
@@ -62,7 +63,55 @@ func (m *consumerMember) metadata() []byte {
 	b = kbin.AppendCompactNullableString(b, orNil(m.regex))
 	b = kbin.AppendInt32(b, int32(m.rebalance.Milliseconds()))
 	b = kbin.AppendCompactNullableString(b, orNil(m.assignor))
+	if !m.usesClassic() {
+		return tags(b)
+	}
+	classic := m.classic.stored()
+	b = kbin.AppendUvarint(b, 1) // tagged field
+	b = kbin.AppendUvarint(b, tagClassic)
+	b = kbin.AppendUvarint(b, uint32(len(classic)))
+	return append(b, classic...)
+}
+
+// tagClassic is the tag of what is said of a member of the classic protocol.
+const tagClassic = 0
+
+func (m *classicMember) stored() []byte {
+	b := []byte{1} // not null
+	b = kbin.AppendInt32(b, int32(m.session.Milliseconds()))
+	b = kbin.AppendCompactArrayLen(b, len(m.protocols))
+	for _, p := range m.protocols {
+		b = kbin.AppendCompactString(b, p.Name)
+		b = kbin.AppendCompactBytes(b, p.Metadata)
+		b = tags(b)
+	}
 	return tags(b)
+}
+
+// readClassic reads a value's tagged fields, where it says that the member speaks the
+// classic protocol; nil where it does not.
+func readClassic(v *kbin.Reader) (m *classicMember) {
+	rest := *v
+	if layout.SkipTags(v); !v.Ok() {
+		return nil
+	}
+	for n := rest.Uvarint(); n > 0 && rest.Ok(); n-- {
+		tag := rest.Uvarint()
+		in := kbin.Reader{Src: rest.Span(int(rest.Uvarint()))}
+		if tag != tagClassic || in.Int8() < 0 {
+			continue
+		}
+		m = &classicMember{session: time.Duration(in.Int32()) * time.Millisecond}
+		for n := in.CompactArrayLen(); n > 0 && in.Ok(); n-- {
+			m.protocols = append(m.protocols, Protocol{in.CompactString(), bytes.Clone(in.CompactBytes())})
+			layout.SkipTags(&in)
+		}
+		if layout.SkipTags(&in); in.Complete() != nil || len(m.protocols) == 0 {
+			v.Span(-1) // invalid
+			return nil
+		}
+	}
+	return m
 }
 
 func orNil(s string) *string {
@@ -207,6 +256,7 @@ func (c *LoadedConsumer) read(v *kbin.Reader) error {
 			}
 			m.regex, m.pattern = *regex, pattern
 		}
+		m.classic = readClassic(v)
 	}
 	return v.Complete()
 }
@@ -258,6 +308,7 @@ func (g *Consumer) Restore(l *LoadedConsumer) {
 		from := &l.metadata
 		m.instance, m.rack, m.clientID, m.clientHost = from.instance, from.rack, from.clientID, from.clientHost
 		m.topics, m.regex, m.pattern, m.rebalance, m.assignor = from.topics, from.regex, from.pattern, from.rebalance, from.assignor
+		m.classic = from.classic
 	case l.kind == keyTargetMember && !l.removed:
 		m.target = l.target
 	case l.kind == keyCurrent && !l.removed:
@@ -270,7 +321,10 @@ func (g *Consumer) Restore(l *LoadedConsumer) {
 // have their session timeout from now on to show that they are alive.
 func (g *Consumer) Restored(now time.Time) {
 	for _, m := range g.inOrder() {
-		m.expires = g.at(now.Add(g.cfg.Session))
+		if m.usesClassic() {
+			m.classic.session = min(max(m.classic.session, g.cfg.MinSession), g.cfg.MaxSession)
+		}
+		m.expires = g.at(now.Add(g.session(m)))
 		if m.state == memberUnrevoked {
 			m.revokeBy = g.at(now.Add(m.rebalance))
 		}

@@ -26,12 +26,15 @@
 //
 // classic.go is the protocol in which clients rebalance themselves (JoinGroup,
 // SyncGroup; KIP-345, KIP-394); consumer.go the one in which the broker assigns
-// (KIP-848), assignor.go its assignors; offsets.go are committed offsets, those of
-// open transactions included; stored.go is how all of it is written to
-// __consumer_offsets. These are changed in place: a method is told the time and
-// returns Effects, requests to be answered and whether the state must be stored
-// before the answers leave. The caller serialises the calls of one group and calls
-// Tick when Deadline has come. What it hands over by reference is the group's.
+// (KIP-848), assignor.go its assignors, mixed.go its members that speak the classic
+// protocol; migrate.go takes a group with members from one protocol to the other,
+// embedded.go reads and writes what consumers tell each other within the classic one;
+// offsets.go are committed offsets, those of open transactions included; stored.go and
+// consumer_stored.go are how all of it is written to __consumer_offsets. These are
+// changed in place: a method is told the time and returns Effects, requests to be
+// answered and whether the state must be stored before the answers leave. The caller
+// serialises the calls of one group and calls Tick when Deadline has come. What it hands
+// over by reference is the group's.
 //
 //  1. A classic group's generation only grows; as in Kafka, one that no leader had
 //     assigned in may be given again after a restart. Who is answered with an assignment
@@ -42,11 +45,14 @@
 //  3. A member that does not come within its session timeout is removed; one that
 //     waits for an answer is alive. Whoever keeps coming is, after the rebalance
 //     timeout of the slowest, in a group that is Stable.
-//  4. An offset of a transaction is seen when, and only when, the transaction was
+//  4. A group that changes its protocol keeps its members: what one of them has is
+//     nobody else's till it has said that it let go, its epoch or generation stays
+//     right till it has another, and both only grow (migrate_sim_test.go). The change is
+//     one append to the log.
+//  5. An offset of a transaction is seen when, and only when, the transaction was
 //     committed; of two commits for one partition the later in the log counts.
 //
-// What is not done: the migration of a group with members from one protocol to the
-// other (an empty group changes over), and share groups.
+// What is not done: share groups.
 //
 // Goroutines: none. A value may be read by any number of them.
 package group

@@ -58,7 +58,10 @@ func (g *Classic) Stored(group string) []Record {
 	v := kmsg.NewGroupMetadataValue()
 	v.Version, v.ProtocolType, v.Generation, v.CurrentStateTimestamp = 3, g.protocolType, g.generation, g.since.UnixMilli()
 	if len(g.members) > 0 {
-		v.Protocol, v.Leader = &g.protocol, &g.leader
+		v.Protocol = &g.protocol
+	}
+	if g.leader != "" {
+		v.Leader = &g.leader
 	}
 	for _, m := range g.inOrder() {
 		vm := kmsg.NewGroupMetadataValueMember()
@@ -95,13 +98,15 @@ func RestoreClassic(cfg *Config, now time.Time, v *kmsg.GroupMetadataValue) *Cla
 	if v.Protocol != nil {
 		g.protocol = *v.Protocol
 	}
-	if v.Leader != nil {
-		g.leader = *v.Leader
-	}
 	for i := range v.Members {
 		g.restore(now, &v.Members[i])
 	}
-	if g.members[g.leader] == nil {
+	if v.Leader == nil { // nobody assigned in it: it was of the consumer protocol
+		g.prepare(now)
+		g.take()
+		return g
+	}
+	if g.leader = *v.Leader; g.members[g.leader] == nil {
 		g.leader = g.inOrder()[0].id
 	}
 	return g
