@@ -29,6 +29,7 @@ type client struct {
 	codecs       []string
 	idempotent   bool
 	next         bool // groups whose partitions the broker assigns (KIP-848)
+	migrates     bool // between that protocol and the classic one, in the program here
 	transactions bool // produces in transactions
 	offsets      bool // commits offsets in transactions
 	leavesOut    bool // leaves aborted records and the marks of transactions out
@@ -48,7 +49,7 @@ var clients = []*client{
 		idempotent: true, transactions: true, leavesOut: true, assigned: true, plain: true,
 		remarks: "with `-X transactional.id=ID` it commits at the end of its input, and aborts when it is interrupted before and has sent all that it read; cannot commit offsets in a transaction, make topics, delete records, or choose timestamps"},
 	{name: "franz-go", version: required("go/go.mod", `twmb/franz-go v(\S+)`), language: golang, argv: goProgram("franz"), codecs: all,
-		idempotent: true, next: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
+		idempotent: true, next: true, migrates: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
 		remarks: "its own test suite passes, too; a `GroupTransactSession` with the cooperative balancer is exactly once only as said below"},
 	{name: "sarama", version: required("go/go.mod", `IBM/sarama v(\S+)`), language: golang, argv: goProgram("sarama"), codecs: all,
 		idempotent: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
@@ -70,7 +71,7 @@ var clients = []*client{
 	}, codecs: all, idempotent: true, next: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
 		remarks: "KIP-848 with `group.protocol=consumer`"},
 	{name: "kafka-clients", version: required("java/pom.xml", `kafka-clients</artifactId>\s*<version>([^<]+)`), language: java, argv: javaProgram, codecs: all,
-		idempotent: true, next: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
+		idempotent: true, next: true, migrates: true, transactions: true, offsets: true, leavesOut: true, assigned: true, admin: true, deletes: true, batches: true,
 		remarks: "KIP-848 with `group.protocol=consumer`"},
 }
 

@@ -36,6 +36,7 @@ func TestClients(t *testing.T) {
 				run("isolate", true, isolates)
 				run("group", true, rebalances(""))
 				run("group assigned by the broker", c.next, rebalances("consumer"))
+				run("group that changes its protocol", c.migrates, migrates)
 				run("transact", c.transactions || c.offsets, transacts)
 				run("admin", c.admin, administers)
 			})

@@ -28,11 +28,13 @@
 //     "offset","key","value","headers":[[key,value]...],"timestamp"} for each
 //     record from the start until each partition has shown one whose value is
 //     "end". isolation is committed or uncommitted.
-//   - group topic group [protocol]: consumes as a member of the group, from the
+//   - group topic group [protocol] [assignor]: consumes as a member of the group, from the
 //     start where nothing is committed; prints each record, then commits it. Prints
 //     {"event":"assigned","partitions":[...]} whenever what it holds has changed,
 //     where the library tells. Leaves when standard input ends. With protocol
-//     "consumer" the broker assigns (KIP-848).
+//     "consumer" the broker assigns (KIP-848); clients of both protocols take an
+//     assignor for the classic one, range or cooperative-sticky, and with one commit
+//     what they have consumed before they let go of a partition.
 //   - transact topic run partitions id group source: one step for each line of
 //     standard input, answered by {"event":"ok","step"} or {"event":"failed",
 //     "step","error","fenced"}: begin; produce FROM COUNT; offset N (the group has

@@ -114,6 +114,9 @@ func group(a contract.Args) error {
 	opts := []kgo.Opt{kgo.SeedBrokers(a.Bootstrap), kgo.ConsumerGroup(a.Text("group")), kgo.ConsumeTopics(a.Text("topic")),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(changed(true)), kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false))}
+	if a.Text("assignor") == "range" { // otherwise it is cooperative-sticky
+		opts = append(opts, kgo.Balancers(kgo.RangeBalancer()))
+	}
 	if a.Text("protocol") == "consumer" { // KIP-848: the broker assigns
 		opts = append(opts, kgo.ServerSideBalancer())
 	}

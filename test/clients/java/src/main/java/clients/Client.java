@@ -20,8 +20,10 @@ import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.RangeAssignor;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.KafkaException;
@@ -29,6 +31,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.InvalidProducerEpochException;
 import org.apache.kafka.common.errors.ProducerFencedException;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
@@ -122,6 +125,11 @@ public final class Client {
             config.put("group.protocol", "consumer");
         } else {
             config.putAll(Map.of("heartbeat.interval.ms", 500, "session.timeout.ms", 6000));
+            if (args.text("assignor").equals("cooperative-sticky")) {
+                config.put("partition.assignment.strategy", CooperativeStickyAssignor.class.getName());
+            } else if (args.text("assignor").equals("range")) {
+                config.put("partition.assignment.strategy", RangeAssignor.class.getName());
+            }
         }
         try (KafkaConsumer<String, String> c = consumer(config)) {
             c.subscribe(List.of(args.text("topic")), new ConsumerRebalanceListener() {
@@ -132,24 +140,35 @@ public final class Client {
 
                 @Override
                 public void onPartitionsRevoked(Collection<TopicPartition> parts) {
+                    if (!args.text("assignor").isEmpty()) { // what it has consumed, others shall not
+                        committed(c);
+                    }
                     Set<TopicPartition> kept = new HashSet<>(c.assignment());
                     kept.removeAll(parts);
                     Contract.emit("assigned", "partitions", kept.stream().map(TopicPartition::partition).toList().toString());
                 }
             });
-            while (left.isAlive()) {
+            for (boolean done = true; left.isAlive() || !done; ) {
                 for (ConsumerRecord<String, String> r : c.poll(Duration.ofMillis(100))) {
                     Contract.emit(r);
                 }
-                try {
-                    c.commitSync();
-                } catch (CommitFailedException e) {
-                    // With KIP-848 a commit may cross a new epoch: the next one has it.
-                    if (!args.text("protocol").equals("consumer")) {
-                        throw e;
-                    }
-                }
+                done = committed(c);
             }
+        }
+    }
+
+    /** Commits, unless a rebalance is on its way: then the next commit has it. */
+    private boolean committed(KafkaConsumer<String, String> c) {
+        try {
+            c.commitSync();
+            return true;
+        } catch (RebalanceInProgressException e) {
+            return false; // a cooperative one
+        } catch (CommitFailedException e) {
+            if (!args.text("protocol").equals("consumer")) {
+                throw e;
+            }
+            return false; // with KIP-848 a commit may cross a new epoch
         }
     }
 
