@@ -400,14 +400,14 @@ func (c *changeover) switchOver(ctx context.Context) error {
 // pause has all shards stand still, and the change ready. With an error they go on.
 func (c *changeover) pause(ctx context.Context) error {
 	e := c.engine
-	all, ended := true, make([]bool, len(c.groups))
-	paused := make([]bool, len(c.groups))
+	paused, ended := make([]bool, len(c.groups)), make([]bool, len(c.groups))
 	for i, g := range c.groups {
-		paused[i], ended[i] = g.pause()
-		all = all && paused[i]
+		if paused[i], ended[i] = g.pause(); !paused[i] {
+			break // the others need not stand still
+		}
 	}
 	err := errAgain
-	if all {
+	if !slices.Contains(paused, false) {
 		err = contained(func() error { return c.ready(ctx) })
 	}
 	if err == nil {
