@@ -542,6 +542,7 @@ func (m *move) take() error {
 			s.settled = max(s.settled, p.parts[q].reach)
 		}
 	}
+	s.publish(s.cursor)
 	return nil
 }
 
@@ -578,13 +579,15 @@ func (k *keyedShard) become(w *keyedWarming) error {
 	}
 	k.succeed()
 	k.program, k.topic, k.instance, k.outboxes, k.loaded = r.program, r.topic, r.instance, r.outboxes, -1
+	k.readers = r.readers
 	k.mu.Lock()
-	k.readers, k.ops = r.readers, r.ops
+	k.ops = r.ops
 	k.mu.Unlock()
 	for _, op := range k.instance.Operators() {
 		if err := op.Advance(k.low, &k.outboxes[op.Reader]); err != nil {
 			return err
 		}
 	}
+	k.publish(k.cursor)
 	return nil
 }

@@ -282,8 +282,9 @@ func (k *keyedShard) begin() (err error) {
 	k.checkpoints.begun, k.pins = time.Now(), keyedPins{newest: event.MinTime}
 	k.outboxes = make([]cep.Outbox, len(k.topic.Sources))
 	k.at, k.row, k.cut = -1, -1, false
+	k.readers = nil
 	k.mu.Lock()
-	k.readers, k.ops = k.readers[:0], nil
+	k.ops = nil
 	for _, op := range k.instance.Operators() {
 		k.readers = append(k.readers, k.topic.Sources[op.Reader].Stream.Schema.Stream)
 		k.ops = append(k.ops, op.Operator)

@@ -32,7 +32,6 @@ type keyedShard struct {
 	topic     *keyedTopic
 	partition int32
 	logger    *slog.Logger
-	readers   []string // by operator: the stream whose rules read it
 	metrics   keyedShardMetrics
 
 	mu     sync.Mutex

@@ -38,6 +38,7 @@ const topKeys = 10
 type operatorStats struct {
 	name      string
 	rules     []string
+	reader    string // the stream whose rules these are
 	stats     cep.Stats
 	processed int64
 	took      time.Duration
@@ -58,9 +59,11 @@ type (
 // meter tells what the operators of a shard hold and cost. But for holds, which is told
 // to others under holding, it belongs to the shard's goroutine.
 type meter struct {
-	costs  []operatorStats // by operator, since the process began
-	before []operatorStats // of the shard that was here before a Declare
-	topsAt int             // the operator that lookTop is at
+	stream  string          // whose rules read the operators
+	readers []string        // of a keyed stream: by operator
+	costs   []operatorStats // by operator, since the process began
+	before  []operatorStats // of the shard that was here before a Declare
+	topsAt  int             // the operator that lookTop is at
 
 	holding sync.Mutex
 	holds   []operatorStats // as of the last show
@@ -78,7 +81,10 @@ func (m *meter) meet(ops []Operator) {
 		if old := slices.IndexFunc(m.before, func(c operatorStats) bool { return c.name == op.Name }); old >= 0 {
 			c.processed, c.took, c.capped = m.before[old].processed, m.before[old].took, m.before[old].capped
 		}
-		c.name, c.rules = op.Name, op.Rules
+		c.name, c.rules, c.reader = op.Name, op.Rules, m.stream
+		if m.readers != nil {
+			c.reader = m.readers[i]
+		}
 	}
 }
 
@@ -192,12 +198,12 @@ func (e *Engine) Operators() []OperatorStatus {
 	for _, g := range e.running() {
 		for _, s := range g.shards {
 			for _, c := range s.held() {
-				out = c.addTo(out, s.stream.Schema.Stream, "")
+				out = c.addTo(out, "")
 			}
 		}
 		for _, k := range g.keyedShards() {
-			for i, c := range k.held() {
-				out = c.addTo(out, k.readers[i], k.topic.topic())
+			for _, c := range k.held() {
+				out = c.addTo(out, k.status.Topic) // which never changes
 			}
 		}
 	}
@@ -206,11 +212,11 @@ func (e *Engine) Operators() []OperatorStatus {
 }
 
 // addTo adds an operator of a shard to what the others hold.
-func (c *operatorStats) addTo(all []OperatorStatus, stream, keyed string) []OperatorStatus {
-	at := slices.IndexFunc(all, func(o OperatorStatus) bool { return o.Stream == stream && o.Name == c.name && o.Keyed == keyed })
+func (c *operatorStats) addTo(all []OperatorStatus, keyed string) []OperatorStatus {
+	at := slices.IndexFunc(all, func(o OperatorStatus) bool { return o.Stream == c.reader && o.Name == c.name && o.Keyed == keyed })
 	if at < 0 {
 		at = len(all)
-		all = append(all, OperatorStatus{Stream: stream, Keyed: keyed, Name: c.name, Rules: c.rules})
+		all = append(all, OperatorStatus{Stream: c.reader, Keyed: keyed, Name: c.name, Rules: c.rules})
 	}
 	o := &all[at]
 	o.Shards++

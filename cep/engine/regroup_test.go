@@ -505,3 +505,34 @@ func TestWarmedGrows(t *testing.T) {
 		t.Errorf("%d when all is read", s.status.Warmed)
 	}
 }
+
+// TestChangeTellsOperators changes to a program with fewer windows on a keyed stream to
+// which nothing comes: what is told of operators is told of those that are there.
+func TestChangeTellsOperators(t *testing.T) {
+	streams := []*schema.Stream{shopStream("s", 1)}
+	programs := changingKeyed(streams)
+	b := newKeyedBench(1, programs[1], 1, map[string][][]string{"s": {shopInputs(rand.New(rand.NewPCG(1, 77)), 300)}})
+	e := b.engine(t)
+	names := func() (out []string) {
+		for _, op := range e.Operators() {
+			out = append(out, op.Name+" of "+op.Stream)
+		}
+		slices.Sort(out)
+		return out
+	}
+	stop := start(t, e)
+	for _, p := range []*shopProgram{programs[1], programs[0]} {
+		if err := e.Declare(b.streams, p, nil); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, w := range p.windows {
+			want = append(want, fmt.Sprint(w)+" of s")
+		}
+		slices.Sort(want)
+		waitUntil(t, p.id+"'s operators are told of", func() bool { return slices.Equal(names(), want) })
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}

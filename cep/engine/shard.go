@@ -123,6 +123,7 @@ func newShard(e *Engine, s *schema.Stream, prog Program, partition int32, m *met
 		metrics: m.of(s.Schema.Stream, partition), unit: &unit{}, strikes: map[int64]int{}, poisoned: map[int64]poison{},
 	}
 	sh.checkpoints = e.checkpointsIn(sh.dir())
+	sh.meter.stream = s.Schema.Stream
 	sh.status = ShardStatus{Stream: s.Schema.Stream, Topic: s.Topic, Partition: partition, Watermark: event.MinTime}
 	return sh
 }
