@@ -229,6 +229,10 @@ func typeName(t *cel.Type) string {
 var (
 	noOverload = regexp.MustCompile(`^found no matching overload for '(.+)' applied to '(.*)'$`)
 	undeclared = regexp.MustCompile(`^undeclared reference to '([^']+)'(?: \((?:in container ''|did you mean '([^']+)'\?)\))?$`)
+	syntaxAt   = regexp.MustCompile(`^Syntax error: .*(?:input|at:) '([^' ]+) ?'`)
+
+	// otherLanguages are operators of SQL and others, with CEL's.
+	otherLanguages = map[string]string{"=": "==", "and": "&&", "&": "&&", "or": "||", "|": "||"}
 )
 
 // celProblems turns what cel-go says into problems with a place in the file.
@@ -248,6 +252,9 @@ func (c *compiler) celProblems(src *sourceText, sc *scope, iss *cel.Issues) {
 			if l := sc.lookupOf(name); l != nil {
 				p.Message = fmt.Sprintf("%s %s has the key (%s), found (%s", l.def.Kind(), l.def.Name, keyTypes(l.def), strings.TrimPrefix(m[2], "("+tablesType.String()+", "))
 			}
+		}
+		if m := syntaxAt.FindStringSubmatch(e.Message); m != nil && otherLanguages[strings.ToLower(m[1])] != "" {
+			p.Hint = fmt.Sprintf("did you mean %q?", otherLanguages[strings.ToLower(m[1])])
 		}
 		if m := undeclared.FindStringSubmatch(e.Message); m != nil {
 			p.Message = fmt.Sprintf("unknown name %q; expected a field as %s.NAME, or a function", m[1], c.stream.schema.Alias)

@@ -65,6 +65,8 @@ func TestFileProblems(t *testing.T) {
 		{"id: a\nid: b\nstream: s\nwhen: 'true'\n", "f.yaml:2:1: id: the key stands here a second time"},
 		{"id: a\nstream: [s]\nwhen: 'true'\n", "f.yaml:2:9: stream: found a list, expected text"},
 		{"- id: a\n", "f.yaml:1:1: found a list, expected a rule"},
+		{"id: a\nstream: s\nwhen: 'true'\nmessage: \"a \" + b\n", "f.yaml:4: not YAML: did not find expected key (an expression that begins with a quote goes into single quotes"},
+		{"id: a\n---\nid: b\nstream: s\nwhen: \"a\" in s.tags\n", "f.yaml:5: not YAML: did not find expected key (an expression"},
 		{"id: a\n  stream: s\n", "f.yaml:2: not YAML: mapping values are not allowed"},
 		{"id: a\nstream: s\nwhen: ''\n", "f.yaml:3:7: when: found an empty text, expected text"},
 		{"id: a\nstream: s\nwhen: 'true'\ntests:\n  - {name: x, fil: y}\n", `f.yaml:5:15: tests[0].fil: a test has no such key; it has name, file, expect (did you mean "file"?)`},

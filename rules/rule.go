@@ -140,7 +140,7 @@ func ParseFile(name string, data []byte) ([]Rule, error) {
 			break
 		}
 		if err != nil {
-			f.problems = append(f.problems, yamlProblem(name, err))
+			f.problems = append(f.problems, f.yamlProblem(err))
 			break
 		}
 		if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
@@ -156,14 +156,24 @@ func ParseFile(name string, data []byte) ([]Rule, error) {
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
+// quotedStart is a line whose text goes on behind a quoted part, which YAML ends it with.
+var quotedStart = regexp.MustCompile(`^(?:when|message|description): *(?:"[^"]*"|'[^']*') *[^ #]`)
+
 // yamlProblem takes the line out of a YAML syntax error.
-func yamlProblem(name string, err error) *schema.Problem {
-	p := &schema.Problem{File: name, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
+func (f *file) yamlProblem(err error) *schema.Problem {
+	p := &schema.Problem{File: f.name, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
 	if m := yamlLine.FindStringSubmatchIndex(p.Message); m != nil {
 		p.Line, _ = strconv.Atoi(p.Message[m[2]:m[3]])
 		p.Message = p.Message[:m[0]] + p.Message[m[1]:]
 	}
 	p.Message = "not YAML: " + p.Message
+	first := max(p.Line-1, 0) // of the document, or the line before it
+	for i := first; i < len(f.lines) && (i == first || !strings.HasPrefix(f.lines[i], "---")); i++ {
+		if quotedStart.MatchString(f.lines[i]) {
+			p.Line, p.Hint = i+1, "an expression that begins with a quote goes into single quotes as a whole, or below `>`"
+			break
+		}
+	}
 	return p
 }
 

@@ -109,6 +109,7 @@ func TestTopicCommands(t *testing.T) {
 	w.want(exitDone, []string{"set: cleanup.policy=delete,compact\n"}, "topic", "describe", "clicks")
 	w.want(exitMistake, []string{"not a list"}, "topic", "alter", "clicks", "--append", "retention.ms=1")
 	w.want(exitMistake, []string{"what is to be changed?"}, "topic", "alter", "clicks")
+	w.want(exitMistake, []string{"topic clikcs: there is no such topic or partition; see: weir topic list"}, "topic", "alter", "clikcs", "--set", "retention.ms=1h")
 	w.want(exitDone, []string{"could have 5"}, "topic", "add-partitions", "clicks", "--to", "5", "--dry-run")
 	w.want(exitDone, []string{"has 5 partitions"}, "topic", "add-partitions", "clicks", "--to", "5")
 	w.want(exitMistake, []string{"expected more than the 5"}, "topic", "add-partitions", "clicks", "--to", "4")

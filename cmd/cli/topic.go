@@ -328,7 +328,7 @@ is made by weir run when weir.yaml declares the stream.`,
 // topicFailure says what became of one topic; what the person wrote is a mistake.
 func topicFailure(topic string, err error, words string) error {
 	words = strings.TrimPrefix(words, "topic "+topic+": ")
-	if errors.Is(err, kerr.TopicAlreadyExists) || errors.Is(err, kerr.TopicAuthorizationFailed) {
+	if errors.Is(err, kerr.TopicAlreadyExists) || errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.UnknownTopicOrPartition) {
 		words = "" // the advice says more
 	}
 	failure := fmt.Errorf("topic %s: %w", topic, explain(err, words))
