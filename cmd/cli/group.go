@@ -54,11 +54,21 @@ func viewGroups(ctx context.Context, adm *kadm.Client, names ...string) ([]group
 	if len(names) == 0 {
 		return nil, nil
 	}
-	all, err := adm.Lag(ctx, names...)
+	byBroker := consumerGroups(ctx, adm, names)
+	views, err := viewConsumerGroups(ctx, adm, byBroker)
+	if err != nil {
+		return nil, err
+	}
+	classic := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(byBroker, func(g kadm.DescribedConsumerGroup) bool { return g.Group == name })
+	})
+	if len(classic) == 0 {
+		return views, nil
+	}
+	all, err := adm.Lag(ctx, classic...)
 	if err != nil {
 		return nil, explain(err, "")
 	}
-	var views []groupView
 	for _, g := range all.Sorted() {
 		if err := g.Error(); err != nil {
 			return nil, fmt.Errorf("group %s: %w", g.Group, explain(err, ""))
@@ -79,6 +89,7 @@ func viewGroups(ctx context.Context, adm *kadm.Client, names ...string) ([]group
 		}
 		views = append(views, v)
 	}
+	slices.SortFunc(views, func(a, b groupView) int { return strings.Compare(a.Group, b.Group) })
 	return views, nil
 }
 
@@ -336,6 +347,11 @@ type move struct {
 }
 
 func (f *resetFlags) run(ctx context.Context, cmd *cobra.Command, adm *kadm.Client, group string) error {
+	for _, g := range consumerGroups(ctx, adm, []string{group}) {
+		if len(g.Members) > 0 {
+			return fmt.Errorf("group %s has %s (%s): stop them first", group, things(int64(len(g.Members)), "member"), strings.ToLower(g.State))
+		}
+	}
 	described, err := adm.DescribeGroups(ctx, group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return explain(err, "")

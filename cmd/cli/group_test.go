@@ -76,3 +76,41 @@ func TestGroupCommands(t *testing.T) {
 	w.want(exitDone, []string{"audit deleted"}, "group", "delete", "audit", "--yes")
 	w.want(exitMistake, []string{"no group"}, "group", "delete", "audit", "--yes")
 }
+
+// TestConsumerGroupCommands: a group whose partitions the broker assigns is shown as
+// others are, next to them.
+func TestConsumerGroupCommands(t *testing.T) {
+	l, addr := startBroker(t)
+	w := &weir{t, addr}
+	if _, err := l.CreateTopic(commitlog.TopicSpec{Name: "t", Partitions: 2}); err != nil {
+		t.Fatal(err)
+	}
+	w.feed("a\nb\nc\n", exitDone, nil, "produce", "t", "--partition", "0")
+	w.want(exitDone, nil, "consume", "t", "--group", "zz", "--count", "3")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ClientID("a-client"), kgo.ConsumerGroup("audit"), kgo.ConsumeTopics("t"), kgo.ServerSideBalancer(), kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	for deadline := time.Now().Add(time.Minute); ; {
+		_, out, _ := w.run("", "group", "describe", "audit")
+		if strings.Contains(out, "audit: stable, 1 member, lag 3") && strings.Contains(out, "a-client") && strings.Contains(out, "t[0,1]") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(out)
+		}
+	}
+	w.want(exitDone, []string{"audit  Stable  1        1       3", "zz     Empty   0        1       0"}, "group", "list")
+	w.want(exitFailed, []string{"1 member", "stop them first"}, "group", "reset-offsets", "audit", "--to", "earliest", "--yes")
+	var polled int
+	for polled < 3 {
+		polled += cl.PollFetches(t.Context()).NumRecords()
+	}
+	if err := cl.CommitUncommittedOffsets(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cl.Close()
+	w.want(exitDone, []string{"audit: empty, 0 members, lag 0", "t      0          3       3    0"}, "group", "describe", "audit")
+}
