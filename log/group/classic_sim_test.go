@@ -442,3 +442,40 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestClassicWaitsAlive: a member whose SyncGroup was answered with a rebalance, at
+// once or after it had waited for most of its session timeout, has that timeout again.
+func TestClassicWaitsAlive(t *testing.T) {
+	for name, waits := range map[string]bool{"it waited": true, "at once": false} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{InitialDelay: -1}.WithDefaults()
+			now := time.Unix(1_700_000_000, 0)
+			g := NewClassic(&cfg, now)
+			g.pending["a"], g.pending["b"] = now.Add(time.Hour), now.Add(time.Hour)
+			for i, id := range []string{"b", "a"} { // b leads
+				r := joining(Ticket(i+1), "", nil, time.Minute, Protocol{Name: "p"})
+				r.MemberID = id
+				g.Join(now, r)
+			}
+			sync := SyncRequest{Ticket: 3, Caller: Caller{"a", nil, g.Generation()}}
+			if waits {
+				g.Sync(now, sync)
+			}
+			g.Heartbeat(now.Add(9*time.Second), Caller{"b", nil, g.Generation()})
+			now = now.Add(9 * time.Second)
+			var told Effects
+			if told = g.Join(now, joining(4, "c", nil, time.Minute, Protocol{Name: "p"})); !waits {
+				told = g.Sync(now, sync)
+			}
+			if len(told.Synced) != 1 || told.Synced[0].Err != kerr.RebalanceInProgress {
+				t.Fatalf("%+v", told)
+			}
+			if g.Tick(now.Add(5 * time.Second)); g.members["a"] == nil {
+				t.Fatal("removed 5 s after it was told to join again")
+			}
+			if g.Tick(now.Add(11 * time.Second)); g.members["a"] != nil {
+				t.Fatal("still there 11 s after it was heard of")
+			}
+		})
+	}
+}

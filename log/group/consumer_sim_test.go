@@ -428,7 +428,7 @@ func TestConsumerHeldSince(t *testing.T) {
 	g.join("b")
 	kept := g.beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1}).Assigned
 	r := g.beat(Beat{MemberID: "a", Epoch: first, Rebalance: -1, Owned: kept})
-	if r.Epoch <= first || held("a", first) != 1 || held("a", r.Epoch) != 1 {
+	if r.Epoch <= first || held("a", first) != 1 || held("a", r.Epoch) != 1 || held("a", r.Epoch+1) != 0 {
 		t.Fatalf("%d of %v since epoch %d, now it is %d", held("a", first), kept, first, r.Epoch)
 	}
 	second := g.beat(Beat{MemberID: "b", Epoch: r.Epoch, Rebalance: -1})
