@@ -329,6 +329,8 @@ func TestMixedGroup(t *testing.T) {
 	if got := listed(t, n)["g"]; got != "PreparingRebalance classic consumer" {
 		t.Fatal(got)
 	}
+	n.restart()
+	eventually(t, "a classic group that rebalances, after a restart, too", func() bool { return listed(t, n)["g"] == "PreparingRebalance classic consumer" })
 	_, err = m.beat("b", b.MemberEpoch, nil)
 	m.want("a heartbeat of who is gone", err, kerr.UnknownMemberID)
 	m.want("a heartbeat of the classic member", m.alive(a, generation), kerr.RebalanceInProgress)
