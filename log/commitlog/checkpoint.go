@@ -138,6 +138,10 @@ func (p *Partition) checkpoint(ctx context.Context) error {
 // checkpoint is trusted by recovery, so it has to be this one and not what an
 // earlier life left in the file.
 func (p *Partition) save(ctx context.Context, c *checkpoint, indexes []string) error {
+	if err := p.enter(); err != nil {
+		return p.wrap(err)
+	}
+	defer p.writing.RUnlock()
 	if p.log.o.NoSync {
 		if err := p.syncAll(); err != nil {
 			return p.wrap(err)

@@ -84,7 +84,7 @@
 // Per Log: up to maxSyncs of the flusher's while something is not durable, each of which
 // syncs one partition after another, and a partition at most one; the janitor (checkpoints, retention), the cleaner (compaction)
 // and the scrubber. None per topic, partition or reader. Lock order: Log.admin,
-// Partition.cleaning, Partition.appendMu, Partition.mu, and then one of Log.mu, the
+// Partition.cleaning, Partition.writing, Partition.appendMu, Partition.mu, and then one of Log.mu, the
 // flusher's, the index cache's and the file cache's.
 //
 // # What it does not do

@@ -151,6 +151,10 @@ func (p *Partition) beginReign() error {
 
 // endorse makes what beginReign wrote durable.
 func (p *Partition) endorse() error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.writing.RUnlock()
 	tmp := p.epochsName() + ".tmp"
 	f, err := p.log.fs.OpenFile(tmp)
 	if err != nil {

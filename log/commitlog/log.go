@@ -421,6 +421,11 @@ func (l *Log) CreateTopics(specs []TopicSpec) ([]*Topic, error) {
 	if err := l.open(); err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(specs, func(s TopicSpec) bool { return l.half(s.Name) }) {
+		if err := l.finishDeletions(); err != nil {
+			return nil, err
+		}
+	}
 	next := *l.meta
 	next.Topics = slices.Clone(next.Topics)
 	for i, spec := range specs {
@@ -599,6 +604,7 @@ func (l *Log) DeleteTopic(name string) error {
 	for _, p := range t.now.Load().partitions {
 		p.shut(fmt.Errorf("%w: %s", ErrDeleted, name))
 		p.cleaning.Lock() // once a compaction has ended, and for good
+		p.writing.Lock()  // so has a checkpoint, which would be left in the directory
 	}
 	return l.finishDeletions()
 }
@@ -614,6 +620,9 @@ func (l *Log) finishDeletions() error {
 			continue
 		}
 		for i := range m.Partitions {
+			if l.used(m.Name, i) {
+				continue
+			}
 			if err := vfs.RemoveAll(l.fs, l.partitionDir(m.Name, i)); err != nil {
 				return fmt.Errorf("delete topic %s partition %d: %w", m.Name, i, err)
 			}
@@ -626,6 +635,17 @@ func (l *Log) finishDeletions() error {
 		return err
 	}
 	return l.saveMeta(&next)
+}
+
+// half reports whether a topic was deleted whose directories could not be removed.
+func (l *Log) half(name string) bool {
+	return slices.ContainsFunc(l.meta.Topics, func(m topicMeta) bool { return m.Name == name && m.Deleting })
+}
+
+// used reports whether a topic has the directory of a partition. One may that was made
+// when the deletion of another of its name had not come to its end.
+func (l *Log) used(name string, partition int32) bool {
+	return slices.ContainsFunc(l.meta.Topics, func(m topicMeta) bool { return m.Name == name && !m.Deleting && partition < m.Partitions })
 }
 
 // warnUnknown names directories that belong to no topic; they are left alone.

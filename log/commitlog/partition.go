@@ -62,6 +62,10 @@ type Partition struct {
 	pins   map[string]int64 // by owner; guarded by mu
 	pinned atomic.Int64     // bytes that retention left because of them
 
+	// writing is shared by those who write the files beside the segments, and held for
+	// good by who takes away the directory: see enter.
+	writing sync.RWMutex
+
 	// cleaning is held by whoever takes segments away or replaces them.
 	cleaning sync.Mutex
 	cleaned  int64 // what lies below was compacted; guarded by mu
@@ -570,6 +574,14 @@ func (p *Partition) refuse(why error) {
 	p.mu.Lock()
 	p.refused = why
 	p.mu.Unlock()
+}
+
+// enter shares writing, unless the partition has been deleted.
+func (p *Partition) enter() error {
+	if !p.writing.TryRLock() {
+		return ErrDeleted
+	}
+	return nil
 }
 
 // shut ends the partition for everybody: deleted or closed.
