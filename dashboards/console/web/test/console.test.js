@@ -146,6 +146,7 @@ test('empty states say what to do', async () => {
   assert.deepEqual(Object.keys(sample), ['id', 'ts', 'card', 'terminal', 'merchant', 'amount', 'country']);
   await empty.locator('.nav a[href^="#/rules"]').click();
   await empty.getByText('rules/first.yaml').waitFor();
+  await empty.getByText('weir rule check && weir rule reload').waitFor();
   assert.deepEqual(empty.faults, []);
   await empty.close();
   const none = await open(await mock('none'));

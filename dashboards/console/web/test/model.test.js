@@ -5,6 +5,7 @@ import { readCel } from '../node_modules/.test/model/cel.js';
 import { Exact, parseExact, plain } from '../node_modules/.test/model/exact.js';
 import { deliveryState, haystack, matches, parseFilter, serverParams, toggled, withField } from '../node_modules/.test/model/filter.js';
 import * as format from '../node_modules/.test/model/format.js';
+import { sampleEvent, sampleRule } from '../node_modules/.test/model/sample.js';
 
 const alert = {
   id: 't/0/7/card-testing', time: '2018-04-01T00:00:31.5Z', rule: 'card-testing', stream: 'transactions', key: 'A 17', severity: 'high', score: 60, action: 'review',
@@ -87,4 +88,16 @@ test('an expression is read into words and loses nothing', () => {
   assert.deepEqual(of('number'), ['2.5', '3']);
   assert.deepEqual(of('word'), ['in', 'true']);
   for (const odd of ['', '"open', '\u{1f600} €', '((', 'a.b.', '1..2']) assert.equal(readCel(odd).map((t) => t.text).join(''), odd);
+});
+
+test('a first event and rule fit what a stream declares', () => {
+  const now = new Date('2026-01-31T23:59:01.5Z');
+  const fields = [
+    { name: 'id', type: 'string' }, { name: 'ts', type: 'timestamp', from: 'TX_DATETIME', layout: '%Y-%m-%d %H:%M:%S' }, { name: 'card', type: 'int64', from: 'CUSTOMER_ID' },
+    { name: 'seen', type: 'timestamp', layout: 'unix_ms' }, { name: 'at', type: 'timestamp', layout: 'rfc3339' }, { name: 'shop', type: 'string', from: 'shop.name' },
+  ];
+  assert.deepEqual(JSON.parse(sampleEvent({ format: 'json', fields }, now)), { id: 'id-1', TX_DATETIME: '2026-01-31 23:59:01', CUSTOMER_ID: 1, seen: 1769903941000, at: '2026-01-31T23:59:01Z', shop: { name: 'shop-1' } });
+  assert.equal(sampleEvent({ format: 'csv', fields: fields.slice(0, 3) }, now), 'id-1,2026-01-31 23:59:01,1');
+  assert.match(sampleRule({ name: 'transactions', alias: '', key: 'card', fields }), /by\(transactions\.card\)[\s\S]*"card " \+ string\(transactions\.card\) \+ " is busy"'$/);
+  assert.match(sampleRule({ name: 'payments', alias: 'tx', key: 'shop', fields }), /stream: payments\nwhen: last\("1h"\)\.by\(tx\.shop\)[\s\S]*"shop " \+ tx\.shop \+/);
 });
