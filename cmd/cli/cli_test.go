@@ -58,6 +58,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"rule", "test", "--config", filepath.Join(dir, "wrong.yaml")}, 1, "fired on b"},
 		{[]string{"rule", "test", "bog", "--config", filepath.Join(dir, "right.yaml")}, 2, `no rule "bog"`},
 		{[]string{"rule", "test", "--config", good}, 2, "no rule has a case"},
+		{[]string{"rule", "test", "--config", "../demo/config/weir.yaml"}, 0, "cases passed"},
 		{[]string{"rule", "check"}, 2, "there is no weir.yaml here: name your configuration with --config FILE"},
 		{[]string{"check-config"}, 2, "there is no weir.yaml here"},
 		{[]string{"run", "--config", good, "--kafka-addr", "9092"}, 2, `--kafka-addr "9092": expected HOST:PORT (did you mean "127.0.0.1:9092"?)`},
