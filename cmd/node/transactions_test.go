@@ -48,7 +48,7 @@ func TestTransactions(t *testing.T) {
 	if lines := n.heldBack(time.Now()); len(lines) != 0 {
 		t.Errorf("a young transaction is trouble: %q", lines)
 	}
-	if lines := n.heldBack(time.Now().Add(time.Minute)); len(lines) != 1 || !strings.Contains(lines[0], `stream payments: transaction "desk"`) || !strings.Contains(lines[0], "1m0s") {
+	if lines := n.heldBack(time.Now().Add(time.Minute)); len(lines) != 1 || !strings.Contains(lines[0], `stream payments: transaction "desk"`) || !strings.Contains(lines[0], "has been open for 1m") {
 		t.Errorf("trouble: %q", lines)
 	}
 	if k := sqlInt(t, n, "select count(*) from payments where card = 'committed'"); k != 0 {
