@@ -29,6 +29,16 @@ func mustOpen(t testing.TB, dir string, o Options) *Log {
 	return l
 }
 
+// mustOpenAlone is mustOpen without the janitor, for a test that does by hand what it does
+// every second, or changes the clock or the disk that it looks at.
+func mustOpenAlone(t testing.TB, dir string, o Options) *Log {
+	t.Helper()
+	l := mustOpen(t, dir, o)
+	l.stop()
+	l.background.Wait()
+	return l
+}
+
 func mustTopic(t testing.TB, l *Log, name string, partitions int32, configs ...string) *Topic {
 	t.Helper()
 	set := map[string]string{}

@@ -115,9 +115,7 @@ func TestMarksAreRotated(t *testing.T) {
 	disk := &slowSyncs{FS: vfs.NewMem(1), slow: func(name string) bool { return strings.HasSuffix(name, "synced.next") }, begun: make(chan error)}
 	o := testOptions(disk)
 	o.marksMax = 4000
-	l := mustOpen(t, "data", o)
-	l.stop() // the janitor, who does it as well
-	l.background.Wait()
+	l := mustOpenAlone(t, "data", o)
 	topic := mustTopic(t, l, "t", 2)
 	parts := topic.Partitions()
 	add := func(p *Partition) {

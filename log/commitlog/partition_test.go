@@ -406,7 +406,7 @@ func TestRetention(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	o := testOptions(m)
 	o.Now = func() time.Time { return now }
-	l := mustOpen(t, "data", o)
+	l := mustOpenAlone(t, "data", o)
 	bySize := mustTopic(t, l, "size", 1, "retention.bytes", "20000").Partitions()[0]
 	byTime := mustTopic(t, l, "time", 1, "retention.ms", "60000").Partitions()[0]
 	byHand := mustTopic(t, l, "hand", 1).Partitions()[0]
@@ -434,7 +434,7 @@ func TestRetention(t *testing.T) {
 	m = m.CrashClone()
 	o.FS = m
 	_ = l.Close()
-	l = mustOpen(t, "data", o)
+	l = mustOpenAlone(t, "data", o)
 	p := mustPartition(t, l, "hand", 0)
 	if p.Start() != 101 || p.segs[0].base > 101 || p.segs[0].base == 0 {
 		t.Fatalf("start %d, first segment %d", p.Start(), p.segs[0].base)
@@ -463,7 +463,7 @@ func TestProducersOutliveTheirRecords(t *testing.T) {
 			now := time.UnixMilli(1_000_000)
 			o := testOptions(faulty)
 			o.Now = func() time.Time { return now }
-			l := mustOpen(t, "data", o)
+			l := mustOpenAlone(t, "data", o)
 			p := mustTopic(t, l, "a", 1, "retention.bytes", "20000").Partitions()[0]
 			last := newBatch(record.BatchOptions{ProducerID: 5, ProducerEpoch: 1, BaseSequence: 40, Transactional: true}, "x", 2, 50, 1)
 			base := mustAppend(t, p, last)
@@ -484,7 +484,7 @@ func TestProducersOutliveTheirRecords(t *testing.T) {
 			m = m.CrashClone()
 			_ = l.Close()
 			o.FS = m
-			l = mustOpen(t, "data", o)
+			l = mustOpenAlone(t, "data", o)
 			defer func() {
 				if err := l.Close(); err != nil {
 					t.Fatal(err)
@@ -510,7 +510,7 @@ func TestProducersOutliveTheirRecords(t *testing.T) {
 			m = m.CrashClone()
 			_ = l.Close()
 			o.FS = m
-			l = mustOpen(t, "data", o)
+			l = mustOpenAlone(t, "data", o)
 			p = mustPartition(t, l, "a", 0)
 			if err := send(42); err != nil {
 				t.Fatal(err)
@@ -527,7 +527,7 @@ func TestAppendTime(t *testing.T) {
 	now := time.UnixMilli(5000)
 	o := testOptions(vfs.NewMem(1))
 	o.Now = func() time.Time { return now }
-	l := mustOpen(t, "data", o)
+	l := mustOpenAlone(t, "data", o)
 	p := mustTopic(t, l, "a", 1, "message.timestamp.type", "LogAppendTime", "segment.ms", "1000").Partitions()[0]
 	fill(t, p, 2)
 	now = now.Add(2 * time.Second)

@@ -15,7 +15,7 @@ func TestPins(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	o := testOptions(vfs.NewMem(1))
 	o.Now = func() time.Time { return now }
-	l := mustOpen(t, "data", o)
+	l := mustOpenAlone(t, "data", o)
 	bySize := mustTopic(t, l, "size", 1, "retention.bytes", "1").Partitions()[0]
 	byTime := mustTopic(t, l, "time", 1, "retention.ms", "60000").Partitions()[0]
 	for _, p := range []*Partition{bySize, byTime} {
@@ -62,7 +62,7 @@ func TestPinsYield(t *testing.T) {
 	fsys := &fullFS{FS: vfs.NewMem(1), free: 1 << 40}
 	o := testOptions(fsys)
 	o.MinFreeBytes = 20_000
-	l := mustOpen(t, "data", o)
+	l := mustOpenAlone(t, "data", o)
 	pinned := mustTopic(t, l, "pinned", 1, "retention.ms", "100000000000").Partitions()[0]
 	other := mustTopic(t, l, "other", 1, "retention.ms", "100000000000").Partitions()[0]
 	for i := range 60 {

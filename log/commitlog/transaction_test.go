@@ -253,7 +253,7 @@ func TestTransactionRefusals(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	o := testOptions(vfs.NewMem(1))
 	o.Now = func() time.Time { return now }
-	l := mustOpen(t, "data", o)
+	l := mustOpenAlone(t, "data", o)
 	p := mustTopic(t, l, "a", 1).Partitions()[0]
 	ctx := context.Background()
 	send := func(id int64, epoch int16, sequence int32, transactional bool) error {

@@ -129,7 +129,7 @@ func TestMakeRoom(t *testing.T) {
 	fsys := &fullFS{FS: vfs.NewMem(1), free: 100}
 	o := testOptions(fsys)
 	o.MinFreeBytes = 20_000
-	l := mustOpen(t, "data", o)
+	l := mustOpenAlone(t, "data", o)
 	parts := map[string]*Partition{
 		"keep":    mustTopic(t, l, "keep", 1).Partitions()[0],
 		"compact": mustTopic(t, l, "compact", 1, "cleanup.policy", "compact", "retention.ms", "1").Partitions()[0],
