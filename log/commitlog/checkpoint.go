@@ -118,6 +118,8 @@ func (p *Partition) slow() bool {
 // checkpoint writes one that covers all that is accepted now, once that is
 // durable.
 func (p *Partition) checkpoint(ctx context.Context) error {
+	p.saving.Lock()
+	defer p.saving.Unlock()
 	c, since, indexes, err := p.snapshot()
 	if c == nil || err != nil {
 		return p.wrap(diskFull(err))

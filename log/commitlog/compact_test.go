@@ -59,7 +59,7 @@ func newCompactTest(t testing.TB, seed uint64, configs ...string) *compactTest {
 	c.o.CompactBytes = keySize * int64(2+c.rng.IntN(40))
 	c.o.roomFrom = int64(1 << c.rng.IntN(16))
 	c.o.Now = c.now // the janitor asks, too
-	c.l = mustOpen(t, "data", c.o)
+	c.l = mustOpenAlone(t, "data", c.o)
 	all := append([]string{"cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0", "delete.retention.ms", "10000"}, configs...)
 	c.p = mustTopic(t, c.l, "a", 1, all...).Partitions()[0]
 	return c
@@ -303,7 +303,7 @@ func (c *compactTest) reopen(fsys *vfs.Mem, crashed bool) {
 		}
 	}
 	repairSound(c, c.o, c.rng)
-	c.l = mustOpen(c, "data", c.o)
+	c.l = mustOpenAlone(c, "data", c.o)
 	c.p = mustPartition(c, c.l, "a", 0)
 }
 
@@ -462,7 +462,7 @@ func TestCompactDelete(t *testing.T) {
 				c.fs = c.fs.CrashClone()
 				_ = c.l.Close()
 				c.o.FS = c.fs
-				c.l = mustOpen(t, "data", c.o)
+				c.l = mustOpenAlone(t, "data", c.o)
 				c.p = mustPartition(t, c.l, "a", 0)
 				if c.p.Start() < c.deleted { // that was durable
 					t.Fatalf("start %d, deleted to %d", c.p.Start(), c.deleted)
@@ -491,7 +491,7 @@ func TestCompactCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.o.FS = steps
-		c.l = mustOpen(t, "data", c.o)
+		c.l = mustOpenAlone(t, "data", c.o)
 		c.p = mustPartition(t, c.l, "a", 0)
 		var clones []*vfs.Mem
 		steps.before = func() { clones = append(clones, mem.CrashClone()) }
@@ -501,7 +501,7 @@ func TestCompactCrash(t *testing.T) {
 		l := c.l
 		for i, clone := range clones {
 			c.o.FS = clone
-			c.l = mustOpen(t, "data", c.o)
+			c.l = mustOpenAlone(t, "data", c.o)
 			c.p = mustPartition(t, c.l, "a", 0)
 			c.verify()
 			c.verifyDedupe()

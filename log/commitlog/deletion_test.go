@@ -106,3 +106,38 @@ func TestDeletionWaits(t *testing.T) {
 		})
 	}
 }
+
+// TestDeletedRecordsStayDeleted: DeleteRecords, beside a checkpoint that was begun before
+// it, holds behind a crash.
+func TestDeletedRecordsStayDeleted(t *testing.T) {
+	m := vfs.NewMem(1)
+	disk := &slowSyncs{FS: m, slow: func(name string) bool { return strings.HasSuffix(name, "checkpoint.tmp") }, begun: make(chan error)}
+	l := mustOpenAlone(t, "data", testOptions(disk))
+	p := mustTopic(t, l, "a", 1).Partitions()[0]
+	fill(t, p, 3)
+	saved, deleted := make(chan error, 1), make(chan error, 1)
+	go func() { saved <- p.checkpoint(t.Context()) }()
+	for disk.at.Load() == 0 {
+		time.Sleep(time.Millisecond) // between two looks at a condition
+	}
+	go func() { deleted <- p.DeleteRecords(t.Context(), 2) }()
+	for p.Start() != 2 {
+		time.Sleep(time.Millisecond)
+	}
+	for end := time.Now().Add(100 * time.Millisecond); disk.at.Load() < 2 && time.Now().Before(end); { // a second one would be begun soon
+		time.Sleep(time.Millisecond)
+	}
+	if disk.at.Load() > 1 {
+		t.Error("two checkpoints are written at once: the earlier one may be what stays")
+	}
+	close(disk.begun)
+	if err := errors.Join(<-saved, <-deleted); err != nil {
+		t.Fatal(err)
+	}
+	m = m.CrashClone()
+	_ = l.Close()
+	l = mustOpenAlone(t, "data", testOptions(m))
+	if p := mustPartition(t, l, "a", 0); p.Start() != 2 {
+		t.Errorf("starts at %d, and its records to 2 were deleted", p.Start())
+	}
+}

@@ -66,6 +66,9 @@ type Partition struct {
 	// good by who takes away the directory: see enter.
 	writing sync.RWMutex
 
+	// saving is held over a checkpoint, so that none takes the place of a later one.
+	saving sync.Mutex
+
 	// cleaning is held by whoever takes segments away or replaces them.
 	cleaning sync.Mutex
 	cleaned  int64 // what lies below was compacted; guarded by mu
