@@ -82,7 +82,11 @@ func (g *group) supervise(ctx context.Context) error {
 	for {
 		before := g.saved()
 		err := g.life(ctx)
-		if ctx.Err() != nil || err == nil {
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			g.abandon() // those of shards that had paused when another failed
 			return err
 		}
 		g.unpause()
@@ -99,6 +103,7 @@ func (g *group) supervise(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			t.Stop()
+			g.abandon()
 			return nil
 		case <-t.C:
 		}
