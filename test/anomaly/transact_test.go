@@ -249,7 +249,9 @@ func (m *member) options() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.WithLogger(clientLog{m.trace, who(m.id)}),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.SessionTimeout(200 * time.Millisecond), kgo.RebalanceTimeout(100 * time.Millisecond), kgo.HeartbeatInterval(20 * time.Millisecond),
+		// Longer than a busy machine keeps a client from answering: one that was removed claims
+		// its old partitions with its new generation, whoever has read them meanwhile.
+		kgo.SessionTimeout(500 * time.Millisecond), kgo.RebalanceTimeout(500 * time.Millisecond), kgo.HeartbeatInterval(20 * time.Millisecond),
 		kgo.Balancers(balancers...), kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)), kgo.OnPartitionsLost(change(false)),
 	}
 }
