@@ -544,19 +544,28 @@ func (g *Classic) elect() {
 	}
 }
 
+// unlike is why a static member is not the one that the group knows by its instance; nil
+// where it is, and of others.
+func (c Caller) unlike(static map[string]string) *kerr.Error {
+	if c.Instance == nil {
+		return nil
+	}
+	switch id, ok := static[*c.Instance]; {
+	case !ok:
+		return kerr.UnknownMemberID
+	case id != c.MemberID:
+		return kerr.FencedInstanceID
+	}
+	return nil
+}
+
 // caller is the member that a request names.
 func (g *Classic) caller(c Caller) (*member, *kerr.Error) {
 	if g.state == Dead {
 		return nil, kerr.CoordinatorNotAvailable
 	}
-	if c.Instance != nil {
-		id, ok := g.static[*c.Instance]
-		switch {
-		case !ok:
-			return nil, kerr.UnknownMemberID
-		case id != c.MemberID:
-			return nil, kerr.FencedInstanceID
-		}
+	if err := c.unlike(g.static); err != nil {
+		return nil, err
 	}
 	m := g.members[c.MemberID]
 	if m == nil {

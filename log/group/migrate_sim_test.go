@@ -549,32 +549,34 @@ func (s *migrateSim) becomeClassic() {
 	s.classic, s.consumer, s.told = NewClassic(&s.cfg, s.now), nil, 0
 }
 
+// reached is the client that waits for an answer, nil where it is gone or the answer is
+// lost: it asks again.
+func (s *migrateSim) reached(ticket Ticket) *client {
+	a := s.waiting[ticket]
+	if delete(s.waiting, ticket); a == nil {
+		return nil
+	}
+	if a.wait = 0; s.lost(a) {
+		a.again, a.beaten = true, s.now
+		return nil
+	}
+	return a
+}
+
 // deliver gives what a classic group answers to those who wait.
 func (s *migrateSim) deliver(eff Effects) {
 	if eff.Store {
 		s.log = append(s.log, s.classic.Stored("g")...)
 	}
 	for _, j := range eff.Joined {
-		a := s.waiting[j.Ticket]
-		if delete(s.waiting, j.Ticket); a == nil {
-			continue
+		if a := s.reached(j.Ticket); a != nil {
+			s.joined(a, j.JoinResult)
 		}
-		if a.wait = 0; s.lost(a) {
-			a.again, a.beaten = true, s.now
-			continue
-		}
-		s.joined(a, j.JoinResult)
 	}
 	for _, y := range eff.Synced {
-		a := s.waiting[y.Ticket]
-		if delete(s.waiting, y.Ticket); a == nil {
-			continue
+		if a := s.reached(y.Ticket); a != nil {
+			s.wasSynced(a, y.SyncResult)
 		}
-		if a.wait = 0; s.lost(a) {
-			a.again, a.beaten = true, s.now
-			continue
-		}
-		s.wasSynced(a, y.SyncResult)
 	}
 }
 

@@ -146,14 +146,8 @@ func (g *Consumer) subscribeClassic(m *consumerMember, r *JoinRequest, claim *co
 
 // classicCaller is the member of the classic protocol that a request names.
 func (g *Consumer) classicCaller(c Caller) (*consumerMember, *kerr.Error) {
-	if c.Instance != nil {
-		id, ok := g.static[*c.Instance]
-		switch {
-		case !ok:
-			return nil, kerr.UnknownMemberID
-		case id != c.MemberID:
-			return nil, kerr.FencedInstanceID
-		}
+	if err := c.unlike(g.static); err != nil {
+		return nil, err
 	}
 	m := g.members[c.MemberID]
 	if m == nil || !m.usesClassic() {
